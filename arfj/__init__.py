@@ -1,0 +1,23 @@
+"""Exact adversarial examples that survive retraining, and certificates for networks under uncertainty.
+
+The flow: network -> region and ensemble -> bounds -> encoding -> solver -> tighten -> evaluate -> attack -> report.
+"""
+
+from arfj.ensemble import Ensemble, Oracle, d_in, d_osd, inner_samples, outer_samples
+from arfj.errors import ArfjError
+from arfj.network import Dense, Network, load_network
+from arfj.region import Region
+
+__all__ = [
+    "ArfjError",
+    "Dense",
+    "Ensemble",
+    "Network",
+    "Oracle",
+    "Region",
+    "d_in",
+    "d_osd",
+    "inner_samples",
+    "load_network",
+    "outer_samples",
+]

@@ -1,0 +1,90 @@
+"""What an attack on one image came to: the row that is printed, stored and drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from arfj.ensemble import Kind
+from arfj.evaluate import Replay
+
+Status = Literal["optimal", "feasible", "infeasible", "unknown"]
+GAP_OPTIMAL = 1e-6
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One answer, with the keys of the interface.
+
+    Attributes:
+        kind: where the scenarios came from.
+        true, target: classes, 0-based.
+        alpha: number of sampled networks (the nominal one not counted).
+        gamma: relative margin.
+        scenarios: number of networks in the model.
+        status: "optimal" (gap <= 1e-6), "feasible", "infeasible" or "unknown".
+        reason: why the status is not better; empty for "optimal".
+        distance: ||x - xbar||_1 of the replayed answer, or None.
+        bound: proven lower bound on the least distance.
+        seconds: wall clock, from reading to replay.
+        nodes: branch-and-bound nodes.
+        solver, formulation: "scip" or "gurobi", "tight" or "paper".
+        variables, binaries, constraints: the size of the model that was solved.
+        witness: path of the saved answer, or None.
+        replay: what the networks say of the file, or None.
+        label: what the image is called in tables and file names.
+    """
+
+    kind: Kind
+    true: int
+    target: int
+    alpha: int
+    gamma: float
+    scenarios: int
+    status: Status
+    reason: str
+    distance: float | None
+    bound: float
+    seconds: float
+    nodes: int
+    solver: str
+    formulation: str
+    variables: int
+    binaries: int
+    constraints: int
+    witness: str | None
+    replay: Replay | None
+    label: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """(distance - bound) / max(distance, 1e-9), or None without an answer."""
+        if self.distance is None:
+            return None
+        return max(0.0, self.distance - self.bound) / max(self.distance, 1e-9)
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of the interface, `image` added."""
+        return {
+            "image": self.label,
+            "kind": self.kind,
+            "true": self.true,
+            "target": self.target,
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "scenarios": self.scenarios,
+            "status": self.status,
+            "reason": self.reason,
+            "distance": self.distance,
+            "bound": self.bound,
+            "gap": self.gap,
+            "seconds": self.seconds,
+            "nodes": self.nodes,
+            "solver": self.solver,
+            "formulation": self.formulation,
+            "variables": self.variables,
+            "binaries": self.binaries,
+            "constraints": self.constraints,
+            "witness": self.witness,
+            "replay": None if self.replay is None else self.replay.as_json(),
+        }

@@ -1,0 +1,54 @@
+"""What all commands share: exit statuses, one-line errors, and a parser whose help starts with examples."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from arfj.errors import ArfjError, UsageError
+
+ANSWERED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows copyable examples first and answers wrong usage in one line."""
+
+    def __init__(self, prog: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            usage=f"{prog} [options]",
+            description=f"{description}\n\nexamples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("-v", "--verbose", action="store_true", help="log more, and show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting, so that every error takes the same way out."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Call `main` with the arguments; turn its errors into one line on stderr and an exit status (INTERFACE)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        return main(arguments)
+    except ArfjError as error:
+        if verbose:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (| head): silence the interpreter's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ANSWERED
+    except MemoryError:
+        print("error: out of memory; use fewer networks or fewer parallel jobs", file=sys.stderr)
+        return FAILED

@@ -1,0 +1,133 @@
+"""The judge: a witness is believed only after its saved file has been replayed through every network in float64."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.errors import ArfjError
+from arfj.files import load_arrays, save_arrays
+from arfj.network import Floats, Network
+
+TOLERANCE = 1e-6
+LEAST_OUTPUT = 1e-3
+"""The target's output must be at least this, so that an all-zero output is no answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """An adversarial example as it stands in its file.
+
+    Attributes:
+        x, nominal: the answer and the image it started from, in the shape of the input, in [0, 1].
+        true, target: classes, 0-based.
+        gamma: the relative margin that was asked for.
+        distance: ||x - nominal||_1.
+        bound: the proven lower bound on the least distance.
+    """
+
+    x: Floats
+    nominal: Floats
+    true: int
+    target: int
+    gamma: float
+    distance: float
+    bound: float
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `.npz`, atomically.
+
+        Raises:
+            ArfjError: the file cannot be written.
+        """
+        arrays: dict[str, NDArray[np.generic]] = {
+            "x": np.asarray(self.x, dtype=np.float64),
+            "nominal": np.asarray(self.nominal, dtype=np.float64),
+        }
+        for name in ("true", "target", "gamma", "distance", "bound"):
+            arrays[name] = np.array(getattr(self, name))
+        save_arrays(path, arrays)
+
+
+def load_witness(path: str | os.PathLike[str]) -> Witness:
+    """Read a witness file.
+
+    Raises:
+        ArfjError: it is missing, broken, lacks a key, or does not hold an image in [0, 1].
+    """
+    arrays = load_arrays(path)
+    keys = ("x", "nominal", "true", "target", "gamma", "distance", "bound")
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise ArfjError(f"{os.fspath(path)} lacks {', '.join(missing)}; expected a witness written by arfj.attack")
+    try:
+        x, nominal = (np.asarray(arrays[key], dtype=np.float64) for key in ("x", "nominal"))
+        numbers = [float(arrays[key]) for key in keys[2:]]
+    except (TypeError, ValueError) as error:
+        raise ArfjError(f"{os.fspath(path)} does not hold numbers where a witness has them") from error
+    if x.shape != nominal.shape or x.size == 0:
+        raise ArfjError(f"{os.fspath(path)}: x has shape {x.shape}, nominal {nominal.shape}; expected the same")
+    if not all(((image >= 0) & (image <= 1)).all() for image in (x, nominal)):
+        raise ArfjError(f"{os.fspath(path)}: pixels leave [0, 1] or are NaN")
+    if min(numbers[:2]) < 0 or any(number != int(number) for number in numbers[:2]):
+        raise ArfjError(f"{os.fspath(path)}: true and target must be classes counted from 0")
+    return Witness(x, nominal, int(numbers[0]), int(numbers[1]), *numbers[2:])
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the float64 forward passes say of a witness.
+
+    Attributes:
+        hit: on every scenario the argmax is the target, the margin at least -1e-6 and the target's output at least
+            1e-3 - 1e-6 (at gamma = 0: the target 1e-3 above every other).
+        distance: ||x - nominal||_1, recomputed.
+        classes: one argmax a scenario.
+        margins: target minus (1 + gamma) times the best other output, one a scenario.
+        violation: by how much the worst condition is missed (0 where all hold exactly).
+    """
+
+    hit: bool
+    distance: float
+    classes: tuple[int, ...]
+    margins: tuple[float, ...]
+    violation: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of the interface."""
+        return {
+            "hit": self.hit,
+            "distance": self.distance,
+            "classes": list(self.classes),
+            "margins": list(self.margins),
+        }
+
+
+def required_margin(gamma: float) -> float:
+    """How far the target must stand above (1 + gamma) times every other output: 1e-3 at gamma = 0, else 0."""
+    return LEAST_OUTPUT if gamma == 0 else 0.0
+
+
+def replay(witness: Witness, networks: Iterable[Network]) -> Replay:
+    """Pass x through every network in float64 and compare with what the attack asked for."""
+    x = witness.x.reshape(1, -1)
+    classes: list[int] = []
+    margins: list[float] = []
+    violation = 0.0
+    hit = True
+    for network in networks:
+        output = network(x)[0]
+        target = float(output[witness.target])
+        margin = target - (1.0 + witness.gamma) * float(np.delete(output, witness.target).max())
+        missed = max(required_margin(witness.gamma) - margin, LEAST_OUTPUT - target)
+        violation = max(violation, missed)
+        classes.append(int(np.argmax(output)))
+        margins.append(margin)
+        hit = hit and classes[-1] == witness.target and missed <= TOLERANCE
+    distance = float(np.abs(witness.x - witness.nominal).sum())
+    return Replay(hit, distance, tuple(classes), tuple(margins), violation)
