@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -36,19 +38,32 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
-        return main(arguments)
+        status = main(arguments)
+        # Here, not at exit: a closed pipe or a full disk is then met inside this function.
+        sys.stdout.flush()
+        return status
     except ArfjError as error:
         if verbose:
-            raise
+            traceback.print_exc()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away (| head): silence the interpreter's own flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()  # the reader of our output went away (| head)
         return ANSWERED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _silence_stdout()
+        print("error: the disk is full; free some space", file=sys.stderr)
+        return FAILED
     except MemoryError:
         print("error: out of memory; use fewer networks or fewer parallel jobs", file=sys.stderr)
         return FAILED
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes once more at exit, and would fail once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -25,6 +26,8 @@ _CURES = {
     errno.EEXIST: "a file of that name is in the way; choose another folder",
     errno.EISDIR: "a folder of that name is in the way; choose another name",
 }
+# What NumPy and zipfile raise on damaged files (found by flipping bytes; RuntimeError is an encryption flag).
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> ArfjError:
@@ -50,8 +53,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
         temporary = None
     except OSError as error:
         raise write_error(target, error) from error
@@ -106,16 +109,24 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """
     name = os.fspath(path)
     try:
-        with np.load(name, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ArfjError(f"{name} holds one bare array; expected a .npz archive of named arrays")
-            return {key: archive[key] for key in archive.files}
+        archive = np.load(name, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ArfjError(f"{name} holds one bare array; expected a .npz archive of named arrays")
+        with archive:
+            return {key: _member(archive, key) for key in archive.files}
     except ArfjError:
         raise
     except FileNotFoundError:
         raise ArfjError(f"{name} does not exist; give the path of a .npz file") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ArfjError(_unreadable(name, error)) from error
+
+
+def _member(archive: Mapping[str, NDArray[np.generic]], key: str) -> NDArray[np.generic]:
+    array = archive[key]
+    if not isinstance(array, np.ndarray):  # NumPy hands members that are no .npy files out as bytes
+        raise ValueError(f"{key} is no array")
+    return array
 
 
 def load_array(path: str | os.PathLike[str]) -> NDArray[np.generic]:
@@ -129,18 +140,28 @@ def load_array(path: str | os.PathLike[str]) -> NDArray[np.generic]:
         array = np.load(name, allow_pickle=False)
     except FileNotFoundError:
         raise ArfjError(f"{name} does not exist; give the path of a .npy file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ArfjError(_unreadable(name, error)) from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise ArfjError(f"{name} is a .npz archive; expected one bare array in a .npy file (numpy.save writes one)")
     return array
 
 
 def _unreadable(name: str, error: Exception) -> str:
-    if "pickle" in str(error).lower():
+    if "Object arrays" in str(error) or _starts_like_a_pickle(name):
         return f"{name} holds pickled objects, which are refused; save plain numeric arrays with numpy.savez"
     if isinstance(error, PermissionError):
         return f"{name} cannot be read: no permission"
     if isinstance(error, IsADirectoryError):
         return f"{name} is a folder; give the path of a file"
     return f"{name} is broken, truncated or no NumPy file ({type(error).__name__}); write it again with numpy"
+
+
+def _starts_like_a_pickle(name: str) -> bool:
+    # NumPy says "pickled" of anything that it does not know; the opcode PROTO tells the pickles among it.
+    try:
+        with Path(name).open("rb") as stream:
+            return stream.read(1) == b"\x80"
+    except OSError:
+        return False

@@ -97,7 +97,7 @@ class Network:
             if one.activation != "relu":
                 raise NetworkError(f"hidden layer {index} is linear; merge it into the next one")
         shape = self.input_shape or (self.layers[0].inputs,)
-        if int(np.prod(shape)) != self.layers[0].inputs:
+        if min(shape) < 1 or int(np.prod(shape)) != self.layers[0].inputs:
             raise NetworkError(f"input shape {shape} does not have the {self.layers[0].inputs} values of the first layer")
         object.__setattr__(self, "input_shape", tuple(int(size) for size in shape))
 
@@ -148,7 +148,7 @@ class Network:
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
         """The class of the largest output (the first of them in a tie): (batch, ...) -> (batch,)."""
-        return np.argmax(self(x), axis=1)
+        return np.asarray(np.argmax(self(x), axis=1))
 
     def _batch(self, x: ArrayLike) -> Floats:
         values = np.asarray(x, dtype=np.float64)

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.files import load_arrays, save_arrays
 from arfj.network import Floats, Network
+from arfj.question import LEAST_OUTPUT, required_margin
 
 TOLERANCE = 1e-6
-LEAST_OUTPUT = 1e-3
-"""The target's output must be at least this, so that an all-zero output is no answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +64,18 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise ArfjError(f"{os.fspath(path)} lacks {', '.join(missing)}; expected a witness written by arfj.attack")
-    try:
-        x, nominal = (np.asarray(arrays[key], dtype=np.float64) for key in ("x", "nominal"))
-        numbers = [float(arrays[key]) for key in keys[2:]]
-    except (TypeError, ValueError) as error:
-        raise ArfjError(f"{os.fspath(path)} does not hold numbers where a witness has them") from error
+    if any(arrays[key].dtype.kind not in "fiu" for key in keys) or any(arrays[key].size != 1 for key in keys[2:]):
+        raise ArfjError(f"{os.fspath(path)} does not hold numbers where a witness has them")
+    x, nominal = (np.asarray(arrays[key], dtype=np.float64) for key in ("x", "nominal"))
+    numbers = [float(arrays[key].item()) for key in keys[2:]]
     if x.shape != nominal.shape or x.size == 0:
         raise ArfjError(f"{os.fspath(path)}: x has shape {x.shape}, nominal {nominal.shape}; expected the same")
     if not all(((image >= 0) & (image <= 1)).all() for image in (x, nominal)):
         raise ArfjError(f"{os.fspath(path)}: pixels leave [0, 1] or are NaN")
-    if min(numbers[:2]) < 0 or any(number != int(number) for number in numbers[:2]):
-        raise ArfjError(f"{os.fspath(path)}: true and target must be classes counted from 0")
+    if not np.isfinite(numbers).all() or numbers[2] < 0:
+        raise ArfjError(f"{os.fspath(path)}: gamma, distance and bound must be finite, and gamma at least 0")
+    if min(numbers[:2]) < 0 or any(number != int(number) for number in numbers[:2]) or numbers[0] == numbers[1]:
+        raise ArfjError(f"{os.fspath(path)}: true and target must be two classes counted from 0")
     return Witness(x, nominal, int(numbers[0]), int(numbers[1]), *numbers[2:])
 
 
@@ -108,19 +108,34 @@ class Replay:
         }
 
 
-def required_margin(gamma: float) -> float:
-    """How far the target must stand above (1 + gamma) times every other output: 1e-3 at gamma = 0, else 0."""
-    return LEAST_OUTPUT if gamma == 0 else 0.0
+def check_fit(witness: Witness, network: Network, network_name: str, name: str = "the witness") -> None:
+    """Refuse a network that cannot judge the witness.
+
+    Raises:
+        UsageError: it takes another number of inputs, or lacks the true or the target class.
+    """
+    if witness.x.size != network.inputs:
+        raise UsageError(f"{name} has {witness.x.size} pixels, {network_name} takes {network.inputs}; they do not fit")
+    for what, label in (("true", witness.true), ("target", witness.target)):
+        if not 0 <= label < network.classes:
+            raise UsageError(
+                f"{name} has {what} class {label}, {network_name} knows the classes 0 to {network.classes - 1}"
+            )
 
 
 def replay(witness: Witness, networks: Iterable[Network]) -> Replay:
-    """Pass x through every network in float64 and compare with what the attack asked for."""
+    """Pass x through every network in float64 and compare with what the attack asked for.
+
+    Raises:
+        UsageError: no network (nothing was fooled then), or one that does not fit the witness.
+    """
     x = witness.x.reshape(1, -1)
     classes: list[int] = []
     margins: list[float] = []
     violation = 0.0
     hit = True
-    for network in networks:
+    for index, network in enumerate(networks):
+        check_fit(witness, network, f"network {index}")
         output = network(x)[0]
         target = float(output[witness.target])
         margin = target - (1.0 + witness.gamma) * float(np.delete(output, witness.target).max())
@@ -129,5 +144,7 @@ def replay(witness: Witness, networks: Iterable[Network]) -> Replay:
         classes.append(int(np.argmax(output)))
         margins.append(margin)
         hit = hit and classes[-1] == witness.target and missed <= TOLERANCE
+    if not classes:
+        raise UsageError("a replay needs at least one network")
     distance = float(np.abs(witness.x - witness.nominal).sum())
     return Replay(hit, distance, tuple(classes), tuple(margins), violation)
