@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rich.console import Console
+
 from arfj.errors import ArfjError, UsageError
 
 ANSWERED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -31,6 +33,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that every error takes the same way out."""
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class AnswerConsole(Console):
+    """A rich console for stdout that leaves a reader who went away to `run` (rich itself would exit with status 1)."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles a BrokenPipeError."""
+        raise BrokenPipeError
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -109,11 +109,13 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """
     name = os.fspath(path)
     try:
-        archive = np.load(name, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ArfjError(f"{name} holds one bare array; expected a .npz archive of named arrays")
-        with archive:
-            return {key: _member(archive, key) for key in archive.files}
+        # Opened here, because NumPy leaves its own stream open when the archive is broken.
+        with Path(name).open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ArfjError(f"{name} holds one bare array; expected a .npz archive of named arrays")
+            with archive:
+                return {key: _member(archive, key) for key in archive.files}
     except ArfjError:
         raise
     except FileNotFoundError:
@@ -137,15 +139,16 @@ def load_array(path: str | os.PathLike[str]) -> NDArray[np.generic]:
     """
     name = os.fspath(path)
     try:
-        array = np.load(name, allow_pickle=False)
+        with Path(name).open("rb") as stream:
+            array = np.load(stream, allow_pickle=False)
+            if isinstance(array, np.ndarray):
+                return array
+            array.close()
     except FileNotFoundError:
         raise ArfjError(f"{name} does not exist; give the path of a .npy file") from None
     except _DAMAGE as error:
         raise ArfjError(_unreadable(name, error)) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ArfjError(f"{name} is a .npz archive; expected one bare array in a .npy file (numpy.save writes one)")
-    return array
+    raise ArfjError(f"{name} is a .npz archive; expected one bare array in a .npy file (numpy.save writes one)")
 
 
 def _unreadable(name: str, error: Exception) -> str:

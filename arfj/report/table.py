@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from arfj.attack.result import AttackResult, Status
+from arfj.cli import AnswerConsole
 
 STYLES: dict[Status, str] = {"optimal": "green", "feasible": "yellow", "infeasible": "cyan", "unknown": "red"}
 _WIDTHS = (("distance", 10), ("bound", 10), ("gap %", 8), ("seconds", 9), ("nodes", 8))
@@ -79,7 +79,7 @@ class AttackTable:
 
     def _print(self, text: Text) -> None:
         # No wrapping: a row is a line, for grep and for files.
-        Console(file=self.stream, highlight=False).print(text, soft_wrap=True)
+        AnswerConsole(file=self.stream, highlight=False).print(text, soft_wrap=True)
         self.stream.flush()
 
 
