@@ -115,9 +115,7 @@ def sphere_l1(size: int, radius: float, rng: np.random.Generator) -> Floats:
     return np.asarray(signs * lengths * (radius / lengths.sum()))
 
 
-def inner_samples(
-    nominal: Network, alpha: int, epsilon: float = EPSILON_INNER, seed: int = 0
-) -> tuple[Network, ...]:
+def inner_samples(nominal: Network, alpha: int, epsilon: float = EPSILON_INNER, seed: int = 0) -> tuple[Network, ...]:
     """`alpha` networks with d_in(N, nominal) = epsilon in uniformly random directions.
 
     The draws of one seed are nested: alpha = 20 starts with the networks of alpha = 5.
@@ -172,7 +170,9 @@ def outer_samples(
         draws: freshly trained networks; None stands for one that the trainer itself gave up (a dead output unit).
         oracle: the nominal network, asked for nothing but its probabilities on `images`.
         images: the m images of d_osd, shape (m, n).
-        least_rate: the acceptance rate below which the search is given up (after at least ten draws per network).
+        alpha: how many networks to keep.
+        epsilon: the largest distance, itself excluded.
+        least_rate: the acceptance rate below which the search is given up (after at least 10 / least_rate draws).
 
     Raises:
         ArfjError: the acceptance rate makes alpha unreachable, or `draws` ended too early.

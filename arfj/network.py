@@ -45,7 +45,9 @@ class Dense:
         if weight.ndim != 2 or 0 in weight.shape:
             raise NetworkError(f"a weight has shape {weight.shape}; expected (inputs, outputs), both at least 1")
         if bias.shape != (weight.shape[1],):
-            raise NetworkError(f"a bias has shape {bias.shape}; its weight of shape {weight.shape} needs ({weight.shape[1]},)")
+            raise NetworkError(
+                f"a bias has shape {bias.shape}; its weight of shape {weight.shape} needs ({weight.shape[1]},)"
+            )
         if self.activation not in ("relu", "linear"):
             raise NetworkError(f"activation {self.activation!r} is not known; expected 'relu' or 'linear'")
         object.__setattr__(self, "weight", weight)
@@ -98,7 +100,9 @@ class Network:
                 raise NetworkError(f"hidden layer {index} is linear; merge it into the next one")
         shape = self.input_shape or (self.layers[0].inputs,)
         if min(shape) < 1 or int(np.prod(shape)) != self.layers[0].inputs:
-            raise NetworkError(f"input shape {shape} does not have the {self.layers[0].inputs} values of the first layer")
+            raise NetworkError(
+                f"input shape {shape} does not have the {self.layers[0].inputs} values of the first layer"
+            )
         object.__setattr__(self, "input_shape", tuple(int(size) for size in shape))
 
     @classmethod
@@ -108,9 +112,7 @@ class Network:
         """The network with these weights (inputs, outputs) and biases, ReLU after every layer but perhaps the last."""
         pairs = [(np.asarray(weight), np.asarray(bias)) for weight, bias in zip(weights, biases, strict=True)]
         last = len(pairs) - 1
-        return cls(
-            tuple(Dense(w, b, output_activation if k == last else "relu") for k, (w, b) in enumerate(pairs))
-        )
+        return cls(tuple(Dense(w, b, output_activation if k == last else "relu") for k, (w, b) in enumerate(pairs)))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -163,8 +165,15 @@ class Network:
         return np.concatenate([part.ravel() for layer in self.layers for part in (layer.weight, layer.bias)])
 
     def with_parameters(self, vector: ArrayLike) -> Network:
-        """The same architecture with the parameters of `vector` (order of `parameters`)."""
+        """The same architecture with the parameters of `vector` (order of `parameters`).
+
+        Raises:
+            NetworkError: another number of parameters.
+        """
         values = np.asarray(vector, dtype=np.float64)
+        expected = sum(layer.weight.size + layer.bias.size for layer in self.layers)
+        if values.shape != (expected,):
+            raise NetworkError(f"parameters of shape {values.shape} do not fit; this network has ({expected},)")
         layers: list[Dense] = []
         at = 0
         for layer in self.layers:
@@ -173,8 +182,6 @@ class Network:
             bias = values[at + size : at + size + layer.outputs]
             layers.append(Dense(weight, bias, layer.activation))
             at += size + layer.outputs
-        if at != values.size:
-            raise NetworkError(f"{values.size} parameters do not fit a network of {at}")
         return Network(tuple(layers), self.input_shape)
 
     def fingerprint(self) -> str:
@@ -246,6 +253,10 @@ def _read_npz(path: Path) -> Network:
             [arrays[f"b{k}"] for k in range(count)],
             "relu" if activation == "relu" else "linear",
         )
-        return network if shape is None else Network(network.layers, tuple(int(n) for n in np.atleast_1d(shape)))
+        if shape is None:
+            return network
+        if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer):
+            raise NetworkError("input_shape must be a list of integers")
+        return Network(network.layers, tuple(shape.ravel().tolist()))
     except (NetworkError, TypeError, ValueError) as error:
         raise NetworkError(f"{path}: {error}") from error

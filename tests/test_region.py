@@ -1,0 +1,140 @@
+"""The region: its support function against a linear program and against the points that attain it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linprog
+
+from arfj.errors import UsageError
+from arfj.region import Region
+
+SOLVE = settings(deadline=None, max_examples=60)
+# Halves, quarters and so on: ties among weights and pixels at the ends of the box come up often.
+PIXEL = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1, allow_subnormal=False))
+WEIGHT = st.one_of(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.floats(-10, 10, allow_subnormal=False))
+RADIUS = st.one_of(st.sampled_from([0.0, 0.25, 1.0, 100.0, np.inf]), st.floats(0, 6, allow_subnormal=False))
+
+
+@st.composite
+def cases(draw):
+    size = draw(st.integers(1, 6))
+    image = draw(arrays(np.float64, size, elements=PIXEL))
+    return Region.around(image, draw(RADIUS)), draw(arrays(np.float64, (2, size), elements=WEIGHT))
+
+
+def by_linear_program(region, w):
+    """max w.x over x = centre + p - q, 0 <= p, q, sum p + q <= R."""
+    size = len(w)
+    radius = min(region.radius, region.reach)
+    caps = [*zip([0] * size, region.upper - region.centre), *zip([0] * size, region.centre - region.lower)]  # noqa: B905
+    answer = linprog(np.r_[-w, w], A_ub=np.ones((1, 2 * size)), b_ub=[radius], bounds=caps)
+    assert answer.status == 0
+    return float(w @ region.centre) - answer.fun
+
+
+@SOLVE
+@given(cases())
+def test_support_is_the_optimum_of_the_linear_program(case):
+    region, weights = case
+    for value, w in zip(region.support(weights), weights, strict=True):
+        assert value == pytest.approx(by_linear_program(region, w), abs=1e-7)
+
+
+@SOLVE
+@given(cases())
+def test_support_is_attained(case):
+    region, weights = case
+    points = region.maximiser(weights)
+    for value, w, x in zip(region.support(weights), weights, points, strict=True):
+        assert region.contains(x, 1e-12)
+        assert w @ x == pytest.approx(value, abs=1e-10)
+
+
+@SOLVE
+@given(cases(), st.integers(0, 2**32))
+def test_no_point_of_the_region_exceeds_the_support(case, seed):
+    region, weights = case
+    rng = np.random.default_rng(seed)
+    step = rng.random((50, len(region.centre))) - region.centre
+    lengths = np.maximum(np.abs(step).sum(axis=1, keepdims=True), 1e-300)
+    points = region.centre + step * np.minimum(1.0, min(region.radius, 1e9) / lengths)
+    assert all(region.contains(x, 1e-9) for x in points)
+    assert (points @ weights.T <= region.support(weights) + 1e-9).all()
+
+
+@SOLVE
+@given(cases(), st.floats(0, 3), st.floats(0, 3))
+def test_larger_radius_is_no_smaller(case, one, two):
+    region, weights = case
+    small, large = sorted((one, two))
+    nested = [region.with_radius(radius).support(weights) for radius in (small, large, np.inf)]
+    assert (nested[0] <= nested[1] + 1e-12).all()
+    assert (nested[1] <= nested[2] + 1e-12).all()
+
+
+@SOLVE
+@given(cases())
+def test_radius_zero_is_the_centre(case):
+    region, weights = case
+    assert np.array_equal(region.with_radius(0).support(weights), weights @ region.centre)
+
+
+@SOLVE
+@given(cases())
+def test_box_alone_beyond_the_reach(case):
+    region, weights = case
+    everything = np.maximum(weights, 0).sum(axis=1)
+    for radius in (region.reach, region.reach + 1, np.inf):
+        assert region.with_radius(radius).support(weights) == pytest.approx(everything, abs=1e-10)
+        assert not region.with_radius(radius).has_ball
+
+
+def test_knapsack_by_hand():
+    # Gains 3, 2, 1 per unit, room 0.5 up, 0.75 down, 1 up: 1.5 units pay for the first two and 0.25 of the third.
+    region = Region.around([0.5, 0.75, 0.0], 1.5)
+    w = [3.0, -2.0, 1.0]
+    assert region.support(w) == pytest.approx([3 * 1.0 - 2 * 0.0 + 0.25])
+    assert np.array_equal(region.maximiser(w), [[1.0, 0.0, 0.25]])
+
+
+def test_magnitude_and_reach():
+    region = Region(np.array([0.5, 0.0]), np.array([-1.0, 0.0]), np.array([0.5, 2.0]))
+    assert region.magnitude([[3.0, -4.0]]).tolist() == [3 + 8]
+    assert region.reach == 1.5 + 2
+
+
+def test_contains():
+    region = Region.around([0.5, 0.5], 0.25)
+    assert region.contains(np.array([0.75, 0.5]))
+    assert not region.contains(np.array([0.75, 0.51]))
+    assert region.contains(np.array([0.75, 0.51]), 0.02)
+    assert not Region.around([0.9]).contains(np.array([1.1]))
+
+
+@pytest.mark.parametrize(
+    ("centre", "lower", "upper", "radius", "message"),
+    [
+        ([0.5], [0.0], [1.0], -1, "radius"),
+        ([0.5], [0.0], [1.0], np.nan, "radius"),
+        ([1.5], [0.0], [1.0], 1, "in its box"),
+        ([np.nan], [0.0], [1.0], 1, "NaN"),
+        ([0.5], [1.0], [0.0], 1, "in its box"),
+        ([0.5], [0.0], [np.inf], 1, "finite"),
+        ([0.5, 0.5], [0.0], [1.0], 1, "one shape"),
+        ([[0.5]], [[0.0]], [[1.0]], 1, "one shape"),
+    ],
+)
+def test_refused(centre, lower, upper, radius, message):
+    with pytest.raises(UsageError, match=message):
+        Region(np.array(centre), np.array(lower), np.array(upper), radius)
+
+
+def test_frozen():
+    image = np.array([0.5])
+    region = Region.around(image)
+    image[0] = 0.9
+    assert region.centre[0] == 0.5
+    with pytest.raises(ValueError, match="read-only"):
+        region.centre[0] = 0.1
