@@ -56,6 +56,8 @@ class LiveLine:
     """
 
     def __init__(self) -> None:
+        self._start = self._told = time.monotonic()
+        self._state: Progress | tuple[int, int] | None = None
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not console.is_dumb_terminal
         # stdout is not redirected: the answer printed there must not end up on stderr.
@@ -70,8 +72,6 @@ class LiveLine:
             if shown
             else None
         )
-        self._start = self._told = time.monotonic()
-        self._state: Progress | tuple[int, int] | None = None
 
     def __enter__(self) -> LiveLine:
         if self._live is not None:
