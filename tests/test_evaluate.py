@@ -68,6 +68,7 @@ class TestReplay:
         assert not found.hit
         assert found.classes == (1, 0)
         assert found.violation == pytest.approx(1.2 * math.log(6) - math.log(3))
+        assert not replay(witness([0, 0, 0]), [FOUR[1], FOUR[0]]).hit
 
     def test_negative_outputs_of_a_linear_network(self):
         linear = Network.from_arrays([np.eye(2)], [[-3.0, -2.0]], "linear")
@@ -237,9 +238,10 @@ class TestCommand:
 
 
 def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "arfj.evaluate", *map(str, arguments)], check=False, text=True, **options
-    )
+    # Buffered, as stdout is for users: what cannot be written is noticed at the flush.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = [sys.executable, "-m", "arfj.evaluate", *map(str, arguments)]
+    return subprocess.run(line, check=False, text=True, env=environment, **options)
 
 
 class TestProcess:
@@ -254,16 +256,18 @@ class TestProcess:
         assert "Traceback" in done.stderr
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
-    def test_full_disk(self, folder):
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    def test_full_disk(self, folder, form):
         with open("/dev/full", "w") as full:  # noqa: PTH123
-            done = command(folder / "answers", *networks(folder), stdout=full, stderr=subprocess.PIPE)
+            done = command(folder / "answers", *networks(folder), *form, stdout=full, stderr=subprocess.PIPE)
         assert done.returncode == 1
         assert done.stderr == "error: the disk is full; free some space\n"
 
-    def test_reader_that_goes_away(self, folder):
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    def test_reader_that_goes_away(self, folder, form):
         reader, writer = os.pipe()
         os.close(reader)
-        done = command(folder / "answers", *networks(folder), stdout=writer, stderr=subprocess.PIPE)
+        done = command(folder / "answers", *networks(folder), *form, stdout=writer, stderr=subprocess.PIPE)
         os.close(writer)
         assert (done.returncode, done.stderr) == (0, "")
 

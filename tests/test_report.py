@@ -223,7 +223,9 @@ class TestLiveLine:
     def test_duration(self, seconds, text):
         assert duration(seconds) == text
 
-    def test_silent_without_a_terminal(self, capsys):
+    def test_silent_without_a_terminal(self, capsys, monkeypatch):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
         with LiveLine() as live:
             live.update(MOMENT)
             with live.aside():
@@ -243,9 +245,10 @@ class TestLiveLine:
                 print("row")
                 assert terminal.getvalue() == shown
             live.count(1, 2)
+            print("out of place, but on stdout")
         assert "image 3 of 10" in terminal.getvalue()
         assert "1 of 2 images" in terminal.getvalue()
-        assert capsys.readouterr().out == "row\n"
+        assert capsys.readouterr().out == "row\nout of place, but on stdout\n"
 
 
 def witness_of(shape, seed=0):

@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(PROG, "How well do adversarial examples fool networks that the attack has not seen?", EXAMPLES)
+    parser.usage = f"{PROG} WITNESS ... (--networks FILE ... | --inner | --outer) [--json]"
     parser.add_argument("witness", metavar="WITNESS", nargs="+", help="a witness of arfj.attack, or a folder of them")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--networks", metavar="FILE", nargs="+", help="the networks, one a file")

@@ -78,9 +78,8 @@ class AttackTable:
         return max(len("true -> target"), 2 * longest + len(" -> "))
 
     def _print(self, text: Text) -> None:
-        # No wrapping: a row is a line, for grep and for files.
+        # No wrapping: a row is a line, for grep and for files. The console flushes, so that rows stream.
         AnswerConsole(file=self.stream, highlight=False).print(text, soft_wrap=True)
-        self.stream.flush()
 
 
 def class_name(label: int, class_names: Sequence[str] | None) -> str:
