@@ -194,7 +194,7 @@ class TestCommand:
             run(main, ["--help"])
         assert caught.value.code == 0
         out = capsys.readouterr().out
-        assert 0 < out.index("examples:") < out.index("--networks FILE")
+        assert 0 < out.index("examples:") < out.index("positional arguments:")
 
     @pytest.mark.parametrize(
         "arguments", [[], ["w.npz"], ["--inner"], ["w.npz", "--inner", "--outer"], ["w.npz", "--network", "n"]]
