@@ -60,7 +60,8 @@ class Plan:
     epsilon_outer: float = EPSILON_OUTER
 
     def __post_init__(self) -> None:
-        if min(self.alpha, self.held_out, self.first_seed, self.epsilon_inner, self.epsilon_outer) < 0:
+        numbers = (self.alpha, self.held_out, self.first_seed, self.epsilon_inner, self.epsilon_outer)
+        if not all(number >= 0 for number in numbers):
             raise UsageError("alpha, held-out, seed and the two epsilons must not be negative")
 
     @property

@@ -51,8 +51,8 @@ def train(seed: int, settings: Settings, data: FashionMnist) -> Network:
         ArfjError: TensorFlow is missing.
     """
     tf, keras = import_tensorflow()
-    model = _model(keras, settings.sizes, seed)
-    epoch = _compiled_epoch(settings.sizes, settings.batch)
+    model = new_model(keras, settings.sizes, seed)
+    epoch = compiled_epoch(settings.sizes, settings.batch)
     weights = tuple(tf.constant(variable.numpy()) for variable in model.trainable_variables)
     images, labels = tf.constant(data.train_images), tf.constant(data.train_labels.astype(np.int32))
     order = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def train(seed: int, settings: Settings, data: FashionMnist) -> Network:
     return Network.from_arrays(arrays[0::2], arrays[1::2])
 
 
-def _model(keras: ModuleType, sizes: tuple[int, ...], seed: int) -> Any:  # noqa: ANN401 - Keras has no types
+def new_model(keras: ModuleType, sizes: tuple[int, ...], seed: int) -> Any:  # noqa: ANN401 - Keras has no types
     """ReLU after every layer, the output layer included; Glorot-uniform weights drawn from the seed, biases zero."""
     seeds = np.random.SeedSequence(seed).generate_state(len(sizes) - 1)
     layers = [
@@ -74,10 +74,10 @@ def _model(keras: ModuleType, sizes: tuple[int, ...], seed: int) -> Any:  # noqa
 
 
 @functools.cache
-def _compiled_epoch(sizes: tuple[int, ...], batch: int) -> Callable[..., tuple[Any, ...]]:
+def compiled_epoch(sizes: tuple[int, ...], batch: int) -> Callable[..., tuple[Any, ...]]:
     """(weights, images, labels, order, rate) -> weights after the steps of one epoch; compiled once a process."""
     tf, keras = import_tensorflow()
-    model = _model(keras, sizes, 0)
+    model = new_model(keras, sizes, 0)
 
     def step(weights: tuple[Any, ...], images: Any, labels: Any, rate: Any) -> tuple[Any, ...]:  # noqa: ANN401
         with tf.GradientTape() as tape:
