@@ -75,17 +75,34 @@ class Region:
         Exact up to rounding (no outward margin: the bounds add theirs).
         """
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        room = np.where(w > 0, self.upper - self.centre, self.centre - self.lower)
-        gain = np.abs(w)
+        room, gain = self._knapsack(w)
         base = w @ self.centre
         if not self.has_ball:
             return np.asarray(base + (gain * room).sum(axis=1))
         order = np.argsort(-gain, axis=1)
         room = np.take_along_axis(room, order, axis=1)
         gain = np.take_along_axis(gain, order, axis=1)
+        return np.asarray(base + (gain * self._steps(room)).sum(axis=1))
+
+    def maximiser(self, weights: ArrayLike) -> Floats:
+        """A point of X(R) at which the support is attained, for every row: (k, n) -> (k, n)."""
+        w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        room, gain = self._knapsack(w)
+        if self.has_ball:
+            order = np.argsort(-gain, axis=1)
+            steps = self._steps(np.take_along_axis(room, order, axis=1))
+            room = np.zeros_like(steps)
+            np.put_along_axis(room, order, steps, axis=1)
+        return np.asarray(self.centre + np.sign(w) * room)
+
+    def _knapsack(self, w: Floats) -> tuple[Floats, Floats]:
+        """How far each pixel may move in the direction of its weight, and the gain per unit."""
+        return np.where(w > 0, self.upper - self.centre, self.centre - self.lower), np.abs(w)
+
+    def _steps(self, room: Floats) -> Floats:
+        """Spend the radius on pixels in the given order."""
         spent = np.cumsum(room, axis=1) - room
-        step = np.clip(self.radius - spent, 0.0, room)
-        return np.asarray(base + (gain * step).sum(axis=1))
+        return np.clip(self.radius - spent, 0.0, room)
 
     def magnitude(self, weights: ArrayLike) -> Floats:
         """sum_i |w_i| max(|l_i|, |u_i|), the scale of the rounding error of w . x, per row."""

@@ -1,0 +1,211 @@
+r"""Descent over linear regions: from any answer to one that no change of a single phase improves.
+
+Where every hidden neuron of every scenario keeps its phase (on or off), all networks are affine, and the least L1
+change inside that linear region is a linear program over p, q and the first layer's pre-activations h:
+
+    min sum p + q   s.t.  h(xi) = W0'(xbar + p - q) + b0,  pre-activations of the phase's sign,  class conditions.
+
+All later pre-activations are affine in h (n_1 columns a scenario), so the dense rows are the first layer's alone.
+At its optimum some neurons sit at 0; flipping their phase keeps the point feasible and opens a neighbouring region.
+A flip is tried in the order of the multiplier on its row: what the objective would gain by crossing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from arfj.network import Floats, Network
+from arfj.question import Question, class_rows
+
+Phases = tuple[NDArray[np.bool_], ...]
+"""On (True) or off for every hidden neuron: one array over all layers of one scenario, a tuple over scenarios."""
+
+MARGIN = 1e-8
+"""Class conditions are asked with this much room, so that the replay meets them exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corner:
+    """The optimum of one linear region.
+
+    Attributes:
+        x: flat image.
+        distance: ||x - xbar||_1.
+        phases: of the region.
+        pressure: the multiplier of every phase row, per scenario.
+    """
+
+    x: Floats
+    distance: float
+    phases: Phases
+    pressure: tuple[Floats, ...]
+
+
+def phases_at(question: Question, x: Floats) -> Phases:
+    """The phases of every scenario at x."""
+    return tuple(
+        np.concatenate([before[0] > 0 for before in network.preactivations(x.reshape(1, -1))[:-1]] or [np.zeros(0, bool)])
+        for network in question.ensemble
+    )
+
+
+class RegionProgram:
+    """The linear program of the module's docstring, its dense part built once for a question."""
+
+    def __init__(self, question: Question, margin: float = MARGIN) -> None:
+        self.question = question
+        self.margin = margin
+        region = question.region()
+        self.raised = np.flatnonzero(region.upper > region.centre)
+        self.lowered = np.flatnonzero(region.centre > region.lower)
+        room = ((region.upper - region.centre)[self.raised], (region.centre - region.lower)[self.lowered])
+        first = np.hstack([network.layers[0].weight for network in question.ensemble])
+        bias = np.concatenate([network.layers[0].bias for network in question.ensemble])
+        self.moves = len(self.raised) + len(self.lowered)
+        self.widths = [network.layers[0].outputs for network in question.ensemble]
+        total = sum(self.widths)
+        self.equalities = sp.csc_matrix(np.hstack([first[self.raised].T, -first[self.lowered].T, -np.eye(total)]))
+        self.right = -(question.flat @ first + bias)
+        self.cost = np.concatenate([np.ones(self.moves), np.zeros(total)])
+        self.limits = np.vstack(
+            [
+                np.column_stack([np.zeros(self.moves), np.concatenate(room)]),
+                np.tile([-np.inf, np.inf], (total, 1)),
+            ]
+        )
+
+    def solve(self, phases: Phases, seconds: float = 10.0) -> Corner | None:
+        """The optimum of the linear region of `phases`, or None where it holds no answer (or the time is over)."""
+        blocks, right = [], []
+        for network, phase in zip(self.question.ensemble, phases, strict=True):
+            rows, least = _phase_rows(network, phase)
+            classes, demand = self._class_block(network, phase)
+            blocks.append(np.vstack([rows, classes]))
+            right.append(np.concatenate([least, demand]))
+        rows = sp.block_diag(blocks, format="csc")
+        padded = sp.hstack([sp.csc_matrix((rows.shape[0], self.moves)), rows], format="csc")
+        answer = linprog(
+            self.cost,
+            A_ub=-padded,
+            b_ub=-np.concatenate(right),
+            A_eq=self.equalities,
+            b_eq=self.right,
+            bounds=self.limits,
+            method="highs",
+            options={"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
+        )
+        if answer.status != 0:
+            return None
+        return self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)
+
+    def _corner(self, values: Floats, multipliers: Floats, phases: Phases, blocks: list[Floats]) -> Corner:
+        x = self.question.flat.copy()
+        x[self.raised] += values[: len(self.raised)]
+        x[self.lowered] -= values[len(self.raised) : self.moves]
+        x = np.clip(x, 0.0, 1.0)
+        pressure, at = [], 0
+        for phase, block in zip(phases, blocks, strict=True):
+            pressure.append(multipliers[at : at + len(phase)])
+            at += len(block)
+        return Corner(x, self.question.distance(x), phases, tuple(pressure))
+
+    def _class_block(self, network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        weights, least = class_rows(network, self.question.target, self.question.gamma)
+        map_, shift = _affine_layers(network, phase)[-1]
+        return weights @ map_, least + self.margin - weights @ shift
+
+
+def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Floats, Floats]]:
+    """Every hidden layer's post-activation as A h + c of the first layer's pre-activation h, phases fixed.
+
+    The image itself stands for the last layer of a network without hidden layers: then h is the output and A = I.
+    """
+    width = network.layers[0].outputs
+    linear, shift = np.eye(width), np.zeros(width)
+    result, at = [], 0
+    for k, layer in enumerate(network.layers[:-1]):
+        if k:
+            linear, shift = layer.weight.T @ linear, layer.weight.T @ shift + layer.bias
+        on = phase[at : at + layer.outputs].astype(np.float64)
+        at += layer.outputs
+        linear, shift = on[:, None] * linear, on * shift
+        result.append((linear, shift))
+    return result
+
+
+def _phase_rows(network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """sign * (pre-activation) >= 0 for every hidden neuron, as rows over h and right-hand sides."""
+    width = network.layers[0].outputs
+    before = [(np.eye(width), np.zeros(width))]
+    for (linear, shift), layer in zip(_affine_layers(network, phase), network.layers[1:-1], strict=False):
+        before.append((layer.weight.T @ linear, layer.weight.T @ shift + layer.bias))
+    sign = np.where(phase, 1.0, -1.0)
+    linear = np.vstack([one[0] for one in before])
+    shift = np.concatenate([one[1] for one in before])
+    return sign[:, None] * linear, -sign * shift
+
+
+def descend(
+    program: RegionProgram, starts: Iterable[Floats], deadline: float, best: Corner | None = None
+) -> Corner | None:
+    """The best corner reached from `starts` (flat images that are answers) by single flips, until `deadline`.
+
+    Args:
+        program: of the question.
+        starts: answers; others are passed over when their linear region holds none.
+        deadline: `time.perf_counter()` value.
+        best: an answer already known.
+    """
+    seen: set[bytes] = set()
+    for start in starts:
+        if time.perf_counter() > deadline:
+            break
+        corner = program.solve(phases_at(program.question, start), deadline - time.perf_counter())
+        if corner is not None:
+            corner = _walk(program, corner, deadline, seen)
+            if best is None or corner.distance < best.distance:
+                best = corner
+    return best
+
+
+def _walk(program: RegionProgram, corner: Corner, deadline: float, seen: set[bytes]) -> Corner:
+    """Flip phases while that helps."""
+    while True:
+        better = _improve(program, corner, deadline, seen)
+        if better is None:
+            return corner
+        corner = better
+
+
+def _improve(program: RegionProgram, corner: Corner, deadline: float, seen: set[bytes]) -> Corner | None:
+    pressed = [
+        (float(force), scenario, neuron)
+        for scenario, forces in enumerate(corner.pressure)
+        for neuron, force in enumerate(forces)
+        if force > 1e-9
+    ]
+    for _, scenario, neuron in sorted(pressed, reverse=True):
+        if time.perf_counter() > deadline:
+            return None
+        phases = _flipped(corner.phases, scenario, neuron)
+        key = b"".join(phase.tobytes() for phase in phases)
+        if key in seen:
+            continue
+        seen.add(key)
+        other = program.solve(phases, deadline - time.perf_counter())
+        if other is not None and other.distance < corner.distance - 1e-7:
+            return other
+    return None
+
+
+def _flipped(phases: Phases, scenario: int, neuron: int) -> Phases:
+    changed = phases[scenario].copy()
+    changed[neuron] = ~changed[neuron]
+    return (*phases[:scenario], changed, *phases[scenario + 1 :])

@@ -1,0 +1,30 @@
+"""Sound bounds of every pre-activation of a network over a region."""
+
+from typing import Literal
+
+from arfj.bounds.crown import STEPS, crown_bounds
+from arfj.bounds.interval import interval_bounds
+from arfj.bounds.records import Bounds
+from arfj.network import Network
+from arfj.region import Region
+
+Method = Literal["interval", "crown", "alpha-crown"]
+
+__all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activation_bounds"]
+
+
+def pre_activation_bounds(network: Network, region: Region, method: Method = "alpha-crown") -> Bounds:
+    """Bounds l_k <= W' x^(k-1) + b <= u_k for all x of the region.
+
+    Args:
+        network: the network.
+        region: box and L1 ball.
+        method: "interval", "crown" (backward linear bounds) or "alpha-crown" (with optimised slopes).
+    """
+    match method:
+        case "interval":
+            return interval_bounds(network, region)
+        case "crown":
+            return crown_bounds(network, region)
+        case "alpha-crown":
+            return crown_bounds(network, region, STEPS)

@@ -1,0 +1,111 @@
+r"""The `tight` formulation: the optimum of the model as printed, with everything that bounds can take out of it.
+
+    min sum p + q,   x = xbar + p - q,  0 <= p <= u - xbar,  0 <= q <= xbar - l    (|.| needs no rows)
+    stable off (u_k <= 0): y = 0;      stable on (l_k >= 0): y = W'x + b
+    unstable:  W'x + b = y - s,  0 <= y <= u_k z,  0 <= s <= -l_k (1 - z),  z binary
+    output layer: no variables; C h >= d over the last hidden layer (`arfj.question.class_rows`)
+
+p or q is dropped where the pixel sits at its bound. The bounds l_k, u_k may hold only in the ball
+||x - xbar||_1 <= R; then the model contains every answer within distance R, and so the optimum whenever R is at
+least the distance of some answer. The ball itself needs no row: the solver's cut-off is tighter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from arfj.bounds import Bounds
+from arfj.encoding.problem import Builder, Encoding, Indices, Neurons
+from arfj.network import Dense, Floats, Network
+from arfj.question import Question, class_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The values that enter a layer, as columns: value = centre + sum of sign * column over the pieces.
+
+    Attributes:
+        centre: constant part, shape (n,).
+        pieces: (columns, their positions in the layer's input, sign).
+    """
+
+    centre: Floats
+    pieces: tuple[tuple[Indices, Indices, float], ...]
+
+    def through(self, weight: Floats) -> tuple[list[tuple[Indices, Floats]], Floats]:
+        """W' value as row parts [(columns, coefficients (n_k, columns))], and its constant (n_k,)."""
+        return [(columns, sign * weight[at].T) for columns, at, sign in self.pieces], self.centre @ weight
+
+
+def encode_tight(question: Question, bounds: Sequence[Bounds]) -> Encoding:
+    """The tight model of a question.
+
+    Args:
+        question: image, target and scenarios.
+        bounds: pre-activation bounds of every scenario, valid for all x that may be the answer.
+    """
+    builder = Builder()
+    region = question.region()
+    raised = np.flatnonzero(region.upper > region.centre)
+    lowered = np.flatnonzero(region.centre > region.lower)
+    p = builder.add_columns(len(raised), 0.0, (region.upper - region.centre)[raised], cost=1.0)
+    q = builder.add_columns(len(lowered), 0.0, (region.centre - region.lower)[lowered], cost=1.0)
+    image = Source(region.centre, ((p, raised, 1.0), (q, lowered, -1.0)))
+    neurons = tuple(
+        _encode_network(builder, question, network, bound, image)
+        for network, bound in zip(question.ensemble, bounds, strict=True)
+    )
+    ones = np.concatenate([np.ones(len(raised)), -np.ones(len(lowered))])
+    where = (np.concatenate([raised, lowered]), np.concatenate([p, q]))
+    pixels = sp.csr_matrix((ones, where), shape=(len(region.centre), builder.columns))
+
+    def lift(x: Floats) -> tuple[tuple[Indices, Floats], ...]:
+        step = x - region.centre
+        return ((p, np.maximum(step, 0.0)[raised]), (q, np.maximum(-step, 0.0)[lowered]))
+
+    return Encoding(builder.build(), pixels, region.centre, lift, neurons)
+
+
+def _encode_network(
+    builder: Builder, question: Question, network: Network, bounds: Bounds, image: Source
+) -> tuple[Neurons, ...]:
+    """One scenario: its hidden layers, then its class rows C h >= d over the last of them."""
+    source = image
+    layers: list[Neurons] = []
+    for k, layer in enumerate(network.layers[:-1]):
+        neurons = _encode_layer(builder, layer, source, bounds.lower[k], bounds.upper[k], priority=-k)
+        alive = np.flatnonzero(neurons.y >= 0)
+        source = Source(np.zeros(layer.outputs), ((neurons.y[alive], alive, 1.0),))
+        layers.append(neurons)
+    weights, least = class_rows(network, question.target, question.gamma)
+    parts, shift = source.through(weights.T)
+    builder.add_rows(parts, lower=least - shift)
+    return tuple(layers)
+
+
+def _encode_layer(
+    builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats, priority: int
+) -> Neurons:
+    """y, s, z of one hidden layer; -1 where a neuron needs none."""
+    on, off = lower >= 0, upper <= 0
+    unstable = ~on & ~off
+    count = int(unstable.sum())
+    y, s, z = (np.full(layer.outputs, -1, dtype=np.intp) for _ in range(3))
+    y[on] = builder.add_columns(int(on.sum()), np.maximum(lower[on], 0.0), upper[on])
+    y[unstable] = builder.add_columns(count, 0.0, upper[unstable])
+    s[unstable] = builder.add_columns(count, 0.0, -lower[unstable])
+    z[unstable] = builder.add_columns(count, 0.0, 1.0, integer=True, priority=priority)
+    for which in (on, unstable):
+        parts, shift = source.through(layer.weight[:, which])
+        eye = np.eye(int(which.sum()))
+        tail = [(s[which], eye)] if which is unstable else []
+        fixed = -shift - layer.bias[which]
+        builder.add_rows([*parts, (y[which], -eye), *tail], fixed, fixed)
+    eye, low, up = np.eye(count), lower[unstable], upper[unstable]
+    builder.add_rows([(y[unstable], eye), (z[unstable], -np.diag(up))], upper=0.0)
+    builder.add_rows([(s[unstable], eye), (z[unstable], -np.diag(low))], upper=-low)
+    return Neurons(y, s, z)

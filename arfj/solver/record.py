@@ -1,0 +1,70 @@
+"""What every solver answers: status, value, proven bound, nodes, seconds. A time-out is never `optimal`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from arfj.network import Floats
+
+Status = Literal["optimal", "feasible", "infeasible", "unknown"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a solve may use.
+
+    Attributes:
+        seconds: wall clock.
+        threads: solver threads.
+        seed: the solver's random seed.
+        memory: MiB, or None for the solver's default.
+        solutions: stop after this many improving answers; None for no such limit.
+        gap: relative gap at which the solver stops.
+    """
+
+    seconds: float
+    threads: int = 1
+    seed: int = 0
+    memory: float | None = None
+    solutions: int | None = None
+    gap: float = 1e-7
+
+
+@dataclass(frozen=True)
+class Step:
+    """A solver's state while it works: incumbent and bound are None where there is none."""
+
+    incumbent: float | None
+    bound: float | None
+    nodes: int
+    seconds: float
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What came of a solve.
+
+    Attributes:
+        status: "optimal" or "infeasible" only where the solver says so of the whole problem.
+        reason: why it stopped, in words.
+        values: column values of the best answer, or None.
+        value: its objective, or None.
+        bound: proven lower bound on the optimum (-inf where there is none, inf where infeasible).
+        nodes: branch-and-bound nodes.
+        seconds: wall clock.
+        interrupted: whether the user stopped it.
+    """
+
+    status: Status
+    reason: str
+    values: Floats | None
+    value: float | None
+    bound: float
+    nodes: int
+    seconds: float
+    interrupted: bool = False

@@ -1,0 +1,175 @@
+"""SCIP through PySCIPOpt."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyscipopt as scip
+from pyscipopt import SCIP_EVENTTYPE, Eventhdlr, Model, quicksum
+
+from arfj.encoding import Problem
+from arfj.network import Floats
+from arfj.solver.record import Limits, Progress, Solution, Status, Step
+
+FEASIBILITY = 1e-9
+"""Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
+
+_STOPPED: dict[str, str] = {
+    "timelimit": "time limit reached",
+    "memlimit": "memory limit reached",
+    "userinterrupt": "interrupted",
+    "terminate": "terminated from outside",
+    "bestsollimit": "stopped at an improving answer",
+    "sollimit": "stopped at an answer",
+    "gaplimit": "gap closed",
+}
+
+
+class _Watcher(Eventhdlr):
+    """Passes incumbent, bound and nodes on, at most a few times a second."""
+
+    def __init__(self, progress: Progress, every: float = 0.2) -> None:
+        self.progress = progress
+        self.every = every
+        self.started = self.last = time.perf_counter()
+
+    def eventinit(self) -> None:
+        """Subscribe."""
+        for kind in (SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.NODESOLVED, SCIP_EVENTTYPE.LPSOLVED):
+            self.model.catchEvent(kind, self)
+
+    def eventexit(self) -> None:
+        """Unsubscribe."""
+        for kind in (SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.NODESOLVED, SCIP_EVENTTYPE.LPSOLVED):
+            self.model.dropEvent(kind, self)
+
+    def eventexec(self, event: Any) -> None:
+        """Report, unless just done."""
+        now = time.perf_counter()
+        if now - self.last < self.every:
+            return
+        self.last = now
+        incumbent = self.model.getPrimalbound()
+        bound = self.model.getDualbound()
+        self.progress(
+            Step(
+                incumbent if incumbent < 1e19 else None,
+                bound if bound > -1e19 else None,
+                int(self.model.getNNodes()),
+                now - self.started,
+            )
+        )
+
+
+def solve_scip(
+    problem: Problem, limits: Limits, start: Floats | None = None, progress: Progress | None = None
+) -> Solution:
+    """Solve with SCIP.
+
+    Args:
+        problem: the neutral record.
+        limits: time, threads, seed, memory.
+        start: values of all columns of a feasible answer.
+        progress: called while solving.
+    """
+    began = time.perf_counter()
+    model, columns = build_model(problem)
+    _set_limits(model, limits)
+    if start is not None:
+        answer = model.createSol()
+        for column, value in zip(columns, start, strict=True):
+            model.setSolVal(answer, column, float(value))
+        model.addSol(answer)
+    if progress is not None:
+        model.includeEventhdlr(_Watcher(progress), "progress", "reports incumbent and bound")
+    model.setParam("limits/time", max(0.0, limits.seconds - (time.perf_counter() - began)))
+    model.optimizeNogil()
+    return _read(model, columns, time.perf_counter() - began)
+
+
+def build_model(problem: Problem) -> tuple[Model, list[Any]]:
+    """The problem as a SCIP model, and its columns in order."""
+    model = Model()
+    model.hideOutput()
+    columns = [
+        model.addVar(
+            vtype="B" if integer else "C",
+            lb=None if low == -np.inf else float(low),
+            ub=None if up == np.inf else float(up),
+            obj=float(cost),
+        )
+        for low, up, cost, integer in zip(
+            problem.lower, problem.upper, problem.objective, problem.integer, strict=True
+        )
+    ]
+    if problem.priority is not None:
+        for index in np.flatnonzero(problem.integer):
+            model.chgVarBranchPriority(columns[index], int(problem.priority[index]))
+    matrix = problem.matrix
+    for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
+        at = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        terms = quicksum(
+            float(value) * columns[index] for index, value in zip(matrix.indices[at], matrix.data[at], strict=True)
+        )
+        _add_row(model, terms, float(low), float(up))
+    for one in problem.indicators:
+        terms = quicksum(value * columns[index] for index, value in zip(one.columns, one.values, strict=True))
+        model.addConsIndicator(terms <= one.rhs, columns[one.binary])
+    return model, columns
+
+
+def _add_row(model: Model, terms: Any, low: float, up: float) -> None:
+    if low == up:
+        model.addCons(terms == low)
+    elif up == np.inf:
+        model.addCons(terms >= low)
+    elif low == -np.inf:
+        model.addCons(terms <= up)
+    else:
+        model.addCons(low <= (terms <= up))
+
+
+def _set_limits(model: Model, limits: Limits) -> None:
+    model.setParam("numerics/feastol", FEASIBILITY)
+    model.setParam("limits/gap", limits.gap)
+    model.setParam("randomization/randomseedshift", limits.seed)
+    model.setParam("lp/threads", limits.threads)
+    model.setParam("parallel/maxnthreads", limits.threads)
+    model.setParam("misc/catchctrlc", True)
+    model.setParam("timing/clocktype", 2)
+    if limits.memory is not None:
+        model.setParam("limits/memory", limits.memory)
+    if limits.solutions is not None:
+        model.setParam("limits/bestsol", limits.solutions)
+
+
+def _read(model: Model, columns: list[Any], seconds: float) -> Solution:
+    word = model.getStatus()
+    values: Floats | None = None
+    value: float | None = None
+    if model.getNSols() > 0:
+        best = model.getBestSol()
+        values = np.array([model.getSolVal(best, column) for column in columns])
+        value = float(model.getSolObjVal(best))
+    bound = float(model.getDualbound())
+    bound = -np.inf if bound <= -1e19 else np.inf if bound >= 1e19 else bound
+    status: Status
+    reason = ""
+    if word == "infeasible":
+        status, bound = "infeasible", np.inf
+    elif word in ("optimal", "gaplimit") and values is not None:
+        status = "optimal"
+    else:
+        status = "unknown" if values is None else "feasible"
+        reason = _STOPPED.get(word, f"SCIP stopped with status {word}")
+    return Solution(
+        status, reason, values, value, bound, int(model.getNTotalNodes()), seconds, word == "userinterrupt"
+    )
+
+
+def version() -> str:
+    """The version of SCIP in use."""
+    model = Model()
+    return f"SCIP {model.version()} (PySCIPOpt {scip.__version__})"
