@@ -62,7 +62,9 @@ class Question:
         for name in ("true", "target"):
             number = getattr(self, name)
             if not 0 <= number < first.classes:
-                raise UsageError(f"--{name} {number} is out of range; the networks give classes 0 to {first.classes - 1}")
+                raise UsageError(
+                    f"--{name} {number} is out of range; the networks give classes 0 to {first.classes - 1}"
+                )
         if self.true == self.target:
             raise UsageError(f"true and target are both {self.true}; give another --target")
 
@@ -86,7 +88,9 @@ class Question:
 
     def slack(self, x: Floats) -> float:
         """The least slack of all conditions at x over all scenarios; an answer has slack >= 0."""
-        return min(float(condition_slack(network(x.reshape(1, -1)), self.target, self.gamma)[0]) for network in self.ensemble)
+        return min(
+            float(condition_slack(network(x.reshape(1, -1)), self.target, self.gamma)[0]) for network in self.ensemble
+        )
 
     def restricted(self, indices: list[int]) -> Question:
         """The same question to some scenarios only: a relaxation."""
@@ -108,9 +112,7 @@ def class_rows(network: Network, target: int, gamma: float) -> tuple[Floats, Flo
     """
     last = network.layers[-1]
     rivals = [j for j in range(network.classes) if j != target]
-    weights = np.vstack(
-        [last.weight[:, target] - (1.0 + gamma) * last.weight[:, rivals].T, last.weight[:, [target]].T]
-    )
+    weights = np.vstack([last.weight[:, target] - (1.0 + gamma) * last.weight[:, rivals].T, last.weight[:, [target]].T])
     offsets = np.append(last.bias[target] - (1.0 + gamma) * last.bias[rivals], last.bias[target])
     least = np.append(np.full(len(rivals), required_margin(gamma)), LEAST_OUTPUT)
     return weights, least - offsets

@@ -15,13 +15,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from arfj.network import Floats, Network
+from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
 
 Phases = tuple[NDArray[np.bool_], ...]
@@ -51,7 +52,9 @@ class Corner:
 def phases_at(question: Question, x: Floats) -> Phases:
     """The phases of every scenario at x."""
     return tuple(
-        np.concatenate([before[0] > 0 for before in network.preactivations(x.reshape(1, -1))[:-1]] or [np.zeros(0, bool)])
+        np.concatenate(
+            [before[0] > 0 for before in network.preactivations(x.reshape(1, -1))[:-1]] or [np.zeros(0, bool)]
+        )
         for network in question.ensemble
     )
 
@@ -89,13 +92,13 @@ class RegionProgram:
             classes, demand = self._class_block(network, phase)
             blocks.append(np.vstack([rows, classes]))
             right.append(np.concatenate([least, demand]))
-        rows = sp.block_diag(blocks, format="csc")
-        padded = sp.hstack([sp.csc_matrix((rows.shape[0], self.moves)), rows], format="csc")
+        demands = sp.csc_matrix(sp.block_diag(blocks))
+        padded = sp.hstack([sp.csc_matrix((demands.shape[0], self.moves)), demands], format="csc")
+        matrices: dict[str, Any] = {"A_ub": -padded, "A_eq": self.equalities}  # the stubs know no sparse ones here
         answer = linprog(
             self.cost,
-            A_ub=-padded,
+            **matrices,
             b_ub=-np.concatenate(right),
-            A_eq=self.equalities,
             b_eq=self.right,
             bounds=self.limits,
             method="highs",
@@ -117,15 +120,23 @@ class RegionProgram:
         return Corner(x, self.question.distance(x), phases, tuple(pressure))
 
     def _class_block(self, network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        if len(network.layers) == 1:
+            return self._output_block(network)
         weights, least = class_rows(network, self.question.target, self.question.gamma)
         map_, shift = _affine_layers(network, phase)[-1]
         return weights @ map_, least + self.margin - weights @ shift
+
+    def _output_block(self, network: Network) -> tuple[Floats, Floats]:
+        """The class conditions over h where h is the output layer's pre-activation itself."""
+        outputs = Dense(np.eye(network.classes), np.zeros(network.classes))
+        weights, least = class_rows(Network((outputs,)), self.question.target, self.question.gamma)
+        return weights, least + self.margin
 
 
 def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Floats, Floats]]:
     """Every hidden layer's post-activation as A h + c of the first layer's pre-activation h, phases fixed.
 
-    The image itself stands for the last layer of a network without hidden layers: then h is the output and A = I.
+    Without hidden layers there is none.
     """
     width = network.layers[0].outputs
     linear, shift = np.eye(width), np.zeros(width)
@@ -143,7 +154,7 @@ def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Flo
 def _phase_rows(network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """sign * (pre-activation) >= 0 for every hidden neuron, as rows over h and right-hand sides."""
     width = network.layers[0].outputs
-    before = [(np.eye(width), np.zeros(width))]
+    before = [(np.eye(width), np.zeros(width))] if len(network.layers) > 1 else [(np.zeros((0, width)), np.zeros(0))]
     for (linear, shift), layer in zip(_affine_layers(network, phase), network.layers[1:-1], strict=False):
         before.append((layer.weight.T @ linear, layer.weight.T @ shift + layer.bias))
     sign = np.where(phase, 1.0, -1.0)

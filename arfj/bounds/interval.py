@@ -23,9 +23,7 @@ def propagate(layer: Dense, lower: Floats, upper: Floats) -> tuple[Floats, Float
     low, up = np.maximum(lower, 0.0), np.maximum(upper, 0.0)
     positive, negative = np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
     magnitude = up @ np.abs(layer.weight) + np.abs(layer.bias)
-    return outward(
-        low @ positive + up @ negative + layer.bias, up @ positive + low @ negative + layer.bias, magnitude
-    )
+    return outward(low @ positive + up @ negative + layer.bias, up @ positive + low @ negative + layer.bias, magnitude)
 
 
 def interval_bounds(network: Network, region: Region) -> Bounds:

@@ -34,7 +34,8 @@ def encode_paper(question: Question) -> Encoding:
         for one, two in zip(copies, [*copies[1:], copies[0]], strict=True):
             builder.add_rows([(one, eye), (two, -eye)], 0.0, 0.0)
     neurons = tuple(
-        _encode_network(builder, question, network, copy) for network, copy in zip(question.ensemble, copies, strict=True)
+        _encode_network(builder, question, network, copy)
+        for network, copy in zip(question.ensemble, copies, strict=True)
     )
     pixels = sp.csr_matrix((np.ones(n), (np.arange(n), copies[0])), shape=(n, builder.columns))
 

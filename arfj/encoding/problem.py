@@ -1,7 +1,7 @@
 """A mixed-integer linear problem as neutral data: sparse arrays that every solver file turns into its own model.
 
-    min c'v   s.t.  row_lower <= A v <= row_upper,  lower <= v <= upper,  v_i integer for i in `integer`,
-                    v_b = 1  ->  a'v <= rhs          for every indicator
+min c'v   s.t.  row_lower <= A v <= row_upper,  lower <= v <= upper,  v_i integer for i in `integer`,
+                v_b = 1  ->  a'v <= rhs          for every indicator
 """
 
 from __future__ import annotations

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from typing import Any
 
 import numpy as np
-import pyscipopt as scip
-from pyscipopt import SCIP_EVENTTYPE, Eventhdlr, Model, quicksum
+from pyscipopt import Eventhdlr, Model, quicksum
+from pyscipopt.scip import PY_SCIP_EVENTTYPE, Event, Expr
 
 from arfj.encoding import Problem
 from arfj.network import Floats
+from arfj.solver.interrupt import Watched, run_interruptible
 from arfj.solver.record import Limits, Progress, Solution, Status, Step
 
 FEASIBILITY = 1e-9
@@ -26,6 +28,8 @@ _STOPPED: dict[str, str] = {
     "gaplimit": "gap closed",
 }
 
+_EVENTS = (PY_SCIP_EVENTTYPE.BESTSOLFOUND, PY_SCIP_EVENTTYPE.NODESOLVED, PY_SCIP_EVENTTYPE.LPSOLVED)
+
 
 class _Watcher(Eventhdlr):
     """Passes incumbent, bound and nodes on, at most a few times a second."""
@@ -37,15 +41,15 @@ class _Watcher(Eventhdlr):
 
     def eventinit(self) -> None:
         """Subscribe."""
-        for kind in (SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.NODESOLVED, SCIP_EVENTTYPE.LPSOLVED):
+        for kind in _EVENTS:
             self.model.catchEvent(kind, self)
 
     def eventexit(self) -> None:
         """Unsubscribe."""
-        for kind in (SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.NODESOLVED, SCIP_EVENTTYPE.LPSOLVED):
+        for kind in _EVENTS:
             self.model.dropEvent(kind, self)
 
-    def eventexec(self, event: Any) -> None:
+    def eventexec(self, event: Event) -> None:
         """Report, unless just done."""
         now = time.perf_counter()
         if now - self.last < self.every:
@@ -82,11 +86,12 @@ def solve_scip(
         for column, value in zip(columns, start, strict=True):
             model.setSolVal(answer, column, float(value))
         model.addSol(answer)
+    watched = Watched(progress, model.interruptSolve)
     if progress is not None:
-        model.includeEventhdlr(_Watcher(progress), "progress", "reports incumbent and bound")
+        model.includeEventhdlr(_Watcher(watched), "progress", "reports incumbent and bound")
     model.setParam("limits/time", max(0.0, limits.seconds - (time.perf_counter() - began)))
-    model.optimizeNogil()
-    return _read(model, columns, time.perf_counter() - began)
+    interrupted = run_interruptible(model.optimizeNogil, watched)
+    return _read(model, columns, time.perf_counter() - began, interrupted)
 
 
 def build_model(problem: Problem) -> tuple[Model, list[Any]]:
@@ -100,9 +105,7 @@ def build_model(problem: Problem) -> tuple[Model, list[Any]]:
             ub=None if up == np.inf else float(up),
             obj=float(cost),
         )
-        for low, up, cost, integer in zip(
-            problem.lower, problem.upper, problem.objective, problem.integer, strict=True
-        )
+        for low, up, cost, integer in zip(problem.lower, problem.upper, problem.objective, problem.integer, strict=True)
     ]
     if problem.priority is not None:
         for index in np.flatnonzero(problem.integer):
@@ -120,7 +123,7 @@ def build_model(problem: Problem) -> tuple[Model, list[Any]]:
     return model, columns
 
 
-def _add_row(model: Model, terms: Any, low: float, up: float) -> None:
+def _add_row(model: Model, terms: Expr, low: float, up: float) -> None:
     if low == up:
         model.addCons(terms == low)
     elif up == np.inf:
@@ -137,7 +140,7 @@ def _set_limits(model: Model, limits: Limits) -> None:
     model.setParam("randomization/randomseedshift", limits.seed)
     model.setParam("lp/threads", limits.threads)
     model.setParam("parallel/maxnthreads", limits.threads)
-    model.setParam("misc/catchctrlc", True)
+    model.setParam("misc/catchctrlc", False)
     model.setParam("timing/clocktype", 2)
     if limits.memory is not None:
         model.setParam("limits/memory", limits.memory)
@@ -145,7 +148,7 @@ def _set_limits(model: Model, limits: Limits) -> None:
         model.setParam("limits/bestsol", limits.solutions)
 
 
-def _read(model: Model, columns: list[Any], seconds: float) -> Solution:
+def _read(model: Model, columns: list[Any], seconds: float, interrupted: bool) -> Solution:
     word = model.getStatus()
     values: Floats | None = None
     value: float | None = None
@@ -163,13 +166,11 @@ def _read(model: Model, columns: list[Any], seconds: float) -> Solution:
         status = "optimal"
     else:
         status = "unknown" if values is None else "feasible"
-        reason = _STOPPED.get(word, f"SCIP stopped with status {word}")
-    return Solution(
-        status, reason, values, value, bound, int(model.getNTotalNodes()), seconds, word == "userinterrupt"
-    )
+        reason = _STOPPED["userinterrupt"] if interrupted else _STOPPED.get(word, f"SCIP stopped with status {word}")
+    return Solution(status, reason, values, value, bound, int(model.getNTotalNodes()), seconds, interrupted)
 
 
 def version() -> str:
     """The version of SCIP in use."""
     model = Model()
-    return f"SCIP {model.version()} (PySCIPOpt {scip.__version__})"
+    return f"SCIP {model.version()} (PySCIPOpt {importlib.metadata.version('pyscipopt')})"

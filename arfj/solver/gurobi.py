@@ -1,0 +1,211 @@
+"""Gurobi through gurobipy: any licence, the size-limited one that comes with the package included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from arfj.encoding import Problem
+from arfj.errors import SolverError
+from arfj.network import Floats
+from arfj.solver.interrupt import Watched, run_interruptible
+from arfj.solver.record import Limits, Progress, Solution, Status, Step
+
+try:
+    import gurobipy as gp
+    from gurobipy import GRB
+except ImportError as missing:
+    raise SolverError("gurobipy is not installed; pip install 'arfj[gurobi]', or use --solver scip") from missing
+
+TOLERANCE = 1e-9
+"""On rows, integrality and reduced costs. A binary off by f opens a big-M row by f M, so 1e-5 would leak."""
+
+FREE_LIMITS = {"variables": 2000, "linear constraints": 2000, "general constraints": 200}
+"""What the licence that comes with gurobipy allows."""
+
+TOO_LARGE = 10010
+
+EVERY = 0.2
+"""Seconds between two reports of progress."""
+
+_STOPPED: dict[int, str] = {
+    GRB.TIME_LIMIT: "time limit reached",
+    GRB.MEM_LIMIT: "memory limit reached",
+    GRB.INTERRUPTED: "interrupted",
+    GRB.SOLUTION_LIMIT: "stopped at an improving answer",
+    GRB.NODE_LIMIT: "node limit reached",
+    GRB.NUMERIC: "stopped by numerical trouble",
+    GRB.SUBOPTIMAL: "no further progress within the tolerances",
+    GRB.UNBOUNDED: "the problem is unbounded",
+    GRB.INF_OR_UNBD: "the problem is infeasible or unbounded",
+}
+
+
+def solve_gurobi(
+    problem: Problem, limits: Limits, start: Floats | None = None, progress: Progress | None = None
+) -> Solution:
+    """Solve with Gurobi.
+
+    Args:
+        problem: the neutral record.
+        limits: time, threads, seed, memory.
+        start: values of all columns of a feasible answer.
+        progress: called while solving.
+
+    Raises:
+        SolverError: no licence, or one that does not reach for a model of this size.
+    """
+    began = time.perf_counter()
+    try:
+        with _environment() as env, gp.Model(env=env) as model:
+            columns = build_model(model, problem)
+            _set_limits(model, limits)
+            if start is not None:
+                columns.setAttr("Start", start)
+            model.Params.TimeLimit = max(0.0, limits.seconds - (time.perf_counter() - began))
+            interrupted = _optimise(model, progress)
+            if model.Status == GRB.INF_OR_UNBD and not interrupted:
+                model.Params.DualReductions = 0
+                model.Params.TimeLimit = max(0.0, limits.seconds - (time.perf_counter() - began))
+                interrupted = _optimise(model, progress)
+            return _read(model, columns, time.perf_counter() - began, interrupted)
+    except gp.GurobiError as error:
+        if error.errno == TOO_LARGE:
+            raise SolverError(_size_message(problem)) from error
+        raise SolverError(f"Gurobi failed: {error}; try --solver scip") from error
+
+
+def build_model(model: gp.Model, problem: Problem) -> gp.MVar:
+    """Fill an empty Gurobi model with the problem; returns its columns as one MVar."""
+    kinds = np.where(problem.integer, GRB.BINARY, GRB.CONTINUOUS)
+    columns = model.addMVar(
+        len(problem.objective), lb=problem.lower, ub=problem.upper, obj=problem.objective, vtype=kinds
+    )
+    low, up = problem.row_lower, problem.row_upper
+    equal = low == up
+    for sense, chosen, side in (
+        (GRB.EQUAL, equal, low),
+        (GRB.GREATER_EQUAL, ~equal & (low > -np.inf), low),
+        (GRB.LESS_EQUAL, ~equal & (up < np.inf), up),
+    ):
+        if chosen.any():
+            model.addMConstr(problem.matrix[chosen], columns, sense, side[chosen])
+    single = columns.tolist()
+    for one in problem.indicators:
+        terms = gp.LinExpr(one.values, [single[index] for index in one.columns])
+        model.addGenConstrIndicator(single[one.binary], True, terms, GRB.LESS_EQUAL, one.rhs)
+    return columns
+
+
+@contextmanager
+def _environment() -> Iterator[gp.Env]:
+    """A silent environment: the licence is looked for here."""
+    with gp.Env(empty=True) as env:
+        env.setParam("OutputFlag", 0)
+        env.setParam("LogToConsole", 0)
+        try:
+            env.start()
+        except gp.GurobiError as error:
+            raise SolverError(f"Gurobi has no valid licence ({error}); renew it, or use --solver scip") from error
+        yield env
+
+
+def _set_limits(model: gp.Model, limits: Limits) -> None:
+    parameters = model.Params
+    parameters.FeasibilityTol = parameters.IntFeasTol = parameters.OptimalityTol = TOLERANCE
+    parameters.MIPGap = limits.gap
+    parameters.MIPGapAbs = 1e-12
+    parameters.Seed = limits.seed
+    parameters.Threads = limits.threads
+    if limits.memory is not None:
+        parameters.SoftMemLimit = limits.memory * 2**20 / 1e9
+    if limits.solutions is not None:
+        parameters.SolutionLimit = limits.solutions
+
+
+def _optimise(model: gp.Model, progress: Progress | None) -> bool:
+    """Run; returns whether the user interrupted."""
+    watched = Watched(progress, model.terminate)
+    last = time.perf_counter()
+
+    def report(_: gp.Model, where: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if where != GRB.Callback.MIP or now - last < EVERY:
+            return
+        last = now
+        incumbent = model.cbGet(GRB.Callback.MIP_OBJBST)
+        bound = model.cbGet(GRB.Callback.MIP_OBJBND)
+        watched(
+            Step(
+                float(incumbent) if incumbent < GRB.INFINITY else None,
+                float(bound) if bound > -GRB.INFINITY else None,
+                int(model.cbGet(GRB.Callback.MIP_NODCNT)),
+                float(model.cbGet(GRB.Callback.RUNTIME)),
+            )
+        )
+
+    return run_interruptible(lambda: model.optimize(report), watched) or model.Status == GRB.INTERRUPTED
+
+
+def _read(model: gp.Model, columns: gp.MVar, seconds: float, interrupted: bool) -> Solution:
+    word = model.Status
+    values: Floats | None = None
+    value: float | None = None
+    if model.SolCount > 0:
+        values, value = np.asarray(columns.X, dtype=np.float64), float(model.ObjVal)
+    status: Status
+    reason = ""
+    if word == GRB.INFEASIBLE:
+        status = "infeasible"
+    elif word == GRB.OPTIMAL and values is not None:
+        status = "optimal"
+    else:
+        status = "unknown" if values is None else "feasible"
+        reason = _STOPPED[GRB.INTERRUPTED] if interrupted else _STOPPED.get(word, f"Gurobi stopped with status {word}")
+    bound = _bound(model, status, value)
+    return Solution(status, reason, values, value, bound, int(model.NodeCount), seconds, interrupted)
+
+
+def _bound(model: gp.Model, status: Status, value: float | None) -> float:
+    """The proven lower bound, never above the value: a linear program that stopped early proves nothing."""
+    if status == "infeasible":
+        return np.inf
+    if not model.IsMIP:
+        return value if status == "optimal" and value is not None else -np.inf
+    bound = float(model.ObjBound)
+    if bound <= -GRB.INFINITY:
+        return -np.inf
+    return bound if value is None else min(bound, value)
+
+
+def _size_message(problem: Problem) -> str:
+    ranges = np.isfinite(problem.row_lower) & np.isfinite(problem.row_upper) & (problem.row_lower != problem.row_upper)
+    counts = {
+        "variables": len(problem.objective),
+        "linear constraints": len(problem.row_lower) + int(ranges.sum()),
+        "general constraints": len(problem.indicators),
+    }
+    over = [
+        f"{count} {what} (limit {FREE_LIMITS[what]})" for what, count in counts.items() if count > FREE_LIMITS[what]
+    ]
+    exceeded = " and ".join(over) or "more than it allows"
+    return f"the model has {exceeded}, too large for this Gurobi licence; use --solver scip, or install a full licence"
+
+
+def check_licence() -> None:
+    """Look for a licence.
+
+    Raises:
+        SolverError: there is none, or it has expired.
+    """
+    with _environment():
+        pass
+
+
+def version() -> str:
+    """The version of Gurobi in use."""
+    return "Gurobi " + ".".join(str(part) for part in gp.gurobi.version())
