@@ -94,16 +94,15 @@ class RegionProgram:
             right.append(np.concatenate([least, demand]))
         demands = sp.csc_matrix(sp.block_diag(blocks))
         padded = sp.hstack([sp.csc_matrix((demands.shape[0], self.moves)), demands], format="csc")
-        matrices: dict[str, Any] = {"A_ub": -padded, "A_eq": self.equalities}  # the stubs know no sparse ones here
-        answer = linprog(
-            self.cost,
-            **matrices,
-            b_ub=-np.concatenate(right),
-            b_eq=self.right,
-            bounds=self.limits,
-            method="highs",
-            options={"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
-        )
+        program: dict[str, Any] = {  # untyped: the stubs know no sparse matrices here
+            "A_ub": -padded,
+            "b_ub": -np.concatenate(right),
+            "A_eq": self.equalities,
+            "b_eq": self.right,
+            "bounds": self.limits,
+            "options": {"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
+        }
+        answer = linprog(self.cost, method="highs", **program)
         if answer.status != 0:
             return None
         return self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)

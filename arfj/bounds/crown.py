@@ -61,9 +61,11 @@ def minimise(
 
     Args:
         layers: the first layers of a network, each followed by ReLU.
-        lower, upper: sound pre-activation bounds of each of them.
+        lower: sound lower pre-activation bounds of each of them.
+        upper: sound upper ones.
         region: where x lies.
-        coefficients, constants: C (rows, n_k) and d (rows,).
+        coefficients: C, shape (rows, n_k).
+        constants: d, shape (rows,).
         steps: ascent steps on the slopes; 0 is plain CROWN.
 
     Returns:
@@ -81,11 +83,11 @@ def minimise(
             break
         gradients = _slope_gradients(layers, relaxations, slopes, region, signs, input_rows)
         for s, g, m, v, r in zip(slopes, gradients, momentum, scale, relaxations, strict=True):
-            m += 0.2 * (g - m)
-            v += 0.05 * (g * g - v)
-            s += STEP_SIZE * 0.94**step * r.unstable * m / (np.sqrt(v) + 1e-12)
+            m[...] += 0.2 * (g - m)
+            v[...] += 0.05 * (g * g - v)
+            s[...] += STEP_SIZE * 0.94**step * r.unstable * m / (np.sqrt(v) + 1e-12)
             np.clip(s, 0.0, 1.0, out=s)
-            s[:] = np.where(r.unstable > 0, s, r.active)
+            s[...] = np.where(r.unstable > 0, s, r.active)
     return best
 
 
