@@ -103,7 +103,7 @@ class RegionProgram:
             "options": {"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
         }
         answer = linprog(self.cost, method="highs", **program)
-        if answer.status != 0:
+        if answer.status != 0 or answer.x is None:
             return None
         return self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)
 
