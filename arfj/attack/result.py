@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from arfj.ensemble import Kind
@@ -33,6 +34,7 @@ class AttackResult:
         witness: path of the saved answer, or None.
         replay: what the networks say of the file, or None.
         label: what the image is called in tables and file names.
+        interrupted: whether the user stopped it.
     """
 
     kind: Kind
@@ -55,6 +57,11 @@ class AttackResult:
     witness: str | None
     replay: Replay | None
     label: str = ""
+    interrupted: bool = False
+
+    def replayed_again(self, witness: str, replayed: Replay) -> AttackResult:
+        """The same answer, its witness found at this path and replayed once more."""
+        return replace(self, witness=witness, replay=replayed, distance=replayed.distance)
 
     @property
     def gap(self) -> float | None:
@@ -88,3 +95,33 @@ class AttackResult:
             "witness": self.witness,
             "replay": None if self.replay is None else self.replay.as_json(),
         }
+
+
+def from_json(row: Mapping[str, Any]) -> AttackResult:
+    """The result of a stored row (its replay is left out: the witness is replayed anew).
+
+    Raises:
+        KeyError, TypeError, ValueError: the row is not one of ours.
+    """
+    return AttackResult(
+        kind=row["kind"],
+        true=int(row["true"]),
+        target=int(row["target"]),
+        alpha=int(row["alpha"]),
+        gamma=float(row["gamma"]),
+        scenarios=int(row["scenarios"]),
+        status=row["status"],
+        reason=str(row["reason"]),
+        distance=None if row["distance"] is None else float(row["distance"]),
+        bound=float(row["bound"]),
+        seconds=float(row["seconds"]),
+        nodes=int(row["nodes"]),
+        solver=str(row["solver"]),
+        formulation=str(row["formulation"]),
+        variables=int(row["variables"]),
+        binaries=int(row["binaries"]),
+        constraints=int(row["constraints"]),
+        witness=row["witness"],
+        replay=None,
+        label=str(row["image"]),
+    )

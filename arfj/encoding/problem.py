@@ -38,7 +38,6 @@ class Problem:
         matrix: A, csr (rows, columns).
         row_lower, row_upper: shape (rows,); infinite where a side is free.
         indicators: implications.
-        priority: branching priority (columns,), larger first.
     """
 
     objective: Floats
@@ -49,7 +48,6 @@ class Problem:
     row_lower: Floats
     row_upper: Floats
     indicators: tuple[Indicator, ...] = ()
-    priority: NDArray[np.int64] | None = None
 
     @property
     def variables(self) -> int:
@@ -91,7 +89,6 @@ class Builder:
     lower: list[Floats] = field(default_factory=list)
     upper: list[Floats] = field(default_factory=list)
     integer: list[NDArray[np.bool_]] = field(default_factory=list)
-    priority: list[NDArray[np.int64]] = field(default_factory=list)
     blocks: list[tuple[Indices, Indices, Floats]] = field(default_factory=list)
     row_lower: list[Floats] = field(default_factory=list)
     row_upper: list[Floats] = field(default_factory=list)
@@ -107,14 +104,12 @@ class Builder:
         upper: float | Floats = np.inf,
         cost: float = 0.0,
         integer: bool = False,
-        priority: int = 0,
     ) -> Indices:
         """Append `count` columns; returns their indices."""
         self.objective.append(np.full(count, cost))
         self.lower.append(np.broadcast_to(np.asarray(lower, dtype=np.float64), (count,)))
         self.upper.append(np.broadcast_to(np.asarray(upper, dtype=np.float64), (count,)))
         self.integer.append(np.full(count, integer))
-        self.priority.append(np.full(count, priority, dtype=np.int64))
         self.columns += count
         return np.arange(self.columns - count, self.columns)
 
@@ -150,7 +145,6 @@ class Builder:
             np.concatenate(self.row_lower),
             np.concatenate(self.row_upper),
             tuple(self.indicators),
-            np.concatenate(self.priority),
         )
 
 

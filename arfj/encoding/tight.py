@@ -77,7 +77,7 @@ def _encode_network(
     source = image
     layers: list[Neurons] = []
     for k, layer in enumerate(network.layers[:-1]):
-        neurons = _encode_layer(builder, layer, source, bounds.lower[k], bounds.upper[k], priority=-k)
+        neurons = _encode_layer(builder, layer, source, bounds.lower[k], bounds.upper[k])
         alive = np.flatnonzero(neurons.y >= 0)
         source = Source(np.zeros(layer.outputs), ((neurons.y[alive], alive, 1.0),))
         layers.append(neurons)
@@ -87,9 +87,7 @@ def _encode_network(
     return tuple(layers)
 
 
-def _encode_layer(
-    builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats, priority: int
-) -> Neurons:
+def _encode_layer(builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats) -> Neurons:
     """y, s, z of one hidden layer; -1 where a neuron needs none."""
     on, off = lower >= 0, upper <= 0
     unstable = ~on & ~off
@@ -98,7 +96,7 @@ def _encode_layer(
     y[on] = builder.add_columns(int(on.sum()), np.maximum(lower[on], 0.0), upper[on])
     y[unstable] = builder.add_columns(count, 0.0, upper[unstable])
     s[unstable] = builder.add_columns(count, 0.0, -lower[unstable])
-    z[unstable] = builder.add_columns(count, 0.0, 1.0, integer=True, priority=priority)
+    z[unstable] = builder.add_columns(count, 0.0, 1.0, integer=True)
     for which in (on, unstable):
         parts, shift = source.through(layer.weight[:, which])
         eye = np.eye(int(which.sum()))

@@ -21,6 +21,7 @@ class Limits:
         seed: the solver's random seed.
         memory: MiB, or None for the solver's default.
         solutions: stop after this many improving answers; None for no such limit.
+        proving: a good answer is handed over as the start: spend the time on the bound, not on other answers.
         gap: relative gap at which the solver stops.
     """
 
@@ -29,6 +30,7 @@ class Limits:
     seed: int = 0
     memory: float | None = None
     solutions: int | None = None
+    proving: bool = False
     gap: float = 1e-7
 
 

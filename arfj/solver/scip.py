@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from pyscipopt import Eventhdlr, Model, quicksum
-from pyscipopt.scip import PY_SCIP_EVENTTYPE, Event, Expr
+from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 
 from arfj.encoding import Problem
 from arfj.network import Floats
@@ -107,9 +107,6 @@ def build_model(problem: Problem) -> tuple[Model, list[Any]]:
         )
         for low, up, cost, integer in zip(problem.lower, problem.upper, problem.objective, problem.integer, strict=True)
     ]
-    if problem.priority is not None:
-        for index in np.flatnonzero(problem.integer):
-            model.chgVarBranchPriority(columns[index], int(problem.priority[index]))
     matrix = problem.matrix
     for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
         at = slice(matrix.indptr[row], matrix.indptr[row + 1])
@@ -142,6 +139,10 @@ def _set_limits(model: Model, limits: Limits) -> None:
     model.setParam("parallel/maxnthreads", limits.threads)
     model.setParam("misc/catchctrlc", False)
     model.setParam("timing/clocktype", 2)
+    if limits.proving:
+        # The start is within a few per cent of the optimum; cuts on big-M rows cost more than they gain.
+        model.setHeuristics(PY_SCIP_PARAMSETTING.OFF)
+        model.setSeparating(PY_SCIP_PARAMSETTING.OFF)
     if limits.memory is not None:
         model.setParam("limits/memory", limits.memory)
     if limits.solutions is not None:
