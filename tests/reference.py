@@ -1,0 +1,127 @@
+"""References that share no code with the package: enumeration of phases by linear programs, and random instances."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from scipy.optimize import linprog
+
+from arfj.ensemble import Ensemble
+from arfj.network import Network
+from arfj.question import Question
+
+
+def random_network(sizes, seed, activation="relu"):
+    """Weights of the size that keeps activations of order one; biases that make some neurons stable."""
+    rng = np.random.default_rng(seed)
+    pairs = list(itertools.pairwise(sizes))
+    return Network.from_arrays(
+        [rng.normal(size=pair) * np.sqrt(3.0 / pair[0]) for pair in pairs],
+        [rng.normal(size=after) * 0.5 for _, after in pairs],
+        activation,
+    )
+
+
+def random_question(seed, scenarios=1, gamma=0.2, inputs=4, hidden=(3, 3), classes=3):
+    """A nominal image with pixels inside and at both bounds; scenarios are neighbours of one network."""
+    rng = np.random.default_rng(seed)
+    first = random_network((inputs, *hidden, classes), seed)
+    networks = [first]
+    for _ in range(scenarios - 1):
+        networks.append(first.with_parameters(first.parameters() + 0.1 * rng.normal(size=first.parameters().size)))
+    nominal = np.clip(rng.uniform(-0.3, 1.3, inputs), 0.0, 1.0)
+    true = int(first.classify(nominal[None])[0])
+    return Question(nominal, true, (true - 1) % classes, Ensemble(tuple(networks), "given"), gamma)
+
+
+def phase_patterns(network):
+    """Every assignment of on (1) and off (0) to the hidden neurons, one tuple of arrays a layer."""
+    widths = network.sizes[1:-1]
+    for bits in itertools.product((0.0, 1.0), repeat=sum(widths)):
+        yield [np.array(part) for part in _cut(bits, widths)]
+
+
+def _cut(bits, widths):
+    at = 0
+    for width in widths:
+        yield bits[at : at + width]
+        at += width
+
+
+def affine_layers(network, pattern):
+    """Pre-activations of every layer as (A, c) with A x + c, valid where the hidden phases are `pattern`."""
+    linear, shift = np.eye(network.inputs), np.zeros(network.inputs)
+    result = []
+    for layer, phase in itertools.zip_longest(network.layers, pattern):
+        linear, shift = layer.weight.T @ linear, layer.weight.T @ shift + layer.bias
+        result.append((linear, shift))
+        if phase is not None:
+            linear, shift = phase[:, None] * linear, phase * shift
+    return result
+
+
+class _Polytope:
+    """{x = centre + p - q in the box, |p + q| <= radius} and extra rows A x <= b."""
+
+    def __init__(self, region):
+        self.centre = region.centre
+        self.bounds = [
+            *zip(np.zeros_like(self.centre), region.upper - region.centre, strict=True),
+            *zip(np.zeros_like(self.centre), region.centre - region.lower, strict=True),
+        ]
+        self.radius = min(region.radius, 10.0 * len(self.centre))
+
+    def minimise(self, cost, rows, right, l1_cost=0.0):
+        """min cost x + l1_cost ||x - centre||_1, or None where nothing is feasible."""
+        n = len(self.centre)
+        a = np.vstack([np.hstack([rows, -rows]), np.ones((1, 2 * n))])
+        b = np.append(right - rows @ self.centre, self.radius)
+        answer = linprog(np.concatenate([cost, -cost]) + l1_cost, A_ub=a, b_ub=b, bounds=self.bounds)
+        return None if answer.status == 2 else float(answer.fun + cost @ self.centre)
+
+
+def exact_bounds(network, region):
+    """min and max of every pre-activation over the region: one linear program a phase pattern, neuron and side."""
+    lows = [np.full(layer.outputs, np.inf) for layer in network.layers]
+    polytope = _Polytope(region)
+    ups = [-low for low in lows]
+    for pattern in phase_patterns(network):
+        maps = affine_layers(network, pattern)
+        rows = np.vstack([np.where(p > 0, -1.0, 1.0)[:, None] * m[0] for m, p in zip(maps, pattern, strict=False)])
+        right = np.concatenate([np.where(p > 0, 1.0, -1.0) * m[1] for m, p in zip(maps, pattern, strict=False)])
+        if polytope.minimise(np.zeros(network.inputs), rows, right) is None:
+            continue
+        for k, (linear, shift) in enumerate(maps):
+            for j in range(len(shift)):
+                low = polytope.minimise(linear[j], rows, right)
+                up = polytope.minimise(-linear[j], rows, right)
+                if low is not None and up is not None:
+                    lows[k][j] = min(lows[k][j], low + shift[j])
+                    ups[k][j] = max(ups[k][j], shift[j] - up)
+    return lows, ups
+
+
+def exact_distance(question):
+    """The optimum of a question by enumeration over all phases of all scenarios, infinite where there is none."""
+    polytope = _Polytope(question.region())
+    margin = 1e-3 if question.gamma == 0 else 0.0
+    best = np.inf
+    for patterns in itertools.product(*(list(phase_patterns(network)) for network in question.ensemble)):
+        rows, right = [np.zeros((0, question.flat.size))], [np.zeros(0)]
+        for network, pattern in zip(question.ensemble, patterns, strict=True):
+            maps = affine_layers(network, pattern)
+            for (linear, shift), phase in zip(maps, pattern, strict=False):
+                sign = np.where(phase > 0, -1.0, 1.0)
+                rows.append(sign[:, None] * linear)
+                right.append(-sign * shift)
+            linear, shift = maps[-1]
+            t = question.target
+            for j in question.rivals:  # y_t >= 1e-3 > 0, so only the rivals' positive parts count
+                rows.append((1 + question.gamma) * linear[[j]] - linear[[t]])
+                right.append(shift[[t]] - (1 + question.gamma) * shift[[j]] - margin)
+            rows.append(-linear[[t]])
+            right.append(shift[[t]] - 1e-3)
+        value = polytope.minimise(np.zeros(question.flat.size), np.vstack(rows), np.concatenate(right), l1_cost=1.0)
+        best = best if value is None else min(best, value)
+    return best
