@@ -44,9 +44,10 @@ def run_interruptible(work: Callable[[], object], watched: Watched) -> bool:
     """
     interrupted = False
     failures: list[BaseException] = []
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def guarded() -> None:
+        begun.set()
         try:
             work()
         except BaseException as error:
@@ -54,7 +55,12 @@ def run_interruptible(work: Callable[[], object], watched: Watched) -> bool:
         finally:
             over.set()
 
-    threading.Thread(target=guarded, name="solver", daemon=True).start()
+    try:
+        threading.Thread(target=guarded, name="solver", daemon=True).start()
+    except KeyboardInterrupt:
+        if not begun.wait(1.0):
+            raise
+        interrupted = True
     while not over.is_set():
         try:
             _listen()

@@ -79,12 +79,17 @@ def solve_scip(
         progress: called while solving.
     """
     began = time.perf_counter()
-    model, columns = build_model(problem)
+    model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
+    if problem.indicators:
+        # SCIP 10 loses optima otherwise: probing takes dual fixings of indicators for implications.
+        model.setParam("misc/allowstrongdualreds", False)
     if start is not None:
         answer = model.createSol()
         for column, value in zip(columns, start, strict=True):
             model.setSolVal(answer, column, float(value))
+        for slack, one in zip(slacks, problem.indicators, strict=True):  # left at 0 they would make the start invalid
+            model.setSolVal(answer, slack, max(0.0, float(np.dot(one.values, start[list(one.columns)])) - one.rhs))
         model.addSol(answer)
     watched = Watched(progress, model.interruptSolve)
     if progress is not None:
@@ -94,8 +99,8 @@ def solve_scip(
     return _read(model, columns, time.perf_counter() - began, interrupted)
 
 
-def build_model(problem: Problem) -> tuple[Model, list[Any]]:
-    """The problem as a SCIP model, and its columns in order."""
+def build_model(problem: Problem) -> tuple[Model, list[Any], list[Any]]:
+    """The problem as a SCIP model, its columns in order, and the slack that SCIP adds for every indicator."""
     model = Model()
     model.hideOutput()
     columns = [
@@ -114,10 +119,12 @@ def build_model(problem: Problem) -> tuple[Model, list[Any]]:
             float(value) * columns[index] for index, value in zip(matrix.indices[at], matrix.data[at], strict=True)
         )
         _add_row(model, terms, float(low), float(up))
+    slacks = []
     for one in problem.indicators:
         terms = quicksum(value * columns[index] for index, value in zip(one.columns, one.values, strict=True))
-        model.addConsIndicator(terms <= one.rhs, columns[one.binary])
-    return model, columns
+        implication = model.addConsIndicator(terms <= one.rhs, columns[one.binary])
+        slacks.append(model.getSlackVarIndicator(implication))
+    return model, columns, slacks
 
 
 def _add_row(model: Model, terms: Expr, low: float, up: float) -> None:
