@@ -18,21 +18,27 @@ def random_network(sizes, seed, activation="relu"):
     pairs = list(itertools.pairwise(sizes))
     return Network.from_arrays(
         [rng.normal(size=pair) * np.sqrt(3.0 / pair[0]) for pair in pairs],
-        [rng.normal(size=after) * 0.5 for _, after in pairs],
+        [rng.normal(size=after) * 0.3 for _, after in pairs],
         activation,
     )
 
 
 def random_question(seed, scenarios=1, gamma=0.2, inputs=4, hidden=(3, 3), classes=3):
-    """A nominal image with pixels inside and at both bounds; scenarios are neighbours of one network."""
+    """A nominal image with pixels inside and at both bounds; scenarios are neighbours of one network.
+
+    The target is the class that most random points are answers of, so that most instances have one.
+    """
     rng = np.random.default_rng(seed)
     first = random_network((inputs, *hidden, classes), seed)
     networks = [first]
     for _ in range(scenarios - 1):
-        networks.append(first.with_parameters(first.parameters() + 0.1 * rng.normal(size=first.parameters().size)))
+        networks.append(first.with_parameters(first.parameters() + 0.05 * rng.normal(size=first.parameters().size)))
+    ensemble = Ensemble(tuple(networks), "given")
+    points = rng.random((200, inputs))
     nominal = np.clip(rng.uniform(-0.3, 1.3, inputs), 0.0, 1.0)
     true = int(first.classify(nominal[None])[0])
-    return Question(nominal, true, (true - 1) % classes, Ensemble(tuple(networks), "given"), gamma)
+    questions = [Question(nominal, true, other, ensemble, gamma) for other in range(classes) if other != true]
+    return max(questions, key=lambda question: sum(question.slack(x) >= 0 for x in points))
 
 
 def phase_patterns(network):
@@ -88,8 +94,11 @@ def exact_bounds(network, region):
     ups = [-low for low in lows]
     for pattern in phase_patterns(network):
         maps = affine_layers(network, pattern)
-        rows = np.vstack([np.where(p > 0, -1.0, 1.0)[:, None] * m[0] for m, p in zip(maps, pattern, strict=False)])
-        right = np.concatenate([np.where(p > 0, 1.0, -1.0) * m[1] for m, p in zip(maps, pattern, strict=False)])
+        signs = [np.where(phase > 0, -1.0, 1.0) for phase in pattern]
+        rows = np.vstack(
+            [np.zeros((0, network.inputs)), *(s[:, None] * m[0] for m, s in zip(maps, signs, strict=False))]
+        )
+        right = np.concatenate([np.zeros(0), *(-s * m[1] for m, s in zip(maps, signs, strict=False))])
         if polytope.minimise(np.zeros(network.inputs), rows, right) is None:
             continue
         for k, (linear, shift) in enumerate(maps):
@@ -107,21 +116,30 @@ def exact_distance(question):
     polytope = _Polytope(question.region())
     margin = 1e-3 if question.gamma == 0 else 0.0
     best = np.inf
-    for patterns in itertools.product(*(list(phase_patterns(network)) for network in question.ensemble)):
-        rows, right = [np.zeros((0, question.flat.size))], [np.zeros(0)]
-        for network, pattern in zip(question.ensemble, patterns, strict=True):
-            maps = affine_layers(network, pattern)
-            for (linear, shift), phase in zip(maps, pattern, strict=False):
-                sign = np.where(phase > 0, -1.0, 1.0)
-                rows.append(sign[:, None] * linear)
-                right.append(-sign * shift)
-            linear, shift = maps[-1]
-            t = question.target
-            for j in question.rivals:  # y_t >= 1e-3 > 0, so only the rivals' positive parts count
-                rows.append((1 + question.gamma) * linear[[j]] - linear[[t]])
-                right.append(shift[[t]] - (1 + question.gamma) * shift[[j]] - margin)
-            rows.append(-linear[[t]])
-            right.append(shift[[t]] - 1e-3)
-        value = polytope.minimise(np.zeros(question.flat.size), np.vstack(rows), np.concatenate(right), l1_cost=1.0)
+    n = question.flat.size
+    pieces = [_answering_pieces(network, question, margin) for network in question.ensemble]
+    pieces = [[piece for piece in some if polytope.minimise(np.zeros(n), *piece) is not None] for some in pieces]
+    for chosen in itertools.product(*pieces):
+        rows, right = (np.concatenate(part) for part in zip(*chosen, strict=True))
+        value = polytope.minimise(np.zeros(n), rows, right, l1_cost=1.0)
         best = best if value is None else min(best, value)
     return best
+
+
+def _answering_pieces(network, question, margin):
+    """A x <= b for the answers inside every linear region of one scenario."""
+    for pattern in phase_patterns(network):
+        rows, right = [], []
+        maps = affine_layers(network, pattern)
+        for (linear, shift), phase in zip(maps, pattern, strict=False):
+            sign = np.where(phase > 0, -1.0, 1.0)
+            rows.append(sign[:, None] * linear)
+            right.append(-sign * shift)
+        linear, shift = maps[-1]
+        t = question.target
+        for j in question.rivals:  # y_t >= 1e-3 > 0, so only the rivals' positive parts count
+            rows.append((1 + question.gamma) * linear[[j]] - linear[[t]])
+            right.append(shift[[t]] - (1 + question.gamma) * shift[[j]] - margin)
+        rows.append(-linear[[t]])
+        right.append(shift[[t]] - 1e-3)
+        yield np.vstack(rows), np.concatenate(right)
