@@ -20,6 +20,7 @@ from arfj.attack.warm import warm_start
 from arfj.bounds import Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
 from arfj.evaluate import Replay, Witness, load_witness, replay
+from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Limits, Solution, SolverName, Step, solve
@@ -114,7 +115,11 @@ class _Run:
 
     def result(self) -> AttackResult:
         """Everything, in order."""
-        proof = self.prove()
+        try:
+            proof = self.prove()
+        except KeyboardInterrupt:  # outside of the solver, which listens for itself
+            self.interrupted = True
+            proof = _Proof(0.0, False, "interrupted")
         replayed, distance, reason = self.replayed(proof.bound)
         status: Status
         if proof.infeasible:
@@ -170,7 +175,7 @@ class _Run:
         share = min(WARM_SECONDS, WARM_SHARE * self.options.time_limit)
         self.say("searching an answer")
         try:
-            self.best = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.say_distance)
+            self.best = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
         except KeyboardInterrupt:
             self.interrupted = True
 
@@ -207,6 +212,8 @@ class _Run:
         program = RegionProgram(self.question)
         corner = program.solve(phases_at(self.question, x))
         if corner is None:
+            if self.best is not None and self.question.slack(np.clip(x, 0.0, 1.0)) < -TOLERANCE:
+                return  # the networks do not confirm it, and an answer is at hand
             corner = Corner(x, self.question.distance(x), phases_at(self.question, x), ())
         elif not exact and not self.interrupted:
             corner = descend(
@@ -221,10 +228,9 @@ class _Run:
             if self.best is None and not np.isfinite(radius):
                 return _Proof(0.0, True, "no image in [0, 1] gives the target on every network")
             return _Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
-        bound = max(0.0, min(solution.bound, radius))
-        if self.best is not None and bound > self.best.distance * (1 + 1e-5) + 1e-5:
+        if self.best is not None and solution.bound > self.best.distance * (1 + 1e-5) + 1e-5:
             return _Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
-        return _Proof(bound, False, solution.reason)
+        return _Proof(max(0.0, min(solution.bound, radius)), False, solution.reason)
 
     # -- the replay ---------------------------------------------------------------------------------------------
 
@@ -280,9 +286,10 @@ class _Run:
         distance = None if self.best is None else self.best.distance
         self.told(phase, Step(distance, None, self.nodes, self.elapsed))
 
-    def say_distance(self, distance: float) -> None:
-        """Report a better answer of the warm start."""
-        self.told("searching an answer", Step(distance, None, self.nodes, self.elapsed))
+    def found(self, corner: Corner) -> None:
+        """Keep and report a better answer of the warm start."""
+        self.best = corner
+        self.say("searching an answer")
 
     def watch(self, step: Step) -> None:
         """Report the solver's progress on the clock of this run."""

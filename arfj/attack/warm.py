@@ -20,7 +20,7 @@ PATIENCE = 2
 
 
 def warm_start(
-    question: Question, seed: int, deadline: float, told: Callable[[float], None] | None = None
+    question: Question, seed: int, deadline: float, told: Callable[[Corner], None] | None = None
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
@@ -31,7 +31,7 @@ def warm_start(
         question: image, target, scenarios.
         seed: of the random starts.
         deadline: `time.perf_counter()` value at which to stop.
-        told: called with the distance of every better answer.
+        told: called with every better answer, so that an interrupt loses none.
     """
     program = RegionProgram(question)
     best: Corner | None = None
@@ -49,7 +49,7 @@ def warm_start(
             seen.add(key)
             corner = descend(program, [start], deadline, corner)
             if told is not None and corner is not None:
-                told(corner.distance)
+                told(corner)
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
         idle = 0 if gained else idle + 1
         best = corner
