@@ -44,9 +44,9 @@ EXAMPLES = f"""\
 def main(argv: Sequence[str]) -> int:
     """Run the attack that `argv` asks for; the answer goes to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
-    folder = make_folder(options.output)
     scenarios = _scenarios(options)
     jobs = [_job(options, scenarios, *image) for image in _images(options, scenarios)]
+    folder = make_folder(options.output)
     settings = Options(
         formulation=options.formulation,
         bounds=options.bounds,
@@ -135,6 +135,8 @@ def _scenarios(options: argparse.Namespace) -> Scenarios:
         return given([load_network(path) for path in options.networks], options.alpha)
     oracle = None if options.grey_box is None else load_network(options.grey_box).probabilities
     trainer = _trainer(options.n_jobs) if options.train else None
+    if options.train and options.kind in (None, "outer"):
+        make_folder(options.output)  # before minutes of training are spent
     return sampled(options.kind or "outer", options.alpha, options.epsilon, options.seed, oracle, trainer)
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from joblib import Parallel, delayed
 
 from arfj.attack.progress import Progress
 from arfj.attack.result import AttackResult, from_json
 from arfj.attack.solve import Options, solve_question
 from arfj.errors import ArfjError
-from arfj.evaluate import load_witness, replay
+from arfj.evaluate import Witness, load_witness, replay
 from arfj.question import Question
 from arfj.solver import Step
 
@@ -107,10 +108,20 @@ def settled(job: Job, options: Options, folder: Path, rows: Rows) -> AttackResul
         if result.distance is None:
             return result
         path = job.witness(folder, options)
-        replayed = replay(load_witness(path), job.question.ensemble)
+        witness = load_witness(path)
+        replayed = replay(witness, job.question.ensemble)
     except (ArfjError, KeyError, TypeError, ValueError):
         return None
-    return result.replayed_again(str(path), replayed) if replayed.hit else None
+    if not (replayed.hit and _answers(witness, job.question) and replayed.distance == result.distance):
+        return None
+    return result.replayed_again(str(path), replayed)
+
+
+def _answers(witness: Witness, question: Question) -> bool:
+    """Whether the file answers this question and no other."""
+    asked = (question.true, question.target, question.gamma)
+    same = np.array_equal(witness.nominal, question.nominal)
+    return same and (witness.true, witness.target, witness.gamma) == asked
 
 
 def _one_by_one(

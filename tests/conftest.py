@@ -1,0 +1,68 @@
+"""Small networks whose answers are known by hand, and a way to call a command like a user."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from arfj.cli import run
+from arfj.network import Network
+
+SEESAW = Network.from_arrays([[[-1.0, 1.0]]], [[1.0, 0.0]])
+"""One pixel x, outputs (1 - x, x): from 0.2, class 1 is reached at 1.2 / 2.2 (gamma 0.2)."""
+SEESAW_DISTANCE = 1.2 / 2.2 - 0.2
+NEIGHBOUR = Network.from_arrays([[[-1.0, 1.0]]], [[1.1, 0.0]])
+"""Outputs (1.1 - x, x): the harder scenario, from 0.2 class 1 is reached at 1.32 / 2.2."""
+NEIGHBOUR_DISTANCE = 1.32 / 2.2 - 0.2
+DEAD_TARGET = Network.from_arrays([[[-1.0, -1.0]]], [[1.0, -1.0]])
+"""Outputs (1 - x, max(-1 - x, 0)): class 1 is never active."""
+TWO_PIXELS = Network.from_arrays([[[-1.0, 1.0], [0.0, 0.0]]], [[1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command: exit status, stdout, stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def results(self):
+        """The results of the one JSON document on stdout."""
+        document = json.loads(self.out)
+        assert list(document) == ["results"]
+        return document["results"]
+
+    def is_error(self, status, words):
+        """One clear line on stderr, nothing on stdout."""
+        assert (self.status, self.out) == (status, "")
+        assert self.err.startswith("error: ")
+        assert self.err.count("\n") == 1
+        assert words in self.err
+
+
+@pytest.fixture
+def attack(capsys):
+    """Call `python -m arfj.attack` in this process."""
+    from arfj.attack.__main__ import main
+
+    def call(*arguments):
+        capsys.readouterr()
+        status = run(main, [str(argument) for argument in arguments])
+        return Ran(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with the networks above as .npz and images of one and two pixels as .npy."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    networks = {"seesaw": SEESAW, "neighbour": NEIGHBOUR, "dead": DEAD_TARGET, "two": TWO_PIXELS}
+    for name, network in networks.items():
+        network.save(folder / f"{name}.npz")
+    np.save(folder / "x.npy", np.array([0.2]))
+    return folder
