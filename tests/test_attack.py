@@ -1,0 +1,259 @@
+"""Whole attacks against enumeration, and against solvers that lie: no hit that the networks do not confirm."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import DEAD_TARGET, SEESAW, SEESAW_DISTANCE
+from reference import exact_distance, random_question
+
+from arfj.attack import Options, sampled, solve_question
+from arfj.attack import solve as module
+from arfj.data import bundled_images
+from arfj.ensemble import Ensemble
+from arfj.errors import ArfjError
+from arfj.evaluate import Witness, load_witness, replay
+from arfj.question import Question
+
+QUICK = Options(time_limit=60.0)
+
+
+def seesaw(*networks):
+    return Question(np.array([0.2]), 0, 1, Ensemble(networks or (SEESAW,), "given"))
+
+
+class TestOptimum:
+    @pytest.mark.parametrize("formulation", ["tight", "paper"])
+    @pytest.mark.parametrize(
+        ("seed", "scenarios", "gamma"), [(1, 1, 0.2), (5, 1, 0.0), (8, 1, 0.2), (2, 2, 0.2), (4, 2, 1.0)]
+    )
+    def test_is_that_of_enumeration(self, tmp_path, formulation, seed, scenarios, gamma):
+        question = random_question(seed, scenarios, gamma)
+        expected = exact_distance(question)
+        result = solve_question(question, replace(QUICK, formulation=formulation), tmp_path / "w.npz")
+        if np.isinf(expected):
+            assert result.status == "infeasible"
+            return
+        assert (result.status, result.reason) == ("optimal", "")
+        assert result.distance == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert result.bound <= result.distance
+        assert result.gap <= 1e-6
+        assert replay(load_witness(tmp_path / "w.npz"), question.ensemble).hit
+
+    @pytest.mark.parametrize("seed", [13, 20])
+    def test_formulations_agree_on_larger_networks(self, tmp_path, seed):
+        question = random_question(seed, scenarios=3, inputs=12, hidden=(5, 5), classes=4)
+        results = [
+            solve_question(question, replace(QUICK, formulation=one), tmp_path / f"{one}.npz")
+            for one in ("tight", "paper")
+        ]
+        assert [result.status for result in results] == ["optimal", "optimal"]
+        assert results[0].distance == pytest.approx(results[1].distance, rel=1e-6)
+        assert results[0].binaries < results[1].binaries
+
+    @pytest.mark.parametrize("bounds", ["interval", "crown", "alpha-crown"])
+    def test_bounds_do_not_move_it(self, tmp_path, bounds):
+        question = random_question(22, scenarios=2, inputs=8, hidden=(4, 4))
+        result = solve_question(question, replace(QUICK, bounds=bounds), tmp_path / "w.npz")
+        assert result.status == "optimal"
+        reference = solve_question(question, replace(QUICK, formulation="paper"), tmp_path / "v.npz")
+        assert result.distance == pytest.approx(reference.distance, rel=1e-6)
+
+    def test_more_scenarios_cost_more(self, tmp_path):
+        """The optimum of a relaxation bounds that of the whole question from below."""
+        question = random_question(35, scenarios=3, inputs=6)
+        part, whole = (
+            solve_question(one, QUICK, tmp_path / "w.npz") for one in (question.restricted([0, 1]), question)
+        )
+        assert part.status == whole.status == "optimal"
+        assert part.bound <= whole.distance * (1 + 1e-9)
+
+    def test_an_answer_already(self, tmp_path):
+        question = Question(np.array([0.9]), 0, 1, Ensemble((SEESAW,), "given"))
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        assert (result.status, result.distance, result.gap) == ("optimal", 0.0, 0.0)
+
+    def test_no_time_is_no_proof(self, tmp_path):
+        question = Question(bundled_images().nominal[0], 0, 9, sampled("outer").ensemble)
+        result = solve_question(question, Options(time_limit=1e-3), tmp_path / "w.npz")
+        assert result.status in ("feasible", "unknown")
+        assert result.reason
+
+    def test_progress_is_told(self, tmp_path):
+        told = []
+        solve_question(seesaw(), QUICK, tmp_path / "w.npz", "", lambda phase, step: told.append((phase, step)))
+        assert "branch and bound" in [phase for phase, _ in told]
+        assert all(one.seconds <= two.seconds for (_, one), (_, two) in itertools.pairwise(told))
+
+
+def nominal_image(solution, columns):
+    """The nominal image as the answer: distance 0."""
+    return replace(solution, status="optimal", values=np.zeros(columns), value=0.0, bound=0.0)
+
+
+def far_outside(solution, columns):
+    """Values that leave the box."""
+    return replace(solution, status="optimal", values=np.full(columns, 1e6), value=0.1, bound=0.1)
+
+
+def not_a_number(solution, columns):
+    """Values that are none."""
+    return replace(solution, status="optimal", values=np.full(columns, np.nan), value=0.1, bound=0.1)
+
+
+def too_high(solution, _columns):
+    """A bound above an answer that is known."""
+    return replace(solution, status="optimal", bound=2 * SEESAW_DISTANCE)
+
+
+def a_little_too_high(solution, _columns):
+    """The same by a share that no tolerance excuses."""
+    return replace(solution, status="optimal", bound=SEESAW_DISTANCE * 1.001)
+
+
+def infeasible(solution, _columns):
+    """There is no answer, it says."""
+    return replace(solution, status="infeasible", values=None, value=None, bound=np.inf)
+
+
+def timed_out(solution, _columns):
+    """Nothing at all."""
+    return replace(solution, status="unknown", values=None, value=None, bound=-np.inf, reason="time limit")
+
+
+LIES = [nominal_image, far_outside, not_a_number, too_high, a_little_too_high, infeasible, timed_out]
+
+
+def lie(monkeypatch, change):
+    honest = module.solve
+
+    def lying(name, problem, *arguments):
+        return change(honest(name, problem, *arguments), problem.lower.size)
+
+    monkeypatch.setattr(module, "solve", lying)
+
+
+class TestLyingSolver:
+    @pytest.mark.parametrize("change", LIES)
+    def test_never_optimal(self, tmp_path, monkeypatch, change):
+        lie(monkeypatch, change)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert result.status in ("feasible", "unknown")
+        assert result.reason
+        assert result.bound <= SEESAW_DISTANCE * (1 + 1e-9)
+        if result.status == "feasible":
+            assert result.replay.hit
+            assert result.distance >= SEESAW_DISTANCE * (1 - 1e-6)
+        else:
+            assert result.distance is result.witness is result.replay is None
+            assert not (tmp_path / "w.npz").exists()
+
+    @pytest.mark.parametrize("change", [nominal_image, far_outside, not_a_number, timed_out])
+    def test_without_an_answer_found_first(self, tmp_path, monkeypatch, change):
+        lie(monkeypatch, change)
+        monkeypatch.setattr(module, "warm_start", lambda *_arguments: None)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert result.status in ("feasible", "unknown")
+        assert result.reason
+        assert result.replay is None or result.replay.hit
+
+    @pytest.mark.parametrize("change", [nominal_image, far_outside, not_a_number, timed_out])
+    def test_with_the_model_as_printed(self, tmp_path, monkeypatch, change):
+        lie(monkeypatch, change)
+        result = solve_question(seesaw(), replace(QUICK, formulation="paper"), tmp_path / "w.npz")
+        assert result.status in ("feasible", "unknown")
+        assert result.reason
+        assert result.replay is None or result.replay.hit
+
+    def test_a_target_that_is_never_active_has_no_answer(self, tmp_path, monkeypatch):
+        lie(monkeypatch, nominal_image)
+        result = solve_question(seesaw(DEAD_TARGET), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.distance, result.witness) == ("unknown", None, None)
+        assert result.reason
+
+    def test_infeasible_inside_the_cut_off_is_not_believed(self, tmp_path, monkeypatch):
+        """Only a model without cut-off may prove that there is no answer."""
+        lie(monkeypatch, infeasible)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert result.status == "feasible"
+        assert "numerical trouble" in result.reason
+        assert result.bound == 0.0
+
+
+class TestReplayDecides:
+    def test_an_answer_that_does_not_replay_is_none(self, tmp_path, monkeypatch):
+        honest = module.replay
+        monkeypatch.setattr(module, "replay", lambda *given: replace(honest(*given), hit=False, violation=0.125))
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.distance, result.witness) == ("unknown", None, None)
+        assert "0.12" in result.reason
+        assert not (tmp_path / "w.npz").exists()
+
+    def test_repair_raises_the_margin(self, tmp_path, monkeypatch):
+        """The first replay misses by 3e-6: the answer is solved again with more room, and then confirmed."""
+        honest, calls = module.replay, []
+
+        def strict(witness, networks):
+            found = honest(witness, networks)
+            calls.append(found.margins[0])
+            return found if found.margins[0] > 3e-6 else replace(found, hit=False, violation=3e-6)
+
+        monkeypatch.setattr(module, "replay", strict)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert result.replay.hit
+        assert len(calls) == 2
+        assert result.distance == pytest.approx(SEESAW_DISTANCE, abs=1e-5)
+        assert result.bound <= SEESAW_DISTANCE * (1 + 1e-9)
+
+    def test_the_file_is_replayed_not_the_memory(self, tmp_path, monkeypatch):
+        honest = Witness.save
+
+        def damaging(witness, path):
+            honest(replace(witness, x=witness.nominal), path)
+
+        monkeypatch.setattr(Witness, "save", damaging)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.replay) == ("unknown", None)
+
+    def test_a_tampered_witness_does_not_replay(self, tmp_path):
+        question = random_question(2, 2)
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        witness = load_witness(result.witness)
+        back = 0.1 * witness.nominal + 0.9 * witness.x  # a tenth of the way back
+        replace(witness, x=back).save(tmp_path / "w.npz")
+        assert not replay(load_witness(tmp_path / "w.npz"), question.ensemble).hit
+
+    def test_a_witness_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(ArfjError, match="cannot write"):
+            solve_question(seesaw(), QUICK, tmp_path / "file" / "w.npz")
+
+
+def interrupt(*_arguments):
+    raise KeyboardInterrupt
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize("where", ["pre_activation_bounds", "encode_tight"])
+    def test_the_answer_found_first_is_kept(self, tmp_path, monkeypatch, where):
+        monkeypatch.setattr(module, where, interrupt)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.reason, result.interrupted) == ("feasible", "interrupted", True)
+        assert result.replay.hit
+
+    def test_during_the_search(self, tmp_path, monkeypatch):
+        honest = module.warm_start
+
+        def stopped(question, seed, deadline, told):
+            told(honest(question, seed, deadline))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "warm_start", stopped)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.interrupted, result.replay.hit) == ("feasible", True, True)
+
+    def test_before_any_answer(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "warm_start", interrupt)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.reason, result.distance) == ("unknown", "interrupted", None)
