@@ -3,6 +3,7 @@
 from typing import Literal
 
 from arfj.bounds.crown import STEPS, crown_bounds
+from arfj.bounds.difference import difference_bounds
 from arfj.bounds.interval import interval_bounds
 from arfj.bounds.records import Bounds
 from arfj.network import Network
@@ -10,7 +11,7 @@ from arfj.region import Region
 
 Method = Literal["interval", "crown", "alpha-crown"]
 
-__all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activation_bounds"]
+__all__ = ["Bounds", "Method", "crown_bounds", "difference_bounds", "interval_bounds", "pre_activation_bounds"]
 
 
 def pre_activation_bounds(network: Network, region: Region, method: Method = "alpha-crown") -> Bounds:
@@ -27,4 +28,5 @@ def pre_activation_bounds(network: Network, region: Region, method: Method = "al
         case "crown":
             return crown_bounds(network, region)
         case "alpha-crown":
-            return crown_bounds(network, region, STEPS)
+            # Other slopes start from tighter layers, so now and then a plain bound is the better one.
+            return crown_bounds(network, region, STEPS).intersect(crown_bounds(network, region))
