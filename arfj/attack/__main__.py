@@ -153,7 +153,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
         raise UsageError(f"--gamma is {options.gamma:g}; expected a number >= 0")
 
 
-def _trainer(n_jobs: int) -> "partial[Iterator[Network | None]]":
+def _trainer(n_jobs: int) -> partial[Iterator[Network | None]]:
     try:
         from training import fresh_networks
     except ImportError as error:
