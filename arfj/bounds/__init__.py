@@ -3,7 +3,6 @@
 from typing import Literal
 
 from arfj.bounds.crown import STEPS, crown_bounds
-from arfj.bounds.difference import difference_bounds
 from arfj.bounds.interval import interval_bounds
 from arfj.bounds.records import Bounds
 from arfj.network import Network
@@ -11,7 +10,7 @@ from arfj.region import Region
 
 Method = Literal["interval", "crown", "alpha-crown"]
 
-__all__ = ["Bounds", "Method", "crown_bounds", "difference_bounds", "interval_bounds", "pre_activation_bounds"]
+__all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activation_bounds"]
 
 
 def pre_activation_bounds(network: Network, region: Region, method: Method = "alpha-crown") -> Bounds:
