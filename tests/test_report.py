@@ -305,9 +305,10 @@ class TestFigure:
             figure.draw(witness_of((16,)), networks_for((16,)), DONE, tmp_path / name)
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
-    def test_no_global_state(self, tmp_path):
+    def test_no_global_state(self, tmp_path, monkeypatch):
         import matplotlib as mpl
 
+        monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test may have loaded it
         before = [mpl.rcParams[key] for key in figure.STYLE]
         figure.draw(witness_of((16,)), networks_for((16,)), DONE, tmp_path / "a.png")
         assert [mpl.rcParams[key] for key in figure.STYLE] == before

@@ -92,7 +92,7 @@ class RegionProgram:
             classes, demand = self._class_block(network, phase)
             blocks.append(np.vstack([rows, classes]))
             right.append(np.concatenate([least, demand]))
-        demands = sp.csc_matrix(sp.block_diag(blocks))
+        demands = sp.csc_matrix(sp.block_diag([sp.csc_matrix(block) for block in blocks]))
         padded = sp.hstack([sp.csc_matrix((demands.shape[0], self.moves)), demands], format="csc")
         program: dict[str, Any] = {  # untyped: the stubs know no sparse matrices here
             "A_ub": -padded,
