@@ -9,7 +9,8 @@ from conftest import DEAD_TARGET, SEESAW, SEESAW_DISTANCE
 from reference import exact_distance, random_question
 
 from arfj.attack import Options, sampled, solve_question
-from arfj.attack import solve as module
+from arfj.attack import prove as module
+from arfj.attack import solve as solving
 from arfj.data import bundled_images
 from arfj.ensemble import Ensemble
 from arfj.errors import ArfjError
@@ -183,8 +184,8 @@ class TestLyingSolver:
 
 class TestReplayDecides:
     def test_an_answer_that_does_not_replay_is_none(self, tmp_path, monkeypatch):
-        honest = module.replay
-        monkeypatch.setattr(module, "replay", lambda *given: replace(honest(*given), hit=False, violation=0.125))
+        honest = solving.replay
+        monkeypatch.setattr(solving, "replay", lambda *given: replace(honest(*given), hit=False, violation=0.125))
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.distance, result.witness) == ("unknown", None, None)
         assert "0.12" in result.reason
@@ -192,14 +193,14 @@ class TestReplayDecides:
 
     def test_repair_raises_the_margin(self, tmp_path, monkeypatch):
         """The first replay misses by 3e-6: the answer is solved again with more room, and then confirmed."""
-        honest, calls = module.replay, []
+        honest, calls = solving.replay, []
 
         def strict(witness, networks):
             found = honest(witness, networks)
             calls.append(found.margins[0])
             return found if found.margins[0] > 3e-6 else replace(found, hit=False, violation=3e-6)
 
-        monkeypatch.setattr(module, "replay", strict)
+        monkeypatch.setattr(solving, "replay", strict)
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert result.replay.hit
         assert len(calls) == 2

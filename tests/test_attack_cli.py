@@ -279,7 +279,7 @@ class TestNoRoom:
         def unlicensed(*_arguments):
             raise SolverError("Gurobi has no licence on this machine; use --solver scip")
 
-        monkeypatch.setattr("arfj.attack.solve.solve", unlicensed)
+        monkeypatch.setattr("arfj.attack.prove.solve", unlicensed)
         ran = attack(*seesaw, "--solver", "gurobi")
         assert (ran.status, ran.err) == (1, "error: Gurobi has no licence on this machine; use --solver scip\n")
         assert not [name for name in everything(out) if name != "results.jsonl"]

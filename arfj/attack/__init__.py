@@ -1,7 +1,8 @@
 """The attack: one image, one target, and every network of an uncertainty set."""
 
+from arfj.attack.prove import Options
 from arfj.attack.result import AttackResult
 from arfj.attack.scenarios import given, sampled
-from arfj.attack.solve import Options, solve_question
+from arfj.attack.solve import solve_question
 
 __all__ = ["AttackResult", "Options", "given", "sampled", "solve_question"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from arfj.attack.prove import TIME_LIMIT, Options
 from arfj.attack.result import AttackResult
 from arfj.attack.run import Job, run_jobs, share_of_cores
 from arfj.attack.scenarios import Scenarios, check_true_class, given, nominal_class, sampled
-from arfj.attack.solve import TIME_LIMIT, Options
 from arfj.cli import ANSWERED, Parser, run
 from arfj.data import bundled_images, load_image, test_image
 from arfj.ensemble import ALPHA, EPSILON_INNER, EPSILON_OUTER

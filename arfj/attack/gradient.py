@@ -40,10 +40,7 @@ class _Scenario:
         for layer in hidden[1:]:
             before.append(value @ layer.weight + layer.bias)
             value = np.maximum(before[-1], 0.0)
-        if hidden:
-            slacks = value @ self.rows.T - self.least
-        else:
-            slacks = first @ self.rows.T - self.least
+        slacks = value @ self.rows.T - self.least
         worst = slacks.argmin(axis=1)
         slack = slacks[np.arange(len(slacks)), worst]
         gradient = -self.rows[worst] * (slack < room)[:, None]

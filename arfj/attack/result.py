@@ -34,6 +34,7 @@ class AttackResult:
         witness: path of the saved answer, or None.
         replay: what the networks say of the file, or None.
         label: what the image is called in tables and file names.
+        active: number of scenarios in the last model: the others were fooled without being asked for.
         interrupted: whether the user stopped it.
     """
 
@@ -57,6 +58,7 @@ class AttackResult:
     witness: str | None
     replay: Replay | None
     label: str = ""
+    active: int = 0
     interrupted: bool = False
 
     def replayed_again(self, witness: str, replayed: Replay) -> AttackResult:
@@ -80,6 +82,7 @@ class AttackResult:
             "alpha": self.alpha,
             "gamma": self.gamma,
             "scenarios": self.scenarios,
+            "active": self.active,
             "status": self.status,
             "reason": self.reason,
             "distance": self.distance,
@@ -124,4 +127,5 @@ def from_json(row: Mapping[str, Any]) -> AttackResult:
         witness=row["witness"],
         replay=None,
         label=str(row["image"]),
+        active=int(row["active"]),
     )

@@ -13,8 +13,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from arfj.attack.progress import Progress
+from arfj.attack.prove import Options
 from arfj.attack.result import AttackResult, from_json
-from arfj.attack.solve import Options, solve_question
+from arfj.attack.solve import solve_question
 from arfj.errors import ArfjError
 from arfj.evaluate import Witness, load_witness, replay
 from arfj.question import Question

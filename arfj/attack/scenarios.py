@@ -19,7 +19,7 @@ from arfj.ensemble import (
     outer_samples,
 )
 from arfj.errors import ArfjError, UsageError
-from arfj.network import Network
+from arfj.network import Floats, Network
 
 Sampling = Literal["nominal", "inner", "outer"]
 Trainer = Callable[[Iterable[int]], Iterator[Network | None]]
@@ -53,7 +53,7 @@ def sampled(
     """The nominal network of the bundle and its samples; in a grey-box attack the samples alone.
 
     Args:
-        kind: "nominal", "inner" (weights perturbed by epsilon in L1) or "outer" (trained from scratch, d_osd < epsilon).
+        kind: "nominal", "inner" (weights perturbed by epsilon in L1) or "outer" (retrained, d_osd < epsilon).
         alpha: number of sampled networks, default 5 (0 for "nominal").
         epsilon: default 0.05 (inner) or 0.2 (outer).
         seed: of the inner draws, and of the training seeds.
@@ -115,14 +115,14 @@ def given(networks: Sequence[Network], alpha: int | None = None) -> Scenarios:
     return Scenarios(ensemble)
 
 
-def nominal_class(ensemble: Ensemble, image: object) -> int:
+def nominal_class(ensemble: Ensemble, image: Floats) -> int:
     """The class of the image by the nominal network; by majority of the samples where there is none."""
     networks = ensemble.networks[:1] if ensemble.nominal_included else ensemble.networks
-    votes = [int(network.classify([image])[0]) for network in networks]
+    votes = [int(network.classify(image.reshape(1, -1))[0]) for network in networks]
     return max(sorted(set(votes)), key=votes.count)
 
 
-def check_true_class(ensemble: Ensemble, image: object, true: int) -> None:
+def check_true_class(ensemble: Ensemble, image: Floats, true: int) -> None:
     """Refuse an image that the nominal network does not give to its true class (the other scenarios may differ).
 
     Raises:
@@ -130,7 +130,7 @@ def check_true_class(ensemble: Ensemble, image: object, true: int) -> None:
     """
     if not ensemble.nominal_included:
         return
-    found = int(ensemble.networks[0].classify([image])[0])
+    found = int(ensemble.networks[0].classify(image.reshape(1, -1))[0])
     if found != true:
         raise ArfjError(
             f"the nominal network gives the image to class {found}, not {true}; give --true {found}, or another image"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.question import Question
@@ -56,10 +54,3 @@ def warm_start(
         if idle == PATIENCE or time.perf_counter() > deadline:
             break
     return best
-
-
-def polished(
-    question: Question, x: np.ndarray[tuple[int, ...], np.dtype[np.float64]], deadline: float
-) -> Corner | None:
-    """The corner that descent reaches from a solver's answer, or None where its linear region holds none."""
-    return descend(RegionProgram(question), [x.ravel()], deadline)

@@ -1,0 +1,269 @@
+"""The search for the optimum and its proof: warm start, then branch and bound over as few scenarios as it takes.
+
+A solver's word is checked against the answer at hand, and its bound holds for the whole question: the model has every
+answer within the cut-off radius R (in which its big-M constants were computed), R is at least the distance of an
+answer that fools all scenarios, and fewer scenarios are a relaxation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
+from arfj.attack.warm import warm_start
+from arfj.bounds import Method, pre_activation_bounds
+from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
+from arfj.evaluate.replay import TOLERANCE
+from arfj.network import Floats
+from arfj.question import Question
+from arfj.solver import Limits, Solution, SolverName, Step, solve
+
+TIME_LIMIT = 600.0
+WARM_SHARE, WARM_SECONDS = 0.1, 20.0
+"""The warm start may take this share of the time limit, and at most this many seconds."""
+RADIUS_ROOM = 1e-6
+"""R exceeds the distance of the best answer by this share, and by this much at least."""
+CLOSED = 2e-7
+"""The proof is complete when bound and distance differ by less than this share."""
+
+Phase = Callable[[str, Step], None]
+"""Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a question is solved; none of it changes the optimum.
+
+    Attributes:
+        formulation: "tight" or "paper".
+        bounds: where the big-M constants come from.
+        solver: "scip" or "gurobi".
+        time_limit: seconds for one image, everything included.
+        threads: solver threads.
+        seed: of the warm start and the solver.
+        memory: the solver's memory limit in MiB, or None.
+    """
+
+    formulation: Formulation = "tight"
+    bounds: Method = "alpha-crown"
+    solver: SolverName = "scip"
+    time_limit: float = TIME_LIMIT
+    threads: int = 1
+    seed: int = 0
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What branch and bound came to, in distances.
+
+    Attributes:
+        bound: proven lower bound of the whole question (not only inside the cut-off).
+        infeasible: proven on a model without cut-off.
+        reason: why it is not better; empty where the optimum is proven.
+    """
+
+    bound: float
+    infeasible: bool
+    reason: str
+
+
+def cut_off_radius(distance: float) -> float:
+    """R for an answer at this distance: a little above, so that rounding cannot cut the answer off."""
+    return distance * (1.0 + RADIUS_ROOM) + RADIUS_ROOM
+
+
+class Prover:
+    """One search: its clock, the best answer so far, and what the solver has spent.
+
+    Attributes:
+        best: the best answer known to fool all scenarios, or None.
+        bound: the best bound so far.
+        nodes: branch-and-bound nodes of all solves.
+        size: variables, binaries and constraints of the last model.
+        active: number of scenarios in the last model.
+        interrupted: whether the user stopped it.
+    """
+
+    def __init__(self, question: Question, options: Options, told: Phase) -> None:
+        self.question = question
+        self.options = options
+        self.told = told
+        self.program = RegionProgram(question)
+        self.began = time.perf_counter()
+        self.best: Corner | None = None
+        self.bound = 0.0
+        self.nodes = 0
+        self.size = (0, 0, 0)
+        self.active = 0
+        self.interrupted = False
+
+    def prove(self) -> Proof:
+        """The optimum, as far as the time allows and the user lets it."""
+        try:
+            return self.searched()
+        except KeyboardInterrupt:  # outside of the solver, which listens for itself
+            self.interrupted = True
+            return Proof(self.bound, False, "interrupted")
+
+    def searched(self) -> Proof:
+        """Everything, in order."""
+        if self.options.formulation == "paper":
+            return self.solved_at_once(encode_paper(self.question))
+        self.warm_up()
+        if self.best is None:
+            # No answer, no ball: the solver's first answer makes one, or its proof that there is none ends it.
+            proof = self.solved_at_once(self.encoded(self.question, np.inf), solutions=1)
+            if self.best is None or self.interrupted or self.left <= 0:
+                return proof
+        return self.proven_lazily()
+
+    def warm_up(self) -> None:
+        """An answer before any model is built."""
+        share = min(WARM_SECONDS, WARM_SHARE * self.options.time_limit)
+        self.say("searching an answer")
+        self.best = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
+
+    def solved_at_once(self, encoding: Encoding, solutions: int | None = None) -> Proof:
+        """All scenarios in one model without a cut-off; optionally only until the first answer."""
+        solution = self.optimise(self.question, encoding, solutions=solutions)
+        if solution.values is not None:
+            self.offer(encoding.decode(solution.values), walk=solution.status != "optimal" or solutions is not None)
+        return self.judged(solution, np.inf)
+
+    def proven_lazily(self) -> Proof:
+        """Solve with few scenarios, look which others the optimum does not fool, add the worst, and so on.
+
+        Every bound on the way holds for all scenarios; it is the proof once the best answer that fools all of them is
+        no farther away.
+        """
+        active = [0]
+        while True:
+            if self.best is None or self.interrupted:
+                return Proof(self.bound, False, "interrupted")
+            part = self.question.restricted(active)
+            radius = cut_off_radius(self.best.distance)
+            encoding = self.encoded(part, radius)
+            solution = self.optimise(part, encoding, self.best.x)
+            proof = self.judged(solution, radius)
+            self.bound = max(self.bound, proof.bound)
+            missing = [index for index in range(len(self.question.ensemble)) if index not in active]
+            if solution.values is not None:
+                x = exact(part, encoding.decode(solution.values))
+                missing = self.worst(x, missing)
+                self.offer(x, walk=solution.status != "optimal")
+            done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
+            if done or proof.reason or not missing:
+                return replace(proof, bound=self.bound)
+            active += missing
+
+    def worst(self, x: Floats, indices: list[int]) -> list[int]:
+        """Of these scenarios the one that x fools least, or all of them where x fools them all."""
+        slacks = [self.question.restricted([index]).slack(x) for index in indices]
+        return [indices[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else indices
+
+    def encoded(self, question: Question, radius: float) -> Encoding:
+        """The tight model with bounds over the ball of this radius."""
+        self.say("bounding")
+        region = question.region(radius)
+        bounds = [pre_activation_bounds(network, region, self.options.bounds) for network in question.ensemble]
+        return encode_tight(question, bounds)
+
+    def optimise(
+        self, question: Question, encoding: Encoding, start: Floats | None = None, solutions: int | None = None
+    ) -> Solution:
+        """Hand a model to the solver."""
+        problem = encoding.problem
+        self.size = (problem.variables, problem.binaries, problem.constraints)
+        self.active = len(question.ensemble)
+        self.say("branch and bound")
+        given = None if start is None else encoding.complete(start, question.ensemble)
+        limits = Limits(
+            self.left,
+            self.options.threads,
+            self.options.seed,
+            self.options.memory,
+            solutions=solutions,
+            proving=start is not None,
+        )
+        solution = solve(self.options.solver, problem, limits, given, self.watch)
+        self.nodes += solution.nodes
+        self.interrupted = self.interrupted or solution.interrupted
+        return solution
+
+    def offer(self, x: Floats, walk: bool) -> None:
+        """Keep a solver's answer if it beats the best one; `walk` descends on from it.
+
+        An answer to some scenarios only is first drawn towards the best one until it fools them all.
+        """
+        if self.best is not None and self.question.slack(x) < 0:
+            x = drawn_towards(self.question, x, self.best.x)
+            walk = True
+        corner = self.program.solve(phases_at(self.question, x))
+        if corner is None and (self.best is None or self.question.slack(x) >= -TOLERANCE):
+            # The replay decides whether it stands.
+            corner = Corner(x, self.question.distance(x), phases_at(self.question, x), ())
+        elif corner is not None and walk and not self.interrupted:
+            room = min(max(2.0, 0.02 * self.options.time_limit), self.left + 1.0)
+            corner = descend(self.program, [corner.x], time.perf_counter() + room, corner)
+        if corner is not None and (self.best is None or corner.distance < self.best.distance):
+            self.best = corner
+
+    def judged(self, solution: Solution, radius: float) -> Proof:
+        """The solver's word, checked against the answer at hand and the cut-off."""
+        if solution.status == "infeasible":
+            if self.best is None and not np.isfinite(radius):
+                return Proof(0.0, True, "no image in [0, 1] gives the target on every network")
+            return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+        if self.best is not None and solution.bound > self.best.distance * (1 + 1e-5) + 1e-5:
+            return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
+        return Proof(max(0.0, min(solution.bound, radius)), False, solution.reason)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return max(0.0, self.options.time_limit - self.elapsed)
+
+    def say(self, phase: str) -> None:
+        """Report a phase."""
+        distance = None if self.best is None else self.best.distance
+        self.told(phase, Step(distance, self.bound or None, self.nodes, self.elapsed))
+
+    def found(self, corner: Corner) -> None:
+        """Keep and report a better answer of the warm start."""
+        self.best = corner
+        self.say("searching an answer")
+
+    def watch(self, step: Step) -> None:
+        """Report the solver's progress on the clock of this search."""
+        distance = step.incumbent if self.best is None else self.best.distance
+        bound = self.bound if step.bound is None else max(step.bound, self.bound)
+        phase = f"branch and bound, {self.active} of {len(self.question.ensemble)} networks"
+        self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+
+
+def exact(question: Question, x: Floats) -> Floats:
+    """A solver's answer without its tolerances: the optimum of its linear region (x itself where that fails)."""
+    corner = RegionProgram(question).solve(phases_at(question, x))
+    return x if corner is None else corner.x
+
+
+def drawn_towards(question: Question, x: Floats, answer: Floats, halvings: int = 30) -> Floats:
+    """The point nearest to x, up to bisection, on the line from x to an answer that is one itself."""
+    low, high = 0.0, 1.0
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        if question.slack(x + middle * (answer - x)) >= 0:
+            high = middle
+        else:
+            low = middle
+    return np.asarray(np.clip(x + high * (answer - x), 0.0, 1.0))
