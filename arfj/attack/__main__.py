@@ -111,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     solving = parser.add_argument_group("solving")
     solving.add_argument("--formulation", choices=("tight", "paper"), default="tight", help="model (default tight)")
     solving.add_argument(
-        "--bounds", choices=("interval", "crown", "alpha-crown"), default="alpha-crown", help="of the big-M constants"
+        "--bounds",
+        choices=("interval", "crown", "alpha-crown", "exact"),
+        default="alpha-crown",
+        help="of the big-M constants",
     )
     solving.add_argument("--solver", choices=("scip", "gurobi"), default="scip", help="default scip")
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")

@@ -10,23 +10,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.warm import warm_start
-from arfj.bounds import Method, pre_activation_bounds
+from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Limits, Solution, SolverName, Step, solve
+from arfj.tighten import tighten
 
 TIME_LIMIT = 600.0
-WARM_SHARE, WARM_SECONDS = 0.1, 20.0
+WARM_SHARE, WARM_SECONDS = 0.1, 12.0
 """The warm start may take this share of the time limit, and at most this many seconds."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
+PATIENCE = 4.0
+"""Seconds per active scenario that a part may take before its bounds are tightened."""
+TIGHTEN_SHARE = 0.3
+"""Tightening may take this share of the time that is left."""
 CLOSED = 2e-7
 """The proof is complete when bound and distance differ by less than this share."""
 
@@ -40,7 +46,8 @@ class Options:
 
     Attributes:
         formulation: "tight" or "paper".
-        bounds: where the big-M constants come from.
+        bounds: where the big-M constants come from; "exact" is "alpha-crown", tightened by the solver from the start
+            (otherwise only where a part of the question proves hard).
         solver: "scip" or "gurobi".
         time_limit: seconds for one image, everything included.
         threads: solver threads.
@@ -49,7 +56,7 @@ class Options:
     """
 
     formulation: Formulation = "tight"
-    bounds: Method = "alpha-crown"
+    bounds: Method | Literal["exact"] = "alpha-crown"
     solver: SolverName = "scip"
     time_limit: float = TIME_LIMIT
     threads: int = 1
@@ -87,6 +94,9 @@ class Prover:
         size: variables, binaries and constraints of the last model.
         active: number of scenarios in the last model.
         interrupted: whether the user stopped it.
+        known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
+        tightened: scenarios whose bounds the solver has tightened.
+        optimum: the optimum of the last part.
     """
 
     def __init__(self, question: Question, options: Options, told: Phase) -> None:
@@ -101,6 +111,10 @@ class Prover:
         self.size = (0, 0, 0)
         self.active = 0
         self.interrupted = False
+        self.known: dict[int, Bounds] = {}
+        self.radius: dict[int, float] = {}
+        self.tightened: set[int] = set()
+        self.optimum: Floats = question.flat
 
     def prove(self) -> Proof:
         """The optimum, as far as the time allows and the user lets it."""
@@ -117,7 +131,8 @@ class Prover:
         self.warm_up()
         if self.best is None:
             # No answer, no ball: the solver's first answer makes one, or its proof that there is none ends it.
-            proof = self.solved_at_once(self.encoded(self.question, np.inf), solutions=1)
+            everyone = list(range(len(self.question.ensemble)))
+            proof = self.solved_at_once(self.encoded(self.question, np.inf, everyone), solutions=1)
             if self.best is None or self.interrupted or self.left <= 0:
                 return proof
         return self.proven_lazily()
@@ -139,42 +154,86 @@ class Prover:
         """Solve with few scenarios, look which others the optimum does not fool, add the worst, and so on.
 
         Every bound on the way holds for all scenarios; it is the proof once the best answer that fools all of them is
-        no farther away.
+        no farther away. A part that does not close in a short while is solved again with tightened bounds.
         """
         active = [0]
         while True:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
-            part = self.question.restricted(active)
-            radius = cut_off_radius(self.best.distance)
-            encoding = self.encoded(part, radius)
-            solution = self.optimise(part, encoding, self.best.x)
-            proof = self.judged(solution, radius)
-            self.bound = max(self.bound, proof.bound)
+            if self.tightened or self.options.bounds == "exact":
+                self.tighten(active)  # once a part was hard, those with more scenarios are
+            solution, proof = self.solved_part(active, np.inf if self.tightened else PATIENCE * len(active))
+            assert self.best is not None  # noqa: S101 - offers only ever improve it
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
-            if solution.values is not None:
-                x = exact(part, encoding.decode(solution.values))
-                missing = self.worst(x, missing)
-                self.offer(x, walk=solution.status != "optimal")
             done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
-            if done or proof.reason or not missing:
+            if done or self.interrupted or self.left <= 0:
                 return replace(proof, bound=self.bound)
-            active += missing
+            if solution.status == "optimal" and solution.values is not None and missing:
+                active += self.worst(self.optimum, missing)
+            elif solution.status == "feasible" and not self.tightened:
+                self.tighten(active)
+            else:
+                return replace(proof, bound=self.bound)
+
+    def solved_part(self, active: list[int], patience: float) -> tuple[Solution, Proof]:
+        """One model with these scenarios, for at most `patience` seconds."""
+        assert self.best is not None  # noqa: S101 - for the type checker
+        part = self.question.restricted(active)
+        radius = cut_off_radius(self.best.distance)
+        encoding = self.encoded(part, radius, active)
+        solution = self.optimise(part, encoding, self.best.x, seconds=patience)
+        proof = self.judged(solution, radius)
+        self.bound = max(self.bound, proof.bound)
+        if solution.values is not None:
+            self.optimum = exact(part, encoding.decode(solution.values))
+            self.offer(self.optimum, walk=solution.status != "optimal")
+        return solution, proof
+
+    def tighten(self, active: list[int]) -> None:
+        """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
+        assert self.best is not None  # noqa: S101 - for the type checker
+        indices = [index for index in active if index not in self.tightened]
+        if not indices:
+            return
+        self.say("tightening bounds")
+        part = self.question.restricted(indices)
+        radius = cut_off_radius(self.best.distance)
+        deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
+        known = self.bounds_of(part, radius, indices)
+        for index, bounds in zip(indices, tighten(part, known, radius, deadline, self.options.threads), strict=True):
+            # An answer at hand outside of them would mean a solver's error.
+            if bounds.hold(self.question.ensemble.networks[index].preactivations(self.best.x[None])):
+                self.known[index] = bounds
+        self.tightened.update(indices)
 
     def worst(self, x: Floats, indices: list[int]) -> list[int]:
         """Of these scenarios the one that x fools least, or all of them where x fools them all."""
         slacks = [self.question.restricted([index]).slack(x) for index in indices]
         return [indices[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else indices
 
-    def encoded(self, question: Question, radius: float) -> Encoding:
-        """The tight model with bounds over the ball of this radius."""
+    def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
+        """The tight model of these scenarios with bounds over the ball of this radius."""
         self.say("bounding")
+        return encode_tight(question, self.bounds_of(question, radius, indices))
+
+    def bounds_of(self, question: Question, radius: float, indices: list[int]) -> list[Bounds]:
+        """Bounds over the ball; those of an earlier, larger ball hold as well and are intersected."""
         region = question.region(radius)
-        bounds = [pre_activation_bounds(network, region, self.options.bounds) for network in question.ensemble]
-        return encode_tight(question, bounds)
+        for index, network in zip(indices, question.ensemble, strict=True):
+            if self.radius.get(index) != radius:
+                method = "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
+                bounds = pre_activation_bounds(network, region, method)
+                self.known[index] = self.known[index].intersect(bounds) if index in self.known else bounds
+                self.radius[index] = radius
+        return [self.known[index] for index in indices]
 
     def optimise(
-        self, question: Question, encoding: Encoding, start: Floats | None = None, solutions: int | None = None
+        self,
+        question: Question,
+        encoding: Encoding,
+        start: Floats | None = None,
+        solutions: int | None = None,
+        seconds: float = np.inf,
     ) -> Solution:
         """Hand a model to the solver."""
         problem = encoding.problem
@@ -183,7 +242,7 @@ class Prover:
         self.say("branch and bound")
         given = None if start is None else encoding.complete(start, question.ensemble)
         limits = Limits(
-            self.left,
+            min(self.left, seconds),
             self.options.threads,
             self.options.seed,
             self.options.memory,

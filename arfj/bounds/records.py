@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,13 @@ class Bounds:
         """How many hidden neurons have l < 0 < u."""
         pairs = zip(self.lower[:-1], self.upper[:-1], strict=True)
         return int(sum(((low < 0) & (up > 0)).sum() for low, up in pairs))
+
+    def hold(self, preactivations: Sequence[Floats]) -> bool:
+        """Whether pre-activations (batch, n_k) of every layer lie inside."""
+        return all(
+            bool(((low <= before) & (before <= up)).all())
+            for before, low, up in zip(preactivations, self.lower, self.upper, strict=True)
+        )
 
     def replaced(self, layer: int, lower: Floats, upper: Floats) -> Bounds:
         """These bounds intersected with others of one layer."""

@@ -1,0 +1,100 @@
+"""Bounds from the solver: nothing that answers the question within R lies outside, and they are worth their time."""
+
+import time
+
+import numpy as np
+import pytest
+from reference import random_question
+
+from arfj.attack.descent import RegionProgram, descend
+from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.bounds import pre_activation_bounds
+from arfj.tighten import tighten, tighten_scenario
+
+
+def random_answers(question, count=400):
+    """Those of some random points that answer the question."""
+    return [x for x in np.random.default_rng(1).random((count, len(question.flat))) if question.slack(x) >= 0]
+
+
+SEEDS = [seed for seed in range(60) if all(random_answers(random_question(seed, count)) for count in (1, 2))][:12]
+
+
+def answers(question, radius, count=4000):
+    """Points that answer the question within R: random ones drawn towards the nominal image as far as they answer."""
+    rng = np.random.default_rng(0)
+    found = []
+    for x in rng.random((count, len(question.flat))):
+        for share in (1.0, 0.5, 0.25, 0.1):
+            point = question.flat + share * (x - question.flat)
+            if question.slack(point) >= 0 and question.distance(point) <= radius:
+                found.append(point)
+    return found
+
+
+def setting(seed, scenarios=1, room=1.3):
+    """A question, R a little above its optimum, bounds over the ball, and the answer that R comes from."""
+    question = random_question(seed, scenarios)
+    corner = descend(RegionProgram(question), random_answers(question)[:4], time.perf_counter() + 5)
+    radius = room * corner.distance
+    bounds = [pre_activation_bounds(network, question.region(radius)) for network in question.ensemble]
+    return question, radius, bounds, corner
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_answer_within_the_ball_is_outside(seed):
+    question, radius, bounds, corner = setting(seed, scenarios=2)
+    tightened = tighten(question, bounds, radius, time.perf_counter() + 30)
+    points = np.array([*answers(question, radius), corner.x])
+    for network, one in zip(question.ensemble, tightened, strict=True):
+        assert one.hold(network.preactivations(points))
+
+
+def test_bounds_shrink_on_the_whole_and_never_grow():
+    narrower = 0
+    for seed in SEEDS:
+        question, radius, bounds, _ = setting(seed)
+        (after,) = tighten(question, bounds, radius, time.perf_counter() + 30)
+        for low, up, new_low, new_up in zip(bounds[0].lower, bounds[0].upper, after.lower, after.upper, strict=True):
+            assert (new_low >= low).all()
+            assert (new_up <= up).all()
+        narrower += after.unstable < bounds[0].unstable
+    assert narrower >= 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_optimum_survives_a_ball_of_its_own_radius(seed):
+    """R just above the optimum leaves a sliver, and the answer must stay in it."""
+    question, radius, bounds, corner = setting(seed, room=1.0)
+    (after,) = tighten(question, bounds, cut_off_radius(radius), time.perf_counter() + 30)
+    assert after.hold(question.ensemble.networks[0].preactivations(corner.x[None]))
+
+
+def test_no_time_changes_nothing():
+    question, radius, bounds, _ = setting(SEEDS[0])
+    after = tighten_scenario(question, bounds[0], radius, time.perf_counter() - 1)
+    assert all((new == old).all() for new, old in zip(after.lower, bounds[0].lower, strict=True))
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_exact_bounds_do_not_move_the_optimum(seed):
+    question, *_ = setting(seed, scenarios=2)
+    values = []
+    for method in ("interval", "exact"):
+        prover = Prover(question, Options(bounds=method, time_limit=30), lambda _name, _step: None)
+        proof = prover.prove()
+        assert prover.best.distance - proof.bound <= 1e-6 * prover.best.distance
+        values.append(proof.bound)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_bounds_that_an_answer_leaves_are_thrown_away(monkeypatch):
+    """A solver that bounds wrongly is caught where the best answer contradicts it."""
+    question, *_ = setting(SEEDS[0])
+    monkeypatch.setattr(
+        "arfj.attack.prove.tighten",
+        lambda _part, known, *_: [one.replaced(0, one.upper[0] + 1, one.upper[0] + 2) for one in known],
+    )
+    prover = Prover(question, Options(bounds="exact", time_limit=30), lambda _name, _step: None)
+    proof = prover.prove()
+    assert prover.best.distance - proof.bound <= 1e-6 * prover.best.distance
