@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
+from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
@@ -127,15 +128,37 @@ class Prover:
     def searched(self) -> Proof:
         """Everything, in order."""
         if self.options.formulation == "paper":
-            return self.solved_at_once(encode_paper(self.question))
+            proof = self.solved_at_once(encode_paper(self.question))
+            return self.doubted(proof) if proof.infeasible else proof
         self.warm_up()
         if self.best is None:
             # No answer, no ball: the solver's first answer makes one, or its proof that there is none ends it.
             everyone = list(range(len(self.question.ensemble)))
-            proof = self.solved_at_once(self.encoded(self.question, np.inf, everyone), solutions=1)
+            proof = self.solved_singly() or self.solved_at_once(
+                self.encoded(self.question, np.inf, everyone), solutions=1
+            )
             if self.best is None or self.interrupted or self.left <= 0:
                 return proof
         return self.proven_lazily()
+
+    def doubted(self, proof: Proof) -> Proof:
+        """Before "infeasible" is said of a model without a warm start, an answer is searched all the same."""
+        self.warm_up()
+        if self.best is None:
+            return proof
+        return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+
+    def solved_singly(self) -> Proof | None:
+        """The proof that one scenario alone cannot be fooled, where one is suspected; None where none was found."""
+        indices = range(len(self.question.ensemble))
+        for index in indices if len(indices) > 1 else ():
+            part = self.question.restricted([index])
+            if gradient_answers(part, self.options.seed, time.perf_counter() + 1.0) or self.interrupted:
+                continue
+            solution = self.optimise(part, self.encoded(part, np.inf, [index]), solutions=1, seconds=0.3 * self.left)
+            if solution.status == "infeasible":
+                return self.judged(solution, np.inf)
+        return None
 
     def warm_up(self) -> None:
         """An answer before any model is built."""
