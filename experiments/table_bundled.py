@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 HERE = Path(__file__).parent
 ROWS = HERE / "rows" / "bundled.jsonl"
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- table_bundled -->", "<!-- /table_bundled -->"
+MARK = "table_bundled"
 KINDS = {"nominal": "FJAE", "inner": "IRAE", "outer": "ORAE"}
 CLASSES = 10
 EXAMPLES = """\
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     text = table(last_rows(options.rows))
     if options.write:
         with atomic_write(README) as stream:
-            stream.write(inserted(README.read_text(encoding="utf-8"), text).encode())
+            stream.write(inserted(README.read_text(encoding="utf-8"), text, MARK).encode())
     print(text)
     return ANSWERED
 
@@ -110,17 +110,18 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def inserted(text: str, table: str) -> str:
-    """`text` with what stands between the two marks replaced.
+def inserted(text: str, table: str, mark: str) -> str:
+    """`text` with what stands between <!-- mark --> and <!-- /mark --> replaced.
 
     Raises:
-        ArfjError: a mark is missing.
+        ArfjError: one of them is missing.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ArfjError(f"README.md lacks the marks {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not (found and closed):
+        raise ArfjError(f"the document lacks the marks {begin} and {end}")
+    return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 if __name__ == "__main__":

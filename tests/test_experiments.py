@@ -5,8 +5,11 @@ import json
 import pytest
 
 from arfj.cli import run
-from experiments import table_bundled
-from experiments.table_bundled import BEGIN, END, README, ROWS, inserted, last_rows, main, table, take
+from arfj.report.store import Store
+from experiments import proof_variants, table_bundled
+from experiments.table_bundled import MARK, README, ROWS, inserted, last_rows, main, table, take
+
+BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
 
 ROW = {
     "key": "a", "image": "00002", "kind": "nominal", "true": 1, "target": 0, "scenarios": 1, "status": "optimal",
@@ -22,7 +25,7 @@ def rows_file(path, *rows):
 
 def test_readme_shows_the_committed_rows():
     text = README.read_text(encoding="utf-8")
-    assert inserted(text, table(last_rows(ROWS))) == text, "run python -m experiments.table_bundled --write"
+    assert inserted(text, table(last_rows(ROWS)), MARK) == text, "run python -m experiments.table_bundled --write"
 
 
 def test_committed_rows_are_proven_by_replay():
@@ -73,3 +76,32 @@ def test_no_rows(tmp_path, capsys, content):
     path.write_text(content)
     assert run(main, ["--rows", str(path)]) == 1
     assert "make benchmark" in capsys.readouterr().err
+
+
+def test_performance_shows_the_committed_rows():
+    text = proof_variants.REPORT.read_text(encoding="utf-8")
+    rows = Store(proof_variants.ROWS).rows()
+    assert inserted(text, proof_variants.table(rows), proof_variants.MARK) == text
+
+
+def test_variants_agree_on_every_optimum_that_they_prove():
+    optima = {}
+    for row in Store(proof_variants.ROWS).rows():
+        if row["status"] == "optimal":
+            optima.setdefault((row["problem"], row["true"]), []).append(row["distance"])
+    assert len(optima) >= 25
+    for distances in optima.values():
+        assert max(distances) == pytest.approx(min(distances), rel=1e-6)
+
+
+def test_variants_measure_what_is_missing(tmp_path, monkeypatch, capsys):
+    """The smoke mode: one question, one variant beside the default; a second run has nothing to do."""
+    one = next(proof_variants.questions("one network"))
+    monkeypatch.setattr(proof_variants, "questions", lambda _problem: iter([one]))
+    monkeypatch.setattr(proof_variants, "PROBLEMS", {"one network": (proof_variants.DEFAULT, "all scenarios at once")})
+    path = tmp_path / "rows.jsonl"
+    assert run(proof_variants.main, ["--rows", str(path), "--run"]) == 0
+    assert "| one network | all scenarios at once | 1 of 1 |" in capsys.readouterr().out
+    before = path.read_bytes()
+    assert run(proof_variants.main, ["--rows", str(path), "--run"]) == 0
+    assert path.read_bytes() == before

@@ -179,7 +179,7 @@ class Prover:
         Every bound on the way holds for all scenarios; it is the proof once the best answer that fools all of them is
         no farther away. A part that does not close in a short while is solved again with tightened bounds.
         """
-        active = [0]
+        active = self.first()
         while True:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
@@ -197,6 +197,10 @@ class Prover:
                 self.tighten(active)
             else:
                 return replace(proof, bound=self.bound)
+
+    def first(self) -> list[int]:
+        """The scenarios to begin with: the nominal network alone."""
+        return [0]
 
     def solved_part(self, active: list[int], patience: float) -> tuple[Solution, Proof]:
         """One model with these scenarios, for at most `patience` seconds."""

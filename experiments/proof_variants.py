@@ -1,0 +1,166 @@
+"""`python -m experiments.proof_variants`: what each part of the proof is worth, measured by leaving it out.
+
+Every variant proves the optima of the same bundled questions, one after another on one thread, from the same warm
+starts; the ratios are of seconds (a time-out counts as its limit, and makes the ratio a lower bound).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from arfj.attack import Options, prove, sampled, solve_question
+from arfj.cli import ANSWERED, Parser, run
+from arfj.data import bundled_images, bundled_nominal, bundled_outer
+from arfj.ensemble import Ensemble
+from arfj.files import atomic_write
+from arfj.question import Question
+from arfj.report.store import Store
+from arfj.solver import scip
+from experiments.table_bundled import inserted
+
+Row = Mapping[str, Any]
+
+HERE = Path(__file__).parent
+ROWS = HERE / "rows" / "proof_variants.jsonl"
+REPORT = HERE.parent / "PERFORMANCE.md"
+MARK = "proof_variants"
+EXAMPLES = """\
+  python -m experiments.proof_variants                    print the table of the committed rows
+  python -m experiments.proof_variants --run              measure what is missing in them (about half an hour)
+  python -m experiments.proof_variants --write            put the table into PERFORMANCE.md
+"""
+LIMIT = 60.0
+DEFAULT = "default"
+
+
+class _AtOnce(prove.Prover):
+    """All scenarios in the model from the start."""
+
+    def first(self) -> list[int]:
+        return list(range(len(self.question.ensemble)))
+
+
+def _plain_settings(model: Any) -> None:  # noqa: ANN401 - a SCIP model
+    model.setParam("numerics/feastol", scip.FEASIBILITY)
+
+
+Patch = Callable[[], contextlib.AbstractContextManager[object]]
+VARIANTS: dict[str, tuple[Options, Patch]] = {
+    DEFAULT: (Options(time_limit=LIMIT), contextlib.nullcontext),
+    "SCIP's own settings": (
+        Options(time_limit=LIMIT),
+        lambda: mock.patch.object(scip, "tune_for_proof", _plain_settings),
+    ),
+    "all scenarios at once": (
+        Options(time_limit=LIMIT),
+        lambda: mock.patch("arfj.attack.solve.Prover", _AtOnce),
+    ),
+    "no tightening": (Options(time_limit=LIMIT), lambda: mock.patch.object(prove, "PATIENCE", np.inf)),
+    "interval bounds": (Options(time_limit=LIMIT, bounds="interval"), contextlib.nullcontext),
+    "paper formulation": (Options(time_limit=LIMIT, formulation="paper"), contextlib.nullcontext),
+}
+
+
+def questions(problem: str) -> Iterator[Question]:
+    """The ten bundled images against one nominal network, it and a retrained one, or it and five perturbed ones."""
+    ensemble = {
+        "one network": lambda: sampled("nominal").ensemble,
+        "two networks": lambda: Ensemble((bundled_nominal(), bundled_outer()[0]), "outer"),
+        "six perturbed": lambda: sampled("inner").ensemble,
+    }[problem]()
+    images = bundled_images()
+    for true, image in enumerate(images.nominal):
+        yield Question(image, true, (true - 1) % 10, ensemble)
+
+
+PROBLEMS: dict[str, tuple[str, ...]] = {
+    "one network": tuple(VARIANTS),
+    "two networks": (DEFAULT, "SCIP's own settings", "all scenarios at once", "no tightening", "interval bounds"),
+    "six perturbed": (DEFAULT, "all scenarios at once"),
+}
+
+
+def measure(store: Store) -> None:
+    """Solve what has no row yet."""
+    for problem, names in PROBLEMS.items():
+        for name in names:
+            options, patch = VARIANTS[name]
+            for question in questions(problem):
+                key = f"{problem}/{name}/{question.true}"
+                if store.find(key) is not None:
+                    continue
+                with tempfile.TemporaryDirectory() as folder, patch():
+                    result = solve_question(question, options, Path(folder) / "w.npz")
+                row = {
+                    "problem": problem,
+                    "variant": name,
+                    "cores": os.cpu_count(),
+                    **result.as_json(),
+                    "witness": None,
+                }
+                store.append(key, LIMIT, row)
+                print(json.dumps({"key": key, "status": result.status, "seconds": result.seconds}), file=sys.stderr)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: per problem and variant, how many optima were proven, and the geometric mean of the time ratios."""
+    seconds = {(row["problem"], row["variant"], row["true"]): row for row in rows}
+    lines = [
+        "| problem | variant | proven | seconds, median | seconds, sum | nodes, sum | times the default |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for problem, names in PROBLEMS.items():
+        for name in names:
+            chosen = [row for key, row in seconds.items() if key[:2] == (problem, name)]
+            if chosen:
+                lines.append(_line(problem, name, chosen, seconds))
+    return "\n".join(lines)
+
+
+def _line(problem: str, name: str, rows: Sequence[Row], all_rows: Mapping[tuple[str, str, int], Row]) -> str:
+    times = np.array([row["seconds"] for row in rows])
+    base = np.array([all_rows[problem, DEFAULT, row["true"]]["seconds"] for row in rows])
+    proven = sum(row["status"] == "optimal" for row in rows)
+    ratio = float(np.exp(np.mean(np.log(times / base))))
+    cells = (
+        problem,
+        name,
+        f"{proven} of {len(rows)}",
+        f"{np.median(times):.1f}",
+        f"{times.sum():.0f}",
+        str(sum(row["nodes"] for row in rows)),
+        f"{'at least ' if proven < len(rows) else ''}{ratio:.2f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print, or write the table."""
+    parser = Parser("python -m experiments.proof_variants", "What each part of the proof is worth.", EXAMPLES)
+    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="where the rows are")
+    parser.add_argument("--run", action="store_true", help="measure what has no row yet")
+    parser.add_argument("--write", action="store_true", help="replace the table in PERFORMANCE.md")
+    options = parser.parse_args(argv)
+    store = Store(options.rows)
+    if options.run:
+        measure(store)
+    text = table(store.rows())
+    if options.write:
+        with atomic_write(REPORT) as stream:
+            stream.write(inserted(REPORT.read_text(encoding="utf-8"), text, MARK).encode())
+    print(text)
+    return ANSWERED
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
