@@ -26,8 +26,8 @@ from arfj.solver import Limits, Solution, SolverName, Step, solve
 from arfj.tighten import tighten
 
 TIME_LIMIT = 600.0
-WARM_SHARE, WARM_SECONDS = 0.1, 12.0
-"""The warm start may take this share of the time limit, and at most this many seconds."""
+WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 12.0
+"""The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
 PATIENCE = 4.0
@@ -131,15 +131,21 @@ class Prover:
             proof = self.solved_at_once(encode_paper(self.question))
             return self.doubted(proof) if proof.infeasible else proof
         self.warm_up()
+        nothing = self.without_answer() if self.best is None else None
+        return self.proven_lazily() if nothing is None else nothing
+
+    def without_answer(self) -> Proof | None:
+        """No answer, no ball: a proof that there is none (or the lack of one), or None once an answer is found."""
+        alone = self.solved_singly()
+        if alone is not None:
+            return alone
+        self.warm_up(patience=2.0)
         if self.best is None:
-            # No answer, no ball: the solver's first answer makes one, or its proof that there is none ends it.
             everyone = list(range(len(self.question.ensemble)))
-            proof = self.solved_singly() or self.solved_at_once(
-                self.encoded(self.question, np.inf, everyone), solutions=1
-            )
+            proof = self.solved_at_once(self.encoded(self.question, np.inf, everyone), solutions=1)
             if self.best is None or self.interrupted or self.left <= 0:
                 return proof
-        return self.proven_lazily()
+        return None
 
     def doubted(self, proof: Proof) -> Proof:
         """Before "infeasible" is said of a model without a warm start, an answer is searched all the same."""
@@ -160,10 +166,10 @@ class Prover:
                 return self.judged(solution, np.inf)
         return None
 
-    def warm_up(self) -> None:
-        """An answer before any model is built."""
-        share = min(WARM_SECONDS, WARM_SHARE * self.options.time_limit)
-        self.say("searching an answer")
+    def warm_up(self, patience: float = 1.0) -> None:
+        """An answer before any model is built; `patience` times as long as usual."""
+        share = min(WARM_SECONDS, max(WARM_SHARE * self.options.time_limit, WARM_LEAST), 0.5 * self.left) * patience
+        self.say("search")
         self.best = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
 
     def solved_at_once(self, encoding: Encoding, solutions: int | None = None) -> Proof:
@@ -222,7 +228,7 @@ class Prover:
         indices = [index for index in active if index not in self.tightened]
         if not indices:
             return
-        self.say("tightening bounds")
+        self.say("tightening")
         part = self.question.restricted(indices)
         radius = cut_off_radius(self.best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
@@ -266,7 +272,7 @@ class Prover:
         problem = encoding.problem
         self.size = (problem.variables, problem.binaries, problem.constraints)
         self.active = len(question.ensemble)
-        self.say("branch and bound")
+        self.say("proof")
         given = None if start is None else encoding.complete(start, question.ensemble)
         limits = Limits(
             min(self.left, seconds),
@@ -327,13 +333,13 @@ class Prover:
     def found(self, corner: Corner) -> None:
         """Keep and report a better answer of the warm start."""
         self.best = corner
-        self.say("searching an answer")
+        self.say("search")
 
     def watch(self, step: Step) -> None:
         """Report the solver's progress on the clock of this search."""
         distance = step.incumbent if self.best is None else self.best.distance
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
-        phase = f"branch and bound, {self.active} of {len(self.question.ensemble)} networks"
+        phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
 
 

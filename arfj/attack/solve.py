@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from arfj.attack.descent import RegionProgram, phases_at
 from arfj.attack.prove import Options, Phase, Proof, Prover
@@ -37,7 +38,8 @@ def solve_question(
         ArfjError: the witness cannot be written.
     """
     prover = Prover(question, options, told or (lambda _name, _step: None))
-    proof = prover.prove()
+    with threadpool_limits(1):  # products with eight columns: threads of the BLAS only get in each other's way
+        proof = prover.prove()
     replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best.x, proof.bound, witness)
     status, reason = _verdict(proof, replayed, missed)
     distance = None if replayed is None else replayed.distance

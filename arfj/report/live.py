@@ -18,18 +18,18 @@ from arfj.attack.progress import Progress
 
 def describe(progress: Progress, since: float = 0.0) -> str:
     """One moment of one attack in one line; `since` seconds have passed after it was reported."""
-    parts = [f"image {progress.image} of {progress.images} ({progress.label})", progress.phase]
+    # What matters most stands first: a narrow terminal cuts the end off.
+    left = f"{duration(max(0.0, progress.remaining - since))} left" if math.isfinite(progress.limit) else ""
+    parts = [f"{progress.image}/{progress.images} {progress.label}", left or duration(progress.elapsed + since)]
     if progress.incumbent is not None:
-        parts.append(f"incumbent {progress.incumbent:.5f}")
+        parts.append(f"distance {progress.incumbent:.4f}")
     if progress.bound is not None:
-        parts.append(f"bound {progress.bound:.5f}")
+        parts.append(f"bound {progress.bound:.4f}")
     if progress.gap is not None:
-        parts.append(f"gap {100 * progress.gap:.2f} %")
+        parts.append(f"gap {100 * progress.gap:.1f} %")
+    parts.append(progress.phase)
     if progress.nodes:
         parts.append(f"{progress.nodes} nodes")
-    parts.append(duration(progress.elapsed + since))
-    if math.isfinite(progress.limit):
-        parts.append(f"{duration(max(0.0, progress.remaining - since))} left")
     return "  ".join(parts)
 
 
