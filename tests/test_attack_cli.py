@@ -513,3 +513,14 @@ HARD = 0
 
 def test_the_dead_target_is_dead():
     assert DEAD_TARGET(np.linspace(0, 1, 11)[:, None])[:, 1].max() == 0
+
+
+def test_an_error_of_the_solver_leaves_stdout_empty(attack, files, tmp_path, monkeypatch):
+    """No document that looks like an answer: exit status 1 and one line."""
+
+    def refuse(*_given, **_named):
+        raise SolverError("the model is too large for this licence; use --solver scip")
+
+    monkeypatch.setattr("arfj.attack.prove.solve", refuse)
+    networks = ("--networks", files / "seesaw.npz", "--image", files / "x.npy", "--target", 1)
+    attack(*networks, "--output", tmp_path / "out", "--json").is_error(1, "too large")

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -200,7 +199,7 @@ def _job(options: argparse.Namespace, scenarios: Scenarios, label: str, image: F
 def _answer(
     options: argparse.Namespace, jobs: Sequence[Job], settings: Options, folder: Path, names: Sequence[str] | None
 ) -> None:
-    """Solve, print each row as it comes, draw it, and sum up; what was finished survives an interrupt."""
+    """Solve, print each row as it comes, draw it, and sum up; what was finished survives errors and interrupts."""
     results: list[AttackResult] = []
     pairs: list[tuple[Witness, AttackResult]] = []
     table = None if options.json else AttackTable([job.label for job in jobs], names)
@@ -211,20 +210,28 @@ def _answer(
             store = Store(folder / "results.jsonl")
             for job, result in run_jobs(jobs, settings, folder, store, options.n_jobs, live.update):
                 results.append(result)
-                with live.aside() if table is not None else nullcontext():
-                    if table is not None:
+                if table is not None:
+                    with live.aside():
                         table.add(result)
                 if options.n_jobs != 1:
                     live.count(len(results), len(jobs))
                 pairs.extend(_drawn(job, result, folder, names))
-    finally:
-        if len(pairs) > 1:
-            _overview(pairs, folder, names)
-        if options.json:
-            print(json.dumps({"results": [result.as_json() for result in results]}, indent=2, allow_nan=False))
-        elif table is not None and results:
-            table.finish(results)
-            print(f"written to {folder}: results.jsonl, witnesses/ and pictures/")
+    except (ArfjError, KeyboardInterrupt):
+        if results:
+            _sum_up(results, folder, table)
+        raise
+    _sum_up(results, folder, table)
+    if len(pairs) > 1:
+        _overview(pairs, folder, names)
+
+
+def _sum_up(results: Sequence[AttackResult], folder: Path, table: AttackTable | None) -> None:
+    """The one JSON document, or the closing lines of the table."""
+    if table is None:
+        print(json.dumps({"results": [result.as_json() for result in results]}, indent=2, allow_nan=False))
+    else:
+        table.finish(results)
+        print(f"written to {folder}: results.jsonl, witnesses/ and pictures/")
 
 
 def _drawn(
