@@ -256,10 +256,7 @@ class TestNoRoom:
     def test_a_file_is_in_the_way_of_the_witnesses(self, attack, seesaw, out):
         out.mkdir()
         (out / "witnesses").write_text("mine")
-        ran = attack(*seesaw)
-        assert ran.status == 1
-        assert ran.results == []
-        assert ran.err.startswith("error: cannot write")
+        attack(*seesaw).is_error(1, "cannot write")
         assert everything(out) == ["witnesses"]
 
     def test_a_folder_is_in_the_way_of_the_rows(self, attack, seesaw, out):
