@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 import traceback
@@ -47,6 +48,8 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     """Call `main` with the arguments; turn its errors into one line on stderr and an exit status (INTERFACE)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show
     try:
         status = main(arguments)
         # Here, not at exit: a closed pipe or a full disk is then met inside this function.

@@ -314,7 +314,7 @@ def load_image(path: str | os.PathLike[str]) -> Floats:
         array = load_array(path)
     except ArfjError as error:
         raise DataError(str(error)) from error
-    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+    if array.dtype.kind not in "fiu":
         raise DataError(f"{name} holds {array.dtype} values; expected real numbers in [0, 1]")
     image = array.astype(np.float64)
     if image.size == 0 or not np.isfinite(image).all():

@@ -246,7 +246,7 @@ def _read_npz(path: Path) -> Network:
         if activation not in ("relu", "linear"):
             raise NetworkError(f"output_activation {activation!r} is not known; expected 'relu' or 'linear'")
         for key in expected:
-            if not (np.issubdtype(arrays[key].dtype, np.floating) or np.issubdtype(arrays[key].dtype, np.integer)):
+            if arrays[key].dtype.kind not in "fiu":
                 raise NetworkError(f"{key} holds {arrays[key].dtype} values; expected real numbers")
         network = Network.from_arrays(
             [arrays[f"W{k}"] for k in range(count)],

@@ -12,13 +12,14 @@ The programs drop the other scenarios, which relaxes them. Whatever stops a prog
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from pyscipopt import quicksum
 
 from arfj.bounds import Bounds
@@ -56,14 +57,22 @@ def tighten(
         deadline: `time.perf_counter()` value after which what is left stays as it was.
         threads: scenarios at a time.
     """
-    calls = (
-        delayed(tighten_scenario)(question.restricted([index]), bound, radius, deadline)
-        for index, bound in enumerate(bounds)
-    )
-    return list(Parallel(n_jobs=threads, prefer="threads")(calls))
+    stop = threading.Event()
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            pool.submit(tighten_scenario, question.restricted([index]), bound, radius, deadline, stop)
+            for index, bound in enumerate(bounds)
+        ]
+        try:
+            return [part.result() for part in parts]
+        except BaseException:
+            stop.set()  # else Ctrl-C would wait for all programs
+            raise
 
 
-def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline: float) -> Bounds:
+def tighten_scenario(
+    question: Question, bounds: Bounds, radius: float, deadline: float, stop: threading.Event | None = None
+) -> Bounds:
     """`tighten` for a question with one scenario.
 
     The second layer comes first and the first layer last: its bounds are exact over the ball already, its programs
@@ -77,6 +86,8 @@ def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline
         lower, upper = bounds.lower[layer].copy(), bounds.upper[layer].copy()
         programs = _Programs.of(question, bounds, radius, layer)
         for neuron in unstable:
+            if stop is not None and stop.is_set():
+                return bounds
             _tighten_neuron(programs, int(neuron), lower, upper, deadline)
         bounds = bounds.replaced(layer, lower, upper)
     return bounds
@@ -124,9 +135,12 @@ class _Programs:
         model.chgVarUb(phase, float(on))
         model.setObjective(self.columns[(self.neurons.y if on else self.neurons.s)[neuron]], "maximize")
         model.setParam("limits/time", seconds)
-        model.optimizeNogil()
-        infeasible = model.getStatus() == "infeasible"
-        bound = float(model.getDualbound())
+        try:
+            model.optimizeNogil()
+            infeasible = model.getStatus() == "infeasible"
+            bound = float(model.getDualbound())
+        except Exception:  # PySCIPOpt raises no other class when an LP breaks down: then there is no bound
+            infeasible, bound = False, np.inf
         model.freeTransform()
         model.chgVarLb(phase, 0.0)
         model.chgVarUb(phase, 1.0)

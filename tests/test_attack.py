@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import DEAD_TARGET, SEESAW, SEESAW_DISTANCE
+from pyscipopt import Model
 from reference import exact_distance, random_question
 
 from arfj.attack import Options, sampled, solve_question
@@ -15,6 +16,7 @@ from arfj.data import bundled_images
 from arfj.ensemble import Ensemble
 from arfj.errors import ArfjError
 from arfj.evaluate import Witness, load_witness, replay
+from arfj.network import Network
 from arfj.question import Question
 
 QUICK = Options(time_limit=60.0)
@@ -258,3 +260,33 @@ class TestInterrupt:
         monkeypatch.setattr(module, "warm_start", interrupt)
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.reason, result.distance) == ("unknown", "interrupted", None)
+
+
+class TestScale:
+    def test_slow_outputs_are_still_proven(self, tmp_path):
+        """Outputs that react with 1e-3: room in the conditions would cost distance."""
+        slow = Network.from_arrays([[[-1e-3, 1e-3]]], [[2e-3, 1e-3]])
+        question = Question(np.array([0.2]), 0, 1, Ensemble((slow,), "given"))
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        assert result.status == "optimal"
+        assert result.distance == pytest.approx((2.4e-3 - 1e-3) / 2.2e-3 - 0.2, rel=1e-6)
+
+    @pytest.mark.parametrize("scale", [1e-9, 1e9])
+    def test_weights_beyond_tolerances_prove_nothing(self, tmp_path, scale):
+        """The same function as `SEESAW`, its first layer scaled and its second scaled back."""
+        scaled = Network.from_arrays([np.eye(1) * scale, [[-1.0 / scale, 1.0 / scale]]], [np.zeros(1), [1.0, 0.0]])
+        question = Question(np.array([0.2]), 0, 1, Ensemble((scaled,), "given"))
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        assert result.status in ("feasible", "unknown")
+        assert result.bound == 0.0
+        assert result.reason
+
+    def test_a_solver_that_breaks_down_keeps_the_answer(self, tmp_path, monkeypatch):
+        class Broken(Model):
+            def optimizeNogil(self):
+                raise Exception("SCIP: error in LP solver!")  # the class that PySCIPOpt raises
+
+        monkeypatch.setattr("arfj.solver.scip.Model", Broken)
+        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.replay.hit) == ("feasible", True)
+        assert "numerical trouble" in result.reason

@@ -17,6 +17,7 @@ from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.errors import SolverError
 from arfj.evaluate import load_witness, replay
 from arfj.network import Network
+from arfj.solver import Solution, available
 
 KEYS = {
     "kind", "true", "target", "alpha", "gamma", "scenarios", "status", "reason", "distance", "bound", "gap", "seconds",
@@ -112,10 +113,11 @@ class TestDocument:
 
     def test_image_shapes_are_kept(self, attack, files, out):
         np.save(files / "x.npy", np.array([[0.2]]))
-        (result,) = attack(
-            "--networks", files / "seesaw.npz", "--image", files / "x.npy", "--output", out, "--json"
-        ).results
+        Network(SEESAW.layers, input_shape=(1, 1)).save(files / "shaped.npz")
+        given = ("--image", files / "x.npy", "--output", out, "--json")
+        (result,) = attack("--networks", files / "shaped.npz", *given).results
         assert load_witness(result["witness"]).x.shape == (1, 1)
+        attack("--networks", files / "seesaw.npz", *given).is_error(2, "shape (1, 1)")
 
     def test_help_starts_with_examples(self, attack, capsys):
         with pytest.raises(SystemExit):
@@ -497,6 +499,22 @@ class TestInterrupt:
         assert row["time_limit"] < 60, "so that the same command solves it again"
         assert replay(load_witness(result["witness"]), [bundled_nominal(), *bundled_outer()]).hit
 
+    def test_several_at_a_time(self, out):
+        """Ctrl-C on a terminal reaches the whole process group: the running images are kept, no others begin."""
+        line = [sys.executable, "-m", "arfj.attack", "--outer", "--n-jobs", "2", "--json", "--output", str(out)]
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        time.sleep(14)
+        os.killpg(process.pid, signal.SIGINT)
+        printed, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        results = json.loads(printed)["results"]
+        rows = [json.loads(row) for row in (out / "results.jsonl").read_text().splitlines()]
+        assert len(rows) == len(results)
+        assert 1 <= len(results) < 10
+        assert any(row["reason"] == "interrupted" and row["replay"]["hit"] for row in rows)
+
     def test_without_an_answer(self, out):
         printed = self.interrupted(out, "--nominal", "--formulation", "paper", "--true", HARD, seconds=1)
         row = printed.splitlines()[1]
@@ -521,3 +539,36 @@ def test_an_error_of_the_solver_leaves_stdout_empty(attack, files, tmp_path, mon
     monkeypatch.setattr("arfj.attack.prove.solve", refuse)
     networks = ("--networks", files / "seesaw.npz", "--image", files / "x.npy", "--target", 1)
     attack(*networks, "--output", tmp_path / "out", "--json").is_error(1, "too large")
+
+
+def test_a_second_run_is_never_worse_than_the_first(attack, files, out, monkeypatch):
+    """It starts from the answer and the bound that are there, however little time it has."""
+    given = ("--networks", files / "seesaw.npz", files / "neighbour.npz", "--image", files / "x.npy", "--output", out)
+    (first,) = attack(*given, "--json").results
+    row = json.loads((out / "results.jsonl").read_text())
+    (out / "results.jsonl").write_text(json.dumps(row | {"status": "feasible", "bound": 0.3, "time_limit": 1.0}) + "\n")
+
+    def nothing(_name, _problem, *_limits):
+        return Solution("unknown", "time limit reached", None, None, -np.inf, 0, 0.0)
+
+    monkeypatch.setattr("arfj.attack.prove.solve", nothing)
+    monkeypatch.setattr("arfj.attack.prove.warm_start", lambda *_given: None)
+    (second,) = attack(*given, "--time-limit", 5, "--json").results
+    assert second["distance"] == pytest.approx(first["distance"], rel=1e-6)
+    assert second["bound"] == 0.3
+    assert second["status"] == "feasible"
+
+
+@pytest.mark.parametrize("solver", ["scip", "gurobi"])
+@pytest.mark.parametrize("option", [("--time-limit", "inf"), ("--seed", 99999999999), ("--memory-limit", 1e30)])
+def test_large_numbers(attack, files, out, solver, option):
+    if not available(solver):
+        pytest.skip(f"{solver} is not installed or has no licence")
+    given = ("--networks", files / "seesaw.npz", "--image", files / "x.npy", "--output", out, "--json")
+    (result,) = attack(*given, "--solver", solver, *option).results
+    assert result["status"] == "optimal"
+
+
+@pytest.mark.parametrize("name", ["²", "--5"])
+def test_names_that_are_no_numbers(attack, files, out, name):
+    attack("--networks", files / "seesaw.npz", f"--image={name}", "--output", out).is_error(1, "does not exist")

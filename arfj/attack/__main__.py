@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from arfj.attack.run import Job, run_jobs, share_of_cores
 from arfj.attack.scenarios import Scenarios, check_true_class, given, nominal_class, sampled
 from arfj.cli import ANSWERED, Parser, run
 from arfj.data import bundled_images, load_image, test_image
-from arfj.ensemble import ALPHA, EPSILON_INNER, EPSILON_OUTER
+from arfj.ensemble import ALPHA, EPSILON_INNER, EPSILON_OUTER, Oracle
 from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, load_witness
 from arfj.files import make_folder
@@ -134,12 +135,23 @@ def _scenarios(options: argparse.Namespace) -> Scenarios:
         for name in ("grey_box", "train"):
             if getattr(options, name):
                 raise UsageError(f"--networks gives all scenarios; drop --{name.replace('_', '-')}")
+        if options.epsilon is not None:
+            raise UsageError("--networks gives all scenarios and samples none; drop --epsilon")
         return given([load_network(path) for path in options.networks], options.alpha)
-    oracle = None if options.grey_box is None else load_network(options.grey_box).probabilities
+    oracle = None if options.grey_box is None else _oracle(options.grey_box)
     trainer = _trainer(options.n_jobs) if options.train else None
     if options.train and options.kind in (None, "outer"):
         make_folder(options.output)  # before minutes of training are spent
     return sampled(options.kind or "outer", options.alpha, options.epsilon, options.seed, oracle, trainer)
+
+
+def _oracle(path: str) -> Oracle:
+    """The probabilities of the attacked network: nothing else of it is used."""
+    network = load_network(path)
+    inputs = bundled_images().osd.shape[1]
+    if network.inputs != inputs:
+        raise UsageError(f"{path} takes {network.inputs} inputs; the bundled samples take {inputs}")
+    return network.probabilities
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -147,6 +159,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
         raise UsageError(f"--time-limit is {options.time_limit:g}; expected seconds, more than 0")
     if options.memory_limit is not None and not options.memory_limit > 0:
         raise UsageError(f"--memory-limit is {options.memory_limit:g}; expected MiB, more than 0")
+    if not options.output:
+        raise UsageError("--output is empty; expected a folder")
     if options.n_jobs == 0:
         raise UsageError("--n-jobs is 0; expected a number of processes, or -1 for all cores")
     if options.seed < 0:
@@ -177,13 +191,15 @@ def _images(options: argparse.Namespace, scenarios: Scenarios) -> Iterator[tuple
             raise UsageError(f"--true {options.true} is out of range; the bundled images have classes 0 to 9")
         return
     label, image = _one_image(options.image)
-    if image.size != network.inputs:
-        raise UsageError(f"the image has shape {image.shape}; the networks take inputs of shape {network.input_shape}")
+    shapes = {network.input_shape, (network.inputs,)} | ({(28, 28)} if network.inputs == 784 else set())
+    if image.shape not in shapes:
+        expected = " or ".join(map(str, sorted(shapes)))
+        raise UsageError(f"the image has shape {image.shape}; the networks take inputs of shape {expected}")
     yield label, image, nominal_class(scenarios.ensemble, image.reshape(-1)) if options.true is None else options.true
 
 
 def _one_image(name: str) -> tuple[str, Floats]:
-    if name.lstrip("-").isdigit() and not Path(name).exists():
+    if re.fullmatch(r"-?[0-9]+", name) and not Path(name).exists():
         return f"{int(name):05d}", test_image(int(name))[0]
     return Path(name).stem, load_image(name)
 
@@ -205,13 +221,13 @@ def _answer(
     table = None if options.json else AttackTable([job.label for job in jobs], names)
     try:
         with LiveLine() as live:
-            if table is not None:
-                table.start()
             store = Store(folder / "results.jsonl")
             for job, result in run_jobs(jobs, settings, folder, store, options.n_jobs, live.update):
                 results.append(result)
                 if table is not None:
                     with live.aside():
+                        if len(results) == 1:  # not before: an error that comes first leaves stdout empty
+                            table.start()
                         table.add(result)
                 if options.n_jobs != 1:
                     live.count(len(results), len(jobs))

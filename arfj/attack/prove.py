@@ -34,6 +34,8 @@ PATIENCE = 4.0
 """Seconds per active scenario that a part may take before its bounds are tightened."""
 TIGHTEN_SHARE = 0.3
 """Tightening may take this share of the time that is left."""
+WEIGHTS = (1e-7, 1e7)
+"""Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 CLOSED = 2e-7
 """The proof is complete when bound and distance differ by less than this share."""
 
@@ -63,6 +65,14 @@ class Options:
     threads: int = 1
     seed: int = 0
     memory: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """What an earlier run of the same question left: an answer that was replayed, and a proven bound."""
+
+    x: Floats
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Prover:
         optimum: the optimum of the last part.
     """
 
-    def __init__(self, question: Question, options: Options, told: Phase) -> None:
+    def __init__(self, question: Question, options: Options, told: Phase, earlier: Earlier | None = None) -> None:
         self.question = question
         self.options = options
         self.told = told
@@ -116,6 +126,7 @@ class Prover:
         self.radius: dict[int, float] = {}
         self.tightened: set[int] = set()
         self.optimum: Floats = question.flat
+        self.earlier = earlier
 
     def prove(self) -> Proof:
         """The optimum, as far as the time allows and the user lets it."""
@@ -168,9 +179,14 @@ class Prover:
 
     def warm_up(self, patience: float = 1.0) -> None:
         """An answer before any model is built; `patience` times as long as usual."""
+        if self.earlier is not None:
+            self.bound = max(self.bound, self.earlier.bound)
+            self.offer(self.earlier.x.ravel(), walk=False)
         share = min(WARM_SECONDS, max(WARM_SHARE * self.options.time_limit, WARM_LEAST), 0.5 * self.left) * patience
         self.say("search")
-        self.best = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
+        found = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
+        if found is not None:
+            self.found(found)
 
     def solved_at_once(self, encoding: Encoding, solutions: int | None = None) -> Proof:
         """All scenarios in one model without a cut-off; optionally only until the first answer."""
@@ -199,7 +215,7 @@ class Prover:
                 return replace(proof, bound=self.bound)
             if solution.status == "optimal" and solution.values is not None and missing:
                 active += self.worst(self.optimum, missing)
-            elif solution.status == "feasible" and not self.tightened:
+            elif solution.status in ("feasible", "unknown") and not self.tightened:
                 self.tighten(active)
             else:
                 return replace(proof, bound=self.bound)
@@ -307,13 +323,16 @@ class Prover:
 
     def judged(self, solution: Solution, radius: float) -> Proof:
         """The solver's word, checked against the answer at hand and the cut-off."""
+        if (scale := badly_scaled(self.question)) is not None:
+            return Proof(0.0, False, f"weights of size {scale:.0e} are beyond what floating-point proofs can bear")
         if solution.status == "infeasible":
             if self.best is None and not np.isfinite(radius):
                 return Proof(0.0, True, "no image in [0, 1] gives the target on every network")
             return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
-        if self.best is not None and solution.bound > self.best.distance * (1 + 1e-5) + 1e-5:
+        if self.best is not None and solution.bound > self.best.distance * (1 + 1e-5) + 1e-7:
             return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
-        return Proof(max(0.0, min(solution.bound, radius)), False, solution.reason)
+        bound = max(0.0, min(solution.bound, radius))
+        return Proof(bound if np.isfinite(bound) else 0.0, False, solution.reason)
 
     @property
     def elapsed(self) -> float:
@@ -332,7 +351,8 @@ class Prover:
 
     def found(self, corner: Corner) -> None:
         """Keep and report a better answer of the warm start."""
-        self.best = corner
+        if self.best is None or corner.distance < self.best.distance:
+            self.best = corner
         self.say("search")
 
     def watch(self, step: Step) -> None:
@@ -341,6 +361,17 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+
+
+def badly_scaled(question: Question) -> float | None:
+    """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any."""
+    for network in question.ensemble:
+        for layer in network.layers:
+            sizes = np.abs(layer.weight).max(axis=0)
+            bad = sizes[(sizes > 0) & ((sizes < WEIGHTS[0]) | (sizes > WEIGHTS[1]))]
+            if bad.size:
+                return float(bad[0])
+    return None
 
 
 def exact(question: Question, x: Floats) -> Floats:

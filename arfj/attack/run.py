@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from arfj.attack.progress import Progress
-from arfj.attack.prove import Options
+from arfj.attack.prove import Earlier, Options
 from arfj.attack.result import AttackResult, from_json
 from arfj.attack.solve import solve_question
 from arfj.errors import ArfjError
-from arfj.evaluate import Witness, load_witness, replay
+from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.question import Question
 from arfj.solver import Step
 
@@ -30,6 +34,9 @@ class Rows(Protocol):
 
     def settled(self, key: str, time_limit: float) -> Mapping[str, Any] | None:
         """The row of a question that needs no new solve, or None."""
+
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        """The last row of a question, or None."""
 
     def append(self, key: str, time_limit: float, row: Mapping[str, Any]) -> None:
         """Keep a row."""
@@ -61,7 +68,9 @@ class Job:
     def witness(self, folder: Path, options: Options) -> Path:
         """Where the answer is saved."""
         q = self.question
-        name = f"{q.ensemble.kind}_{self.label}_{q.true}to{q.target}_alpha{q.ensemble.alpha}_{self.key(options)[:8]}"
+        name = (
+            f"{q.ensemble.kind}_{self.label[:80]}_{q.true}to{q.target}_alpha{q.ensemble.alpha}_{self.key(options)[:8]}"
+        )
         return folder / "witnesses" / f"{name}.npz"
 
 
@@ -106,16 +115,38 @@ def settled(job: Job, options: Options, folder: Path, rows: Rows) -> AttackResul
         return None
     try:
         result = from_json(row)
-        if result.distance is None:
-            return result
-        path = job.witness(folder, options)
-        witness = load_witness(path)
+    except (KeyError, TypeError, ValueError):
+        return None
+    if result.distance is None:
+        # Without an answer only a proof is worth keeping: what stopped the solver (its memory, say) may have changed.
+        return result if result.status == "infeasible" else None
+    answer = _replayed(job, options, folder)
+    if answer is None or answer[1].distance != result.distance:
+        return None
+    return result.replayed_again(str(job.witness(folder, options)), answer[1])
+
+
+def earlier(job: Job, options: Options, folder: Path, rows: Rows) -> Earlier | None:
+    """Answer and bound of an unproven earlier run, to go on from: a second run is never worse than the first."""
+    row = rows.find(job.key(options))
+    answer = None if row is None else _replayed(job, options, folder)
+    if row is None or answer is None:
+        return None
+    try:
+        bound = float(row["bound"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return Earlier(answer[0].x, bound if 0 <= bound <= answer[1].distance else 0.0)
+
+
+def _replayed(job: Job, options: Options, folder: Path) -> tuple[Witness, Replay] | None:
+    """The saved answer of a job, if it is one."""
+    try:
+        witness = load_witness(job.witness(folder, options))
         replayed = replay(witness, job.question.ensemble)
-    except (ArfjError, KeyError, TypeError, ValueError):
+    except ArfjError:
         return None
-    if not (replayed.hit and _answers(witness, job.question) and replayed.distance == result.distance):
-        return None
-    return result.replayed_again(str(path), replayed)
+    return (witness, replayed) if replayed.hit and _answers(witness, job.question) else None
 
 
 def _answers(witness: Witness, question: Question) -> bool:
@@ -151,7 +182,8 @@ def _one_by_one(
                     )
                 )
 
-        result = solve_question(job.question, options, job.witness(folder, options), job.label, told)
+        known = earlier(job, options, folder, rows)
+        result = solve_question(job.question, options, job.witness(folder, options), job.label, told, known)
         keep(job, options, rows, result)
         yield job, result
         if result.interrupted:
@@ -161,22 +193,61 @@ def _one_by_one(
 def _spread(
     jobs: Sequence[Job], options: Options, folder: Path, rows: Rows, n_jobs: int
 ) -> Iterator[tuple[Job, AttackResult]]:
-    calls = (delayed(_indexed)(i, job, options, job.witness(folder, options)) for i, job in enumerate(jobs))
-    for index, result in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
-        keep(jobs[index], options, rows, result)
-        yield jobs[index], result
-        if result.interrupted:
+    """Several jobs at a time. At Ctrl-C the running ones, which hear it too, are waited for, and no others begin."""
+    with _Stop() as stop:
+
+        def calls() -> Iterator[Any]:
+            for index, job in enumerate(jobs):
+                if stop.asked:
+                    return
+                known = earlier(job, options, folder, rows)
+                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known)
+
+        # Not more are handed out than run: what is handed out is waited for.
+        parallel = Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", return_as="generator_unordered")
+        for index, result in parallel(calls()):
+            keep(jobs[index], options, rows, result)
+            yield jobs[index], result
+    if stop.asked:
+        raise KeyboardInterrupt
+
+
+class _Stop:
+    """Turns the first Ctrl-C into a wish to stop; the second one interrupts as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.before: Any = None
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self.hear)
+        return self
+
+    def hear(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler."""
+        if self.asked:
             raise KeyboardInterrupt
+        self.asked = True
+        print("stopping: the running images end with what they have (Ctrl-C again gives them up)", file=sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
 
 
-def _indexed(index: int, job: Job, options: Options, witness: Path) -> tuple[int, AttackResult]:
-    return index, solve_question(job.question, options, witness, job.label)
+def _indexed(index: int, job: Job, options: Options, witness: Path, known: Earlier | None) -> tuple[int, AttackResult]:
+    return index, solve_question(job.question, options, witness, job.label, earlier=known)
 
 
 def keep(job: Job, options: Options, rows: Rows, result: AttackResult) -> None:
     """Append a result; one that was interrupted counts with the time that it had."""
-    limit = min(options.time_limit, result.seconds) if result.interrupted else options.time_limit
-    rows.append(job.key(options), limit, result.as_json())
+    key = job.key(options)
+    limit = options.time_limit
+    if result.interrupted:
+        before = rows.find(key) or {}
+        limit = max(min(limit, result.seconds), float(before.get("time_limit") or 0.0))
+    rows.append(key, limit, result.as_json())
 
 
 def share_of_cores(n_jobs: int, jobs: int) -> int:

@@ -12,17 +12,22 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from arfj.attack.descent import RegionProgram, phases_at
-from arfj.attack.prove import Options, Phase, Proof, Prover
+from arfj.attack.prove import Earlier, Options, Phase, Proof, Prover
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.network import Floats
 from arfj.question import Question
 
-REPAIRS = 3
+REPAIRS = 4
 
 
 def solve_question(
-    question: Question, options: Options, witness: Path, label: str = "", told: Phase | None = None
+    question: Question,
+    options: Options,
+    witness: Path,
+    label: str = "",
+    told: Phase | None = None,
+    earlier: Earlier | None = None,
 ) -> AttackResult:
     """Solve one question and replay the answer from its file.
 
@@ -32,12 +37,13 @@ def solve_question(
         witness: where the answer is saved; no file is left there without an answer that replays.
         label: what the image is called in the result.
         told: told of the progress.
+        earlier: answer and bound of an earlier run, to go on from.
 
     Raises:
         SolverError: the solver is missing, unlicensed, or refuses the model.
         ArfjError: the witness cannot be written.
     """
-    prover = Prover(question, options, told or (lambda _name, _step: None))
+    prover = Prover(question, options, told or (lambda _name, _step: None), earlier)
     with threadpool_limits(1):  # products with eight columns: threads of the BLAS only get in each other's way
         proof = prover.prove()
     replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best.x, proof.bound, witness)
@@ -83,14 +89,14 @@ def _verdict(proof: Proof, replayed: Replay | None, missed: str) -> tuple[Status
 def _confirmed(question: Question, x: Floats, bound: float, path: Path) -> tuple[Replay | None, str]:
     """Save, load back and replay; where a condition is missed, ask for that much more and try again."""
     violation = 0.0
+    phases = phases_at(question, x)
     for attempt in range(REPAIRS):
-        if attempt:
-            margin = 2.0 * violation + 10.0**attempt * 1e-8
-            corner = RegionProgram(question, margin).solve(phases_at(question, x))
-            if corner is None:
-                break
-            x = corner.x
-        outcome = _saved(question, x, bound, path)
+        # First without any room: where outputs react slowly, room in the conditions costs distance.
+        margin = 2.0 * violation + 10.0**attempt * 1e-8 if attempt else 0.0
+        corner = RegionProgram(question, margin).solve(phases)
+        if corner is None and attempt > 1:
+            break
+        outcome = _saved(question, x if corner is None else corner.x, bound, path)
         if outcome.hit:
             return outcome, ""
         violation = outcome.violation

@@ -12,7 +12,7 @@ from arfj.encoding import Problem
 from arfj.errors import SolverError
 from arfj.network import Floats
 from arfj.solver.interrupt import Watched, run_interruptible
-from arfj.solver.record import Limits, Progress, Solution, Status, Step
+from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
 try:
     import gurobipy as gp
@@ -118,7 +118,7 @@ def _set_limits(model: gp.Model, limits: Limits) -> None:
     parameters.FeasibilityTol = parameters.IntFeasTol = parameters.OptimalityTol = TOLERANCE
     parameters.MIPGap = limits.gap
     parameters.MIPGapAbs = 1e-12
-    parameters.Seed = limits.seed
+    parameters.Seed = limits.seed % MOST_SEED
     parameters.Threads = limits.threads
     if limits.memory is not None:
         parameters.SoftMemLimit = limits.memory * 2**20 / 1e9

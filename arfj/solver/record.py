@@ -11,6 +11,10 @@ from arfj.network import Floats
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 
 
+MOST_SEED = 2_000_000_000
+"""Solvers take seeds below this."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a solve may use.

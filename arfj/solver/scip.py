@@ -13,7 +13,7 @@ from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 from arfj.encoding import Problem
 from arfj.network import Floats
 from arfj.solver.interrupt import Watched, run_interruptible
-from arfj.solver.record import Limits, Progress, Solution, Status, Step
+from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
@@ -94,8 +94,21 @@ def solve_scip(
     watched = Watched(progress, model.interruptSolve)
     if progress is not None:
         model.includeEventhdlr(_Watcher(watched), "progress", "reports incumbent and bound")
-    model.setParam("limits/time", max(0.0, limits.seconds - (time.perf_counter() - began)))
-    interrupted = run_interruptible(model.optimizeNogil, watched)
+    model.setParam("limits/time", min(1e20, max(0.0, limits.seconds - (time.perf_counter() - began))))
+    failures: list[str] = []
+
+    def optimise() -> None:
+        try:
+            model.optimizeNogil()
+        except Exception as error:  # PySCIPOpt raises no other class when an LP breaks down
+            failures.append(str(error))
+
+    interrupted = run_interruptible(optimise, watched)
+    if failures:
+        seconds = time.perf_counter() - began
+        return Solution(
+            "unknown", f"numerical trouble in SCIP ({failures[0]})", None, None, -np.inf, 0, seconds, interrupted
+        )
     return _read(model, columns, time.perf_counter() - began, interrupted)
 
 
@@ -145,6 +158,7 @@ def tune_for_proof(model: Model) -> None:
     restarts only move the work. Default tolerances would leak: see `FEASIBILITY`.
     """
     model.setParam("numerics/feastol", FEASIBILITY)
+    model.setParam("numerics/dualfeastol", FEASIBILITY)
     model.setParam("misc/catchctrlc", False)
     model.setParam("timing/clocktype", 2)
     model.setHeuristics(PY_SCIP_PARAMSETTING.OFF)
@@ -155,8 +169,9 @@ def tune_for_proof(model: Model) -> None:
 
 def _set_limits(model: Model, limits: Limits) -> None:
     model.setParam("numerics/feastol", FEASIBILITY)
+    model.setParam("numerics/dualfeastol", FEASIBILITY)
     model.setParam("limits/gap", limits.gap)
-    model.setParam("randomization/randomseedshift", limits.seed)
+    model.setParam("randomization/randomseedshift", limits.seed % MOST_SEED)
     model.setParam("lp/threads", limits.threads)
     model.setParam("parallel/maxnthreads", limits.threads)
     model.setParam("misc/catchctrlc", False)
@@ -164,7 +179,7 @@ def _set_limits(model: Model, limits: Limits) -> None:
     if limits.proving:
         tune_for_proof(model)
     if limits.memory is not None:
-        model.setParam("limits/memory", limits.memory)
+        model.setParam("limits/memory", min(limits.memory, 8e12))
     if limits.solutions is not None:
         model.setParam("limits/bestsol", limits.solutions)
 
