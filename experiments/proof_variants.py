@@ -7,7 +7,6 @@ starts; the ratios are of seconds (a time-out counts as its limit, and makes the
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -91,25 +90,22 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
 
 
 def measure(store: Store) -> None:
-    """Solve what has no row yet."""
+    """Solve what has no row yet; all variants of a question in turn, so that other load meets them alike."""
     for problem, names in PROBLEMS.items():
-        for name in names:
-            options, patch = VARIANTS[name]
-            for question in questions(problem):
+        for question in questions(problem):
+            for name in names:
                 key = f"{problem}/{name}/{question.true}"
-                if store.find(key) is not None:
-                    continue
-                with tempfile.TemporaryDirectory() as folder, patch():
-                    result = solve_question(question, options, Path(folder) / "w.npz")
-                row = {
-                    "problem": problem,
-                    "variant": name,
-                    "cores": os.cpu_count(),
-                    **result.as_json(),
-                    "witness": None,
-                }
-                store.append(key, LIMIT, row)
-                print(json.dumps({"key": key, "status": result.status, "seconds": result.seconds}), file=sys.stderr)
+                if store.find(key) is None:
+                    store.append(key, LIMIT, _row(problem, name, question))
+
+
+def _row(problem: str, name: str, question: Question) -> Row:
+    options, patch = VARIANTS[name]
+    with tempfile.TemporaryDirectory() as folder, patch():
+        result = solve_question(question, options, Path(folder) / "w.npz")
+    print(f"{problem}, {name}, class {question.true}: {result.status}, {result.seconds:.1f} s", file=sys.stderr)
+    facts = {"problem": problem, "variant": name, "cores": os.cpu_count(), "witness": None}
+    return result.as_json() | facts
 
 
 def table(rows: Sequence[Row]) -> str:
