@@ -206,9 +206,8 @@ class Prover:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
             if self.tightened or self.options.bounds == "exact":
-                self.tighten(active)  # once a part was hard, those with more scenarios are
-            solution, proof = self.solved_part(active, np.inf if self.tightened else PATIENCE * len(active))
-            assert self.best is not None  # noqa: S101 - offers only ever improve it
+                self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
+            solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
             if done or self.interrupted or self.left <= 0:
@@ -216,7 +215,7 @@ class Prover:
             if solution.status == "optimal" and solution.values is not None and missing:
                 active += self.worst(self.optimum, missing)
             elif solution.status in ("feasible", "unknown") and not self.tightened:
-                self.tighten(active)
+                self.tighten(self.best, active)
             else:
                 return replace(proof, bound=self.bound)
 
@@ -224,13 +223,13 @@ class Prover:
         """The scenarios to begin with: the nominal network alone."""
         return [0]
 
-    def solved_part(self, active: list[int], patience: float) -> tuple[Solution, Proof]:
-        """One model with these scenarios, for at most `patience` seconds."""
-        assert self.best is not None  # noqa: S101 - for the type checker
+    def solved_part(self, best: Corner, active: list[int]) -> tuple[Solution, Proof]:
+        """One model with these scenarios; for a short while only, as long as nothing is tightened."""
+        patience = np.inf if self.tightened else PATIENCE * len(active)
         part = self.question.restricted(active)
-        radius = cut_off_radius(self.best.distance)
+        radius = cut_off_radius(best.distance)
         encoding = self.encoded(part, radius, active)
-        solution = self.optimise(part, encoding, self.best.x, seconds=patience)
+        solution = self.optimise(part, encoding, best.x, seconds=patience)
         proof = self.judged(solution, radius)
         self.bound = max(self.bound, proof.bound)
         if solution.values is not None:
@@ -238,20 +237,19 @@ class Prover:
             self.offer(self.optimum, walk=solution.status != "optimal")
         return solution, proof
 
-    def tighten(self, active: list[int]) -> None:
+    def tighten(self, best: Corner, active: list[int]) -> None:
         """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
-        assert self.best is not None  # noqa: S101 - for the type checker
         indices = [index for index in active if index not in self.tightened]
         if not indices:
             return
         self.say("tightening")
         part = self.question.restricted(indices)
-        radius = cut_off_radius(self.best.distance)
+        radius = cut_off_radius(best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
         for index, bounds in zip(indices, tighten(part, known, radius, deadline, self.options.threads), strict=True):
             # An answer at hand outside of them would mean a solver's error.
-            if bounds.hold(self.question.ensemble.networks[index].preactivations(self.best.x[None])):
+            if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):
                 self.known[index] = bounds
         self.tightened.update(indices)
 
