@@ -18,6 +18,10 @@ class NetworkError(ArfjError):
     """A network file or model cannot be read, or is of a kind that has no exact encoding."""
 
 
+class PropertyError(ArfjError):
+    """A property file cannot be read, or asks for something that is not supported; the message names the place."""
+
+
 class DataError(ArfjError):
     """Images or a data set cannot be found or read."""
 

@@ -1,0 +1,136 @@
+"""Formulas to cases: exact intersection of bounds, one box a case, polyhedra in float64.
+
+Bounds on inputs are rounded outwards, the constant of a row downwards (which enlarges {A y + d <= 0}): the sets that
+a proof covers hold all real points of the file's sets, and reach beyond them by less than one unit in the last place of
+each constant. A counterexample is held to these same float64 sets, without any tolerance. A strict bound is exact: with
+b rounded up, the float64 x < b are those below the b of the file.
+
+Coefficients are kept exactly: where a decimal is no float64, the row is multiplied by the common denominator. Where that
+takes more than 53 bits, each coefficient is the nearest float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from fractions import Fraction
+from itertools import chain, product
+from math import lcm, prod
+
+import numpy as np
+
+from arfj.verify.property import Case, Polyhedron, Property
+from arfj.verify.vnnlib.boxes import Box, Sides
+from arfj.verify.vnnlib.exact import Refused, below, to_float
+from arfj.verify.vnnlib.terms import Atom, Bound, Formula, Row, check_size
+
+_MOST_NUMBERS = 50_000_000
+"""Numbers in all boxes, and in all polyhedra: 400 MB each."""
+
+
+def assemble(inputs: int, outputs: int, assertions: Sequence[Formula]) -> Property:
+    """The property of a conjunction of formulas.
+
+    Raises:
+        Refused: an input without bounds in some disjunct, or a form that is too large.
+    """
+    check_size(prod(map(len, assertions)))
+    cases = _Cases(inputs, outputs, list(chain.from_iterable(form[0] for form in assertions if len(form) == 1)))
+    for choice in product(*(form for form in assertions if len(form) != 1)):
+        cases.add(list(chain.from_iterable(choice)))
+    return cases.finish()
+
+
+class _Cases:
+    """Collects disjuncts: equal boxes share a case, equal polyhedra are one object. `common` holds in each of them."""
+
+    def __init__(self, inputs: int, outputs: int, common: Sequence[Atom]) -> None:
+        self._inputs, self._outputs = inputs, outputs
+        bounds, self._rows = _split(common)
+        self._box = Box(bounds)
+        self._contradiction = self._box.contradiction()
+        self._empty = self._contradiction is not None
+        self._sides = Sides.unbounded(inputs).within(self._box)
+        self._found: dict[Hashable, tuple[Sides, dict[Polyhedron, None]]] = {}
+        self._polyhedra: dict[tuple[Row, ...], Polyhedron] = {}
+
+    def add(self, disjunct: Sequence[Atom]) -> None:
+        """One more conjunction; one whose box is empty adds nothing."""
+        bounds, rows = _split(disjunct)
+        box = Box(bounds, self._box)
+        index = box.contradiction()
+        if index is not None:
+            self._contradiction = index
+        if index is None and not self._empty:
+            key = box.key()
+            if key not in self._found:
+                self._found[key] = (self._new_sides(box), {})
+            self._found[key][1][self._polyhedron((*self._rows, *rows))] = None
+
+    def _new_sides(self, box: Box) -> Sides:
+        _check_memory(len(self._found) * self._inputs, "boxes")
+        sides = self._sides.within(box)
+        sides.check_complete()
+        return sides
+
+    def _polyhedron(self, rows: tuple[Row, ...]) -> Polyhedron:
+        if rows not in self._polyhedra:
+            _check_memory(len(self._polyhedra) * len(rows) * self._outputs, "polyhedra")
+            self._polyhedra[rows] = polyhedron(rows, self._outputs)
+        return self._polyhedra[rows]
+
+    def finish(self) -> Property:
+        cases = tuple(
+            Case(sides.lower, sides.upper, tuple(unsafe), sides.open_lower, sides.open_upper)
+            for sides, unsafe in self._found.values()
+        )
+        return Property(cases, self._inputs, self._outputs, "" if cases else self._reason())
+
+    def _reason(self) -> str:
+        if self._contradiction is None:
+            return "the assertions cannot all hold, whatever the inputs and outputs"
+        return f"the input set is empty: the bounds of X_{self._contradiction} contradict each other"
+
+
+def _check_memory(numbers: int, what: str) -> None:
+    if numbers > _MOST_NUMBERS:
+        raise Refused(f"the {what} hold over {_MOST_NUMBERS} numbers; split the property into several files")
+
+
+def _split(atoms: Sequence[Atom]) -> tuple[list[Bound], tuple[Row, ...]]:
+    return [atom for atom in atoms if type(atom) is Bound], tuple(atom for atom in atoms if type(atom) is Row)
+
+
+def polyhedron(rows: Sequence[Row], outputs: int) -> Polyhedron:
+    """The rows in float64.
+
+    Raises:
+        Refused: a number is beyond float64.
+    """
+    matrix, offset = np.zeros((len(rows), outputs)), np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        factor = _factor([coefficient for _, coefficient in row.coefficients])
+        for j, coefficient in row.coefficients:
+            matrix[i, j] = _coefficient(coefficient * factor)
+        offset[i] = below(row.constant * factor)
+    return Polyhedron(matrix, offset, np.array([row.strict for row in rows], dtype=np.bool_))
+
+
+def _factor(coefficients: Sequence[Fraction]) -> Fraction:
+    """What to multiply a row with so that its coefficients are float64; 1 if there is no such number at hand."""
+    if len(coefficients) == 1:
+        return 1 / abs(coefficients[0])
+    for factor in (Fraction(1), Fraction(lcm(*(coefficient.denominator for coefficient in coefficients)))):
+        if all(_is_float(coefficient * factor) for coefficient in coefficients):
+            return factor
+    return Fraction(1)
+
+
+def _is_float(value: Fraction) -> bool:
+    return Fraction(to_float(value)) == value
+
+
+def _coefficient(value: Fraction) -> float:
+    nearest = to_float(value)
+    if nearest == 0:
+        raise Refused("a coefficient is beyond float64; multiply the comparison by a large number")
+    return nearest
