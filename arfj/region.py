@@ -1,14 +1,16 @@
-"""Where the answer may lie: a box intersected with an L1 ball around the nominal image.
+"""Where x may lie: a box intersected with an L1 or L2 ball around the nominal image.
 
-    X(R) = {x : lower <= x <= upper, ||x - centre||_1 <= R}
+    X(R) = {x : lower <= x <= upper, ||x - centre||_p <= R},   p = 1 or 2
 
-Its support function is a fractional knapsack: each pixel i moves towards the sign of w_i at gain |w_i| per unit of
-L1 budget, up to its distance to the box; the budget R goes to the largest gains first.
+Support functions in closed form. p = 1 is a fractional knapsack: each pixel i moves towards the sign of w_i at gain |w_i|
+per unit of L1 budget, up to its distance to the box; the budget R goes to the largest gains first. p = 2: pixel i moves
+by min(t |w_i|, its distance to the box), and t is the root of a quadratic between two breakpoints.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +26,8 @@ class Region:
     Attributes:
         centre: the nominal image xbar, shape (n,), inside the box.
         lower, upper: the box, shape (n,).
-        radius: R >= 0 in L1; `numpy.inf` where there is no ball.
+        radius: R >= 0; `numpy.inf` where there is no ball.
+        norm: p, 1 or 2.
 
     Raises:
         UsageError: NaN, an empty box, a centre outside it, or a negative radius.
@@ -34,6 +37,7 @@ class Region:
     lower: Floats
     upper: Floats
     radius: float = np.inf
+    norm: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
         for name in ("centre", "lower", "upper"):
@@ -48,21 +52,46 @@ class Region:
             raise UsageError("the nominal image must lie in its box (pixels in [0, 1]) and hold no NaN")
         if not self.radius >= 0:
             raise UsageError(f"the radius is {self.radius}; expected a number >= 0")
+        if self.norm not in (1, 2):
+            raise UsageError(f"the norm is {self.norm}; expected 1 or 2 (a ball in L infinity is a box)")
 
     @classmethod
-    def around(cls, centre: ArrayLike, radius: float = np.inf) -> Region:
-        """{x in [0, 1]^n : ||x - centre||_1 <= radius} around a flat image."""
+    def around(cls, centre: ArrayLike, radius: float = np.inf, norm: Literal[1, 2] = 1) -> Region:
+        """{x in [0, 1]^n : ||x - centre||_p <= radius} around a flat image."""
         flat = np.asarray(centre, dtype=np.float64).ravel()
-        return cls(flat, np.zeros_like(flat), np.ones_like(flat), radius)
+        return cls(flat, np.zeros_like(flat), np.ones_like(flat), radius, norm)
+
+    @classmethod
+    def cube(cls, centre: ArrayLike, epsilon: float) -> Region:
+        """{x in [0, 1]^n : ||x - centre||_inf <= epsilon} around a flat image, a box."""
+        flat = np.asarray(centre, dtype=np.float64).ravel()
+        if not epsilon >= 0:
+            raise UsageError(f"the radius is {epsilon}; expected a number >= 0")
+        return cls(flat, np.maximum(flat - epsilon, 0.0), np.minimum(flat + epsilon, 1.0))
+
+    @classmethod
+    def between(cls, lower: ArrayLike, upper: ArrayLike) -> Region:
+        """The box itself, around its middle."""
+        low, up = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+        return cls(np.clip(0.5 * (low + up), low, up), low, up)
 
     def with_radius(self, radius: float) -> Region:
         """The same box with another ball."""
         return replace(self, radius=radius)
 
     @property
+    def box(self) -> tuple[Floats, Floats]:
+        """The smallest box around it: lower and upper corner."""
+        if not self.has_ball:
+            return self.lower, self.upper
+        reach = self.radius * (1.0 + 1e-15)
+        low, up = np.nextafter(self.centre - reach, -np.inf), np.nextafter(self.centre + reach, np.inf)
+        return np.maximum(self.lower, low), np.minimum(self.upper, up)
+
+    @property
     def reach(self) -> float:
-        """sum_j max(xbar_j - l_j, u_j - xbar_j): the L1 distance of the farthest point of the box."""
-        return float(np.maximum(self.centre - self.lower, self.upper - self.centre).sum())
+        """The distance of the farthest point of the box: for p = 1, sum_j max(xbar_j - l_j, u_j - xbar_j)."""
+        return float(np.linalg.norm(np.maximum(self.centre - self.lower, self.upper - self.centre), self.norm))
 
     @property
     def has_ball(self) -> bool:
@@ -79,6 +108,8 @@ class Region:
         base = w @ self.centre
         if not self.has_ball:
             return np.asarray(base + (gain * room).sum(axis=1))
+        if self.norm == 2:
+            return np.asarray(base + (gain * self._euclidean(gain, room)).sum(axis=1))
         order = np.argsort(-gain, axis=1)
         room = np.take_along_axis(room, order, axis=1)
         gain = np.take_along_axis(gain, order, axis=1)
@@ -88,7 +119,9 @@ class Region:
         """A point of X(R) at which the support is attained, for every row: (k, n) -> (k, n)."""
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
         room, gain = self._knapsack(w)
-        if self.has_ball:
+        if self.has_ball and self.norm == 2:
+            room = self._euclidean(gain, room)
+        elif self.has_ball:
             order = np.argsort(-gain, axis=1)
             steps = self._steps(np.take_along_axis(room, order, axis=1))
             room = np.zeros_like(steps)
@@ -104,6 +137,23 @@ class Region:
         spent = np.cumsum(room, axis=1) - room
         return np.clip(self.radius - spent, 0.0, room)
 
+    def _euclidean(self, gain: Floats, room: Floats) -> Floats:
+        """min(t gain, room) of every pixel, t such that the Euclidean length is the radius (or nothing is left)."""
+        moving = (gain > 0) & (room > 0)
+        limit = np.where(moving, room / np.where(moving, gain, 1.0), np.inf)  # t at which the pixel stops
+        order = np.argsort(limit, axis=1)
+        stopped = np.take_along_axis(np.where(moving, room, 0.0) ** 2, order, axis=1).cumsum(axis=1)
+        squares = np.take_along_axis(np.where(moving, gain, 0.0) ** 2, order, axis=1)
+        running = np.flip(np.flip(squares, axis=1).cumsum(axis=1), axis=1)  # those from this pixel on
+        before = np.hstack([np.zeros((len(gain), 1)), stopped[:, :-1]])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            roots = np.sqrt(np.maximum(self.radius**2 - before, 0.0) / running)
+        fits = np.nan_to_num(roots, nan=np.inf) <= np.take_along_axis(limit, order, axis=1)
+        first = fits.argmax(axis=1)
+        t = np.where(fits.any(axis=1), roots[np.arange(len(gain)), first], np.inf)
+        with np.errstate(invalid="ignore"):
+            return np.where(moving, np.minimum(t[:, None] * gain, room), 0.0)
+
     def magnitude(self, weights: ArrayLike) -> Floats:
         """sum_i |w_i| max(|l_i|, |u_i|), the scale of the rounding error of w . x, per row."""
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
@@ -113,4 +163,4 @@ class Region:
         """Whether x, shape (n,), lies in the region up to `tolerance`."""
         point = np.asarray(x, dtype=np.float64)
         inside = (point >= self.lower - tolerance).all() and (point <= self.upper + tolerance).all()
-        return bool(inside and np.abs(point - self.centre).sum() <= self.radius + tolerance)
+        return bool(inside and np.linalg.norm(point - self.centre, self.norm) <= self.radius + tolerance)

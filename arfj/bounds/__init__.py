@@ -5,6 +5,7 @@ from typing import Literal
 from arfj.bounds.crown import STEPS, crown_bounds
 from arfj.bounds.interval import interval_bounds
 from arfj.bounds.records import Bounds
+from arfj.graph import Graph
 from arfj.network import Network
 from arfj.region import Region
 
@@ -13,7 +14,7 @@ Method = Literal["interval", "crown", "alpha-crown"]
 __all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activation_bounds"]
 
 
-def pre_activation_bounds(network: Network, region: Region, method: Method = "alpha-crown") -> Bounds:
+def pre_activation_bounds(network: Network | Graph, region: Region, method: Method = "alpha-crown") -> Bounds:
     """Bounds l_k <= W' x^(k-1) + b <= u_k for all x of the region.
 
     Args:

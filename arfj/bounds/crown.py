@@ -1,157 +1,181 @@
 r"""Backward linear bounds (CROWN, Zhang et al. 2018), and the same with optimised slopes (alpha-CROWN, Xu et al. 2021).
 
-A lower bound of c' a^k, a^k the pre-activations of layer k, is carried backwards through the layers. With L the
-coefficients on the post-activations y^j of a layer with bounds l < 0 < u,
-
-    y >= alpha a        (any alpha in [0, 1]; used where L >= 0)
-    y <= u / (u - l) (a - l)                     (used where L < 0)
-
-turn it into a linear function A x + const of the input, whose minimum over the region is const - support(-A).
-For every alpha this is sound. Its supergradient in alpha follows from a forward pass of the relaxed network at
-the minimising x, so that slopes are optimised in NumPy with one backward and one forward sweep a step.
+The float64 path in NumPy: what a root bound decides pays neither for compilation nor for loading it. Every row has
+slopes of its own in all layers; a step costs one backward pass and one forward pass of the relaxed network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from arfj.bounds.interval import first_layer, propagate
+from arfj.bounds.backward import Pass, Structure, Weights, backward, relaxed_forward, sites, sizes, structure, weights
+from arfj.bounds.interval import Pair, monotone, propagate
 from arfj.bounds.records import OUTWARD, Bounds
-from arfj.network import Dense, Floats, Network
+from arfj.bounds.relaxation import Lines, relax
+from arfj.graph import Activation, Affine, Graph
+from arfj.network import Floats, Network
 from arfj.region import Region
 
 STEPS = 30
 STEP_SIZE = 0.25
+DECAY = 0.94
+CHUNK = 256
+"""Rows that are carried back together, for the sake of memory."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Relaxation:
-    """Slope and intercept of the chord y <= slope (a - l), per neuron of one hidden layer, and which are unstable."""
+@dataclass(eq=False)
+class Relaxed:
+    """A graph over a region, with the lines of those activations whose bounds are known so far.
 
-    active: Floats
-    unstable: Floats
-    slope: Floats
-    lower: Floats
+    Attributes:
+        graph, region: what is bounded.
+        values: bounds of every value so far, v_0 first.
+        lines: by the index of every activation so far.
+    """
 
-    @classmethod
-    def of(cls, lower: Floats, upper: Floats) -> _Relaxation:
-        unstable = (lower < 0) & (upper > 0)
-        width = np.where(unstable, upper - lower, 1.0)
-        slope = np.where(unstable, upper / width, (lower >= 0).astype(np.float64))
-        return cls((lower >= 0).astype(np.float64), unstable.astype(np.float64), slope, np.where(unstable, lower, 0.0))
+    graph: Graph
+    region: Region
+    values: list[Pair] = field(default_factory=list)
+    lines: dict[int, Lines] = field(default_factory=dict)
 
-    def first_slopes(self) -> Floats:
-        """alpha = 1 where the neuron is more often on, else 0: the least area."""
-        return np.where(self.unstable > 0, (self.slope > 0.5).astype(np.float64), self.active)
+    def __post_init__(self) -> None:
+        self.steps: Structure = structure(self.graph)
+        self.numbers: Weights = weights(self.graph)
+        self.most: dict[int, Floats] = {}
+        self._sizes: list[Floats] = []
+        self.values.append(self.region.box)
+        self._note(0)
+
+    def append(self, bounds: Pair) -> None:
+        """The bounds of the next affine node, those of an activation follow from them."""
+        self.values.append(bounds)
+        self._sizes = []
+        nodes = self.graph.nodes
+        while len(self.values) <= len(nodes) and isinstance(node := nodes[len(self.values) - 1], Activation):
+            index = len(self.values)
+            low, up = self.values[node.source]
+            self.lines[index] = relax(np, node.kind, low, up)
+            self.values.append(monotone(node.kind, (low, up)))
+            self._note(index)
+
+    def _note(self, index: int) -> None:
+        low, up = self.values[index]
+        self.most[index] = np.maximum(np.abs(low), np.abs(up))
+
+    def sizes(self) -> list[Floats]:
+        """What rounding is relative to, for every value so far."""
+        if not self._sizes:
+            done = Graph.__new__(Graph)  # a prefix of a sound graph needs no checks
+            object.__setattr__(done, "nodes", self.graph.nodes[: len(self.values) - 1])
+            self._sizes = sizes(done, self.most)
+        return self._sizes
+
+    def minimise(self, target: int, coefficients: Floats, steps: int = 0) -> Floats:
+        """Lower bounds of C v_target over the region, rounding covered: (rows, n_target) -> (rows,).
+
+        Args:
+            target: the index of a value whose predecessors are bounded.
+            coefficients: C.
+            steps: ascent steps on the slopes; 0 is plain CROWN.
+        """
+        parts = [
+            self._minimise(target, coefficients[at : at + CHUNK], steps) for at in range(0, len(coefficients), CHUNK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _minimise(self, target: int, rows: Floats, steps: int) -> Floats:
+        slopes = {index: np.tile(line.low_slope, (len(rows), 1)) for index, line in self.lines.items() if index < target}
+        momentum = {index: np.zeros_like(s) for index, s in slopes.items()}
+        scale = {index: np.zeros_like(s) for index, s in slopes.items()}
+        best = np.full(len(rows), -np.inf)
+        for step in range(steps + 1):
+            passed = self._pass(target, rows, slopes)
+            best = np.maximum(best, self.value(passed))
+            if step == steps:
+                break
+            x = self.region.maximiser(-passed.rows)
+            before = relaxed_forward(np, self.steps, self.numbers, target, x, passed.met, self.lines, slopes)
+            for index, a in before.items():
+                m, v, line = momentum[index], scale[index], self.lines[index]
+                gradient = np.maximum(passed.met[index], 0.0) * a
+                m += 0.2 * (gradient - m)
+                v += 0.05 * (gradient * gradient - v)
+                moved = slopes[index] + STEP_SIZE * DECAY**step * m / (np.sqrt(v) + 1e-12)
+                slopes[index] = np.where(line.open, np.clip(moved, 0.0, 1.0), slopes[index])
+        return best
+
+    def _pass(self, target: int, rows: Floats, slopes: dict[int, Floats]) -> Pass:
+        return backward(np, self.steps, self.numbers, target, rows, self.lines, slopes, None, self._known(target))
+
+    def _known(self, target: int) -> list[Floats]:
+        """Sizes up to the target; its own follow from its predecessors'."""
+        known = self.sizes()
+        if target < len(known):
+            return known
+        node = self.graph.nodes[target - 1]
+        if not isinstance(node, Affine):
+            raise TypeError(f"value {target} is an activation without bounds")
+        terms = [known[j] @ abs(m) for j, m in zip(node.sources, node.maps, strict=True)]
+        self._sizes = [*known, np.asarray(sum(terms) + np.abs(node.bias))]
+        return self._sizes
+
+    def value(self, passed: Pass) -> Floats:
+        """What a pass proves."""
+        value = passed.constant - self.region.support(-passed.rows)
+        return np.asarray(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
 
 
-def minimise(
-    layers: Sequence[Dense],
-    lower: Sequence[Floats],
-    upper: Sequence[Floats],
-    region: Region,
-    coefficients: Floats,
-    constants: Floats,
-    steps: int = 0,
-) -> Floats:
-    """Lower bounds of C y + d over the region, y the post-activations of the last of `layers`.
+def crown_bounds(
+    network: Network | Graph, region: Region, steps: int = 0, known: Bounds | None = None, every: bool = True
+) -> Bounds:
+    """CROWN bounds (steps = 0) or alpha-CROWN bounds of every pre-activation, each intersected with intervals'.
 
     Args:
-        layers: the first layers of a network, each followed by ReLU.
-        lower: sound lower pre-activation bounds of each of them.
-        upper: sound upper ones.
+        network: the network.
         region: where x lies.
-        coefficients: C, shape (rows, n_k).
-        constants: d, shape (rows,).
-        steps: ascent steps on the slopes; 0 is plain CROWN.
-
-    Returns:
-        Sound lower bounds (rows,), rounding covered.
+        steps: ascent steps on the slopes.
+        known: sound bounds that are intersected with.
+        every: all neurons, or only those whose ReLU intervals (and `known`) leave open.
     """
-    relaxations = [_Relaxation.of(low, up) for low, up in zip(lower, upper, strict=True)]
-    slopes = [np.tile(r.first_slopes(), (len(coefficients), 1)) for r in relaxations]
-    best = np.full(len(coefficients), -np.inf)
-    momentum = [np.zeros_like(s) for s in slopes]
-    scale = [np.zeros_like(s) for s in slopes]
-    for step in range(steps + 1):
-        value, signs, input_rows = _backward(layers, relaxations, slopes, region, coefficients, constants)
-        best = np.maximum(best, value)
-        if step == steps:
-            break
-        gradients = _slope_gradients(layers, relaxations, slopes, region, signs, input_rows)
-        for s, g, m, v, r in zip(slopes, gradients, momentum, scale, relaxations, strict=True):
-            m[...] += 0.2 * (g - m)
-            v[...] += 0.05 * (g * g - v)
-            s[...] += STEP_SIZE * 0.94**step * r.unstable * m / (np.sqrt(v) + 1e-12)
-            np.clip(s, 0.0, 1.0, out=s)
-            s[...] = np.where(r.unstable > 0, s, r.active)
-    return best
+    relaxed = Relaxed(network.graph(), region)
+    graph = relaxed.graph
+    found: list[Pair] = []
+    for site in sites(graph):
+        while len(relaxed.values) < site:  # affine nodes that nothing but affine nodes read
+            relaxed.append(_affine(relaxed))
+        if len(relaxed.values) > site:  # an activation of what was bounded already
+            found.append(relaxed.values[site])
+            continue
+        low, up = _affine(relaxed)
+        if known is not None:
+            low, up = _met(low, up, known.lower[len(found)], known.upper[len(found)])
+        if relaxed.lines:
+            open_ones = (low < 0) & (up > 0) if not every and site < len(graph.nodes) else np.ones(len(low), dtype=bool)
+            low, up = _tightened(relaxed, site, (low, up), np.flatnonzero(open_ones), steps)
+        found.append((low, up))
+        relaxed.append((low, up))
+    return Bounds(tuple(low for low, _ in found), tuple(up for _, up in found))
 
 
-def _backward(
-    layers: Sequence[Dense],
-    relaxations: Sequence[_Relaxation],
-    slopes: Sequence[Floats],
-    region: Region,
-    coefficients: Floats,
-    constants: Floats,
-) -> tuple[Floats, list[Floats], Floats]:
-    """One backward pass: the bound, the coefficients met at every layer's outputs, and those on the input."""
-    rows, total = coefficients, constants.astype(np.float64)
-    magnitude = np.abs(total)
-    met: list[Floats] = []
-    for layer, relaxation, alpha in zip(reversed(layers), reversed(relaxations), reversed(slopes), strict=True):
-        met.append(rows)
-        negative = np.minimum(rows, 0.0)
-        shift = -negative * (relaxation.slope * relaxation.lower)
-        before = np.where(rows >= 0, rows * alpha, rows * relaxation.slope)
-        terms = before * layer.bias
-        total = total + shift.sum(axis=1) + terms.sum(axis=1)
-        magnitude = magnitude + np.abs(shift).sum(axis=1) + np.abs(terms).sum(axis=1)
-        # Cancellation inside the products is bounded by the sum of absolute products.
-        magnitude = magnitude + np.abs(before) @ _row_sizes(layer)
-        rows = before @ layer.weight.T
-    value = total - region.support(-rows)
-    magnitude = magnitude + region.magnitude(rows)
-    return value - OUTWARD * (magnitude + 1.0), met[::-1], rows
+def _affine(relaxed: Relaxed) -> Pair:
+    node = relaxed.graph.nodes[len(relaxed.values) - 1]
+    if not isinstance(node, Affine):
+        raise TypeError("an affine node was expected")
+    return propagate(node, relaxed.values, relaxed.region)
 
 
-def _row_sizes(layer: Dense) -> Floats:
-    """sum_i |W_ij| per neuron j: what one unit of coefficient on its pre-activation can amount to."""
-    return np.asarray(np.abs(layer.weight).sum(axis=0))
+def _tightened(relaxed: Relaxed, site: int, bounds: Pair, neurons: np.ndarray, steps: int) -> Pair:
+    low, up = bounds[0].copy(), bounds[1].copy()
+    for at in range(0, len(neurons), CHUNK):
+        chosen = neurons[at : at + CHUNK]
+        rows = np.zeros((len(chosen), len(low)))
+        rows[np.arange(len(chosen)), chosen] = 1.0
+        low[chosen] = np.maximum(low[chosen], relaxed.minimise(site, rows, steps))
+        up[chosen] = np.minimum(up[chosen], -relaxed.minimise(site, -rows, steps))
+    return low, up
 
 
-def _slope_gradients(
-    layers: Sequence[Dense],
-    relaxations: Sequence[_Relaxation],
-    slopes: Sequence[Floats],
-    region: Region,
-    met: Sequence[Floats],
-    input_rows: Floats,
-) -> list[Floats]:
-    """d bound / d alpha of every layer: the relaxed network evaluated at the minimising input of each row."""
-    value = region.maximiser(-input_rows)
-    gradients: list[Floats] = []
-    for layer, relaxation, alpha, rows in zip(layers, relaxations, slopes, met, strict=True):
-        before = value @ layer.weight + layer.bias
-        gradients.append(np.where(rows >= 0, rows * before, 0.0) * relaxation.unstable)
-        value = np.where(rows >= 0, alpha * before, relaxation.slope * (before - relaxation.lower))
-    return gradients
-
-
-def crown_bounds(network: Network, region: Region, steps: int = 0) -> Bounds:
-    """CROWN bounds (steps = 0) or alpha-CROWN bounds of every pre-activation, each intersected with intervals'."""
-    low, up = first_layer(network.layers[0], region)
-    lows, ups = [low], [up]
-    for k, layer in enumerate(network.layers[1:], start=1):
-        rows = np.vstack([layer.weight.T, -layer.weight.T])
-        offsets = np.concatenate([layer.bias, -layer.bias])
-        value = minimise(network.layers[:k], lows, ups, region, rows, offsets, steps)
-        low, up = propagate(layer, low, up)
-        low, up = np.maximum(low, value[: layer.outputs]), np.minimum(up, -value[layer.outputs :])
-        lows.append(low)
-        ups.append(up)
-    return Bounds(tuple(lows), tuple(ups))
+def _met(low: Floats, up: Floats, other_low: Floats, other_up: Floats) -> Pair:
+    return np.maximum(low, other_low), np.minimum(up, other_up)

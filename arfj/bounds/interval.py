@@ -1,37 +1,74 @@
-"""Interval bounds: exact in the first layer (support function of the region), interval arithmetic behind it."""
+"""Interval bounds: exact where only the input is read (support function of the region), interval arithmetic behind it."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from arfj.bounds.backward import sites
 from arfj.bounds.records import Bounds, outward
-from arfj.network import Dense, Floats, Network
+from arfj.graph import Activation, Affine, Graph, Kind, Matrix
+from arfj.network import Floats, Network
 from arfj.region import Region
 
+CHUNK = 512
+"""Rows that are handed to a support function at a time: its sorted copies stay in the cache."""
 
-def first_layer(layer: Dense, region: Region) -> tuple[Floats, Floats]:
-    """min and max of W' x + b over the region: closed form."""
-    columns = layer.weight.T
-    magnitude = region.magnitude(columns) + np.abs(layer.bias)
-    lower = layer.bias - region.support(-columns)
-    upper = layer.bias + region.support(columns)
-    return outward(lower, upper, magnitude)
+Pair = tuple[Floats, Floats]
 
 
-def propagate(layer: Dense, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
-    """Interval arithmetic through ReLU and the next layer: bounds of W' max(a, 0) + b for l <= a <= u."""
-    low, up = np.maximum(lower, 0.0), np.maximum(upper, 0.0)
-    positive, negative = np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
-    magnitude = up @ np.abs(layer.weight) + np.abs(layer.bias)
-    return outward(low @ positive + up @ negative + layer.bias, up @ positive + low @ negative + layer.bias, magnitude)
+def dense_columns(matrix: Matrix, columns: slice) -> Floats:
+    """M'[columns] as a dense array."""
+    part = matrix[:, columns]
+    return np.ascontiguousarray((part if isinstance(part, np.ndarray) else part.toarray()).T)
 
 
-def interval_bounds(network: Network, region: Region) -> Bounds:
+def over_region(matrix: Matrix, bias: Floats, region: Region) -> Pair:
+    """min and max of x M + b over the region: closed form."""
+    lowers, uppers = [], []
+    for at in range(0, len(bias), CHUNK):
+        rows, offset = dense_columns(matrix, slice(at, at + CHUNK)), bias[at : at + CHUNK]
+        magnitude = region.magnitude(rows) + np.abs(offset)
+        lower, upper = outward(offset - region.support(-rows), offset + region.support(rows), magnitude)
+        lowers.append(lower)
+        uppers.append(upper)
+    return np.concatenate(lowers), np.concatenate(uppers)
+
+
+def monotone(kind: Kind, bounds: Pair) -> Pair:
+    """Bounds of act(a) from bounds of a: every activation here rises."""
+    low, up = bounds
+    match kind:
+        case "relu":
+            return np.maximum(low, 0.0), np.maximum(up, 0.0)
+        case "tanh":
+            return np.tanh(low) - 1e-15, np.tanh(up) + 1e-15
+        case "sigmoid":
+            return 0.5 * np.tanh(0.5 * low) + 0.5 - 1e-15, 0.5 * np.tanh(0.5 * up) + 0.5 + 1e-15
+
+
+def propagate(node: Affine, values: list[Pair], region: Region) -> Pair:
+    """Bounds of an affine node from bounds of all values before it."""
+    if node.sources == (0,):
+        return over_region(node.maps[0], node.bias, region)
+    middle, reach, magnitude = node.bias, np.zeros_like(node.bias), np.abs(node.bias)
+    for source, matrix in zip(node.sources, node.maps, strict=True):
+        low, up = values[source]
+        sizes = abs(matrix)
+        middle = middle + (0.5 * (low + up)) @ matrix
+        reach = reach + (0.5 * (up - low)) @ sizes
+        magnitude = magnitude + np.maximum(np.abs(low), np.abs(up)) @ sizes
+    return outward(middle - reach, middle + reach, magnitude)
+
+
+def interval_bounds(network: Network | Graph, region: Region) -> Bounds:
     """Bounds of every pre-activation over the region."""
-    low, up = first_layer(network.layers[0], region)
-    lows, ups = [low], [up]
-    for layer in network.layers[1:]:
-        low, up = propagate(layer, low, up)
-        lows.append(low)
-        ups.append(up)
-    return Bounds(tuple(lows), tuple(ups))
+    graph = network.graph()
+    values: list[Pair] = [region.box]
+    for node in graph.nodes:
+        values.append(
+            monotone(node.kind, values[node.source])
+            if isinstance(node, Activation)
+            else propagate(node, values, region)
+        )
+    found = [values[site] for site in sites(graph)]
+    return Bounds(tuple(low for low, _ in found), tuple(up for _, up in found))
