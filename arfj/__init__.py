@@ -5,7 +5,7 @@ The flow: network -> region and ensemble -> bounds -> encoding -> solver -> tigh
 
 from arfj.ensemble import Ensemble, Oracle, d_in, d_osd, inner_samples, outer_samples
 from arfj.errors import ArfjError
-from arfj.network import Dense, Network, load_network
+from arfj.network import Dense, Network, load_dense, load_network
 from arfj.region import Region
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "d_in",
     "d_osd",
     "inner_samples",
+    "load_dense",
     "load_network",
     "outer_samples",
 ]

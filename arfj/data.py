@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from arfj.errors import ArfjError, DataError, UsageError
 from arfj.files import atomic_write, load_array, load_arrays
-from arfj.network import Floats, Network, load_network
+from arfj.network import Floats, Network, load_dense
 
 Bytes = NDArray[np.uint8]
 
@@ -236,7 +236,7 @@ def _bundled_side(kind: str, held_out: bool) -> tuple[Network, ...]:
 @functools.cache
 def _bundled_network(name: str) -> Network:
     with importlib.resources.as_file(_bundled_file("networks", name)) as path:
-        return load_network(path)
+        return load_dense(path)
 
 
 @functools.cache

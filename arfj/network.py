@@ -13,13 +13,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from arfj.errors import ArfjError, NetworkError
 from arfj.files import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    from arfj.graph import Graph
 
 Floats = NDArray[np.float64]
 Activation = Literal["relu", "linear"]
@@ -40,8 +43,8 @@ class Dense:
     activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        weight = _frozen(self.weight, "a weight matrix")
-        bias = _frozen(self.bias, "a bias vector")
+        weight = frozen(self.weight, "a weight matrix")
+        bias = frozen(self.bias, "a bias vector")
         if weight.ndim != 2 or 0 in weight.shape:
             raise NetworkError(f"a weight has shape {weight.shape}; expected (inputs, outputs), both at least 1")
         if bias.shape != (weight.shape[1],):
@@ -64,15 +67,34 @@ class Dense:
         return int(self.weight.shape[1])
 
 
-def _frozen(values: ArrayLike, what: str) -> Floats:
+def frozen(values: ArrayLike, what: str, order: Literal["K", "C"] = "K") -> Floats:
+    """A float64 copy that cannot be written to; an array that no one can write to is taken as it is.
+
+    Raises:
+        NetworkError: it does not hold finite numbers; `what` names it.
+    """
     try:
-        array = np.array(values, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64, order=order)
     except (TypeError, ValueError) as error:
         raise NetworkError(f"{what} does not hold numbers; expected floating-point values") from error
     if not np.isfinite(array).all():
         raise NetworkError(f"{what} holds NaN or infinity; retrain or export the network again")
-    array.setflags(write=False)
+    if array.flags.writeable or not array.flags.owndata:
+        array = np.array(array, order=order)
+        array.setflags(write=False)
     return array
+
+
+def batch_of(x: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """Inputs of shape (batch, ...) as float64 rows of shape (batch, product of `shape`).
+
+    Raises:
+        NetworkError: another number of values, or no batch dimension.
+    """
+    values, size = np.asarray(x, dtype=np.float64), int(np.prod(shape))
+    if values.ndim < 2 or int(np.prod(values.shape[1:])) != size:
+        raise NetworkError(f"inputs of shape {values.shape} do not fit; expected (batch, {', '.join(map(str, shape))})")
+    return values.reshape(len(values), size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +153,7 @@ class Network:
 
     def preactivations(self, x: ArrayLike) -> list[Floats]:
         """W' x + b of every layer, shapes (batch, n_k), k = 1..K, for inputs of shape (batch, ...)."""
-        value = self._batch(x)
+        value = batch_of(x, self.input_shape)
         result: list[Floats] = []
         for layer in self.layers:
             before = value @ layer.weight + layer.bias
@@ -152,13 +174,16 @@ class Network:
         """The class of the largest output (the first of them in a tie): (batch, ...) -> (batch,)."""
         return np.asarray(np.argmax(self(x), axis=1))
 
-    def _batch(self, x: ArrayLike) -> Floats:
-        values = np.asarray(x, dtype=np.float64)
-        if values.ndim < 2 or int(np.prod(values.shape[1:])) != self.inputs:
-            raise NetworkError(
-                f"inputs of shape {values.shape} do not fit; expected (batch, {', '.join(map(str, self.input_shape))})"
-            )
-        return values.reshape(len(values), self.inputs)
+    def graph(self) -> Graph:
+        """The same network as affine maps and activations."""
+        from arfj.graph import Activation, Affine, Graph, Node
+
+        nodes: list[Node] = []
+        for layer in self.layers:
+            nodes.append(Affine((len(nodes),), (layer.weight,), layer.bias))
+            if layer.activation == "relu":
+                nodes.append(Activation(len(nodes), "relu"))
+        return Graph(self.inputs, tuple(nodes), self.input_shape)
 
     def parameters(self) -> Floats:
         """All weights and biases as one vector W0, b0, W1, b1, ... (float64)."""
@@ -211,8 +236,10 @@ def softmax(outputs: ArrayLike) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def load_network(path: str | os.PathLike[str]) -> Network:
-    """Read a network from `.npz` or, with Keras installed, from `.keras` or `.h5` (Dense networks).
+def load_network(path: str | os.PathLike[str]) -> Network | Graph:
+    """Read a network: `Network` where it is a chain of dense layers with ReLU, else `Graph`.
+
+    `.npz` is read at once, `.onnx` and `.onnx.gz` with onnx, `.keras` and `.h5` with Keras.
 
     Raises:
         NetworkError: the file is missing, broken, holds pickles, or is of a kind that is not supported.
@@ -225,15 +252,39 @@ def load_network(path: str | os.PathLike[str]) -> Network:
             from arfj.keras_models import read_keras
 
             return read_keras(name)
+        case ".onnx" | ".gz" if name.name.lower().removesuffix(".gz").endswith(".onnx"):
+            from arfj.onnx_models import read_onnx
+
+            return read_onnx(name)
         case suffix:
-            raise NetworkError(f"{name}: {suffix or 'no suffix'} is not read; expected .npz, .keras or .h5")
+            known = ".npz, .onnx, .onnx.gz, .keras or .h5"
+            raise NetworkError(f"{name}: {suffix or 'no suffix'} is not read; expected {known}")
 
 
-def _read_npz(path: Path) -> Network:
+def load_dense(path: str | os.PathLike[str]) -> Network:
+    """Read a network that must be a chain of dense layers with ReLU; convolutions in a chain are made dense.
+
+    Raises:
+        NetworkError: as `load_network`, or it is no such chain (the first node that does not fit is named).
+    """
+    network = load_network(path)
+    if isinstance(network, Network):
+        return network
+    chain = network.dense_chain()
+    if chain is None:
+        raise NetworkError(
+            f"{path}: {network.obstacle()}; expected a chain of dense layers with ReLU, linear at most at the end"
+        )
+    return chain
+
+
+def _read_npz(path: Path) -> Network | Graph:
     try:
         arrays = load_arrays(path)
     except ArfjError as error:
         raise NetworkError(str(error)) from error
+    if "nodes" in arrays:
+        return _read_graph(path, arrays)
     count = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
     expected = {f"{letter}{k}" for letter in "Wb" for k in range(count)}
     optional = {"output_activation", "input_shape"}
@@ -259,4 +310,13 @@ def _read_npz(path: Path) -> Network:
             raise NetworkError("input_shape must be a list of integers")
         return Network(network.layers, tuple(shape.ravel().tolist()))
     except (NetworkError, TypeError, ValueError) as error:
+        raise NetworkError(f"{path}: {error}") from error
+
+
+def _read_graph(path: Path, arrays: dict[str, NDArray[np.generic]]) -> Graph:
+    from arfj.graph import graph_from_arrays
+
+    try:
+        return graph_from_arrays(arrays)
+    except (NetworkError, TypeError, ValueError, OverflowError) as error:
         raise NetworkError(f"{path}: {error}") from error

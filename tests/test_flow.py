@@ -15,9 +15,14 @@ ORDER = [
     "errors",
     "files",
     "network",
+    "graph",
+    "simplify",
+    "builder",
     "region",
     "ensemble",
     "question",
+    "onnx_operators",
+    "onnx_models",
     "keras_models",
     "data",
     "bounds",
@@ -32,8 +37,11 @@ ORDER = [
 ]
 EARLY = {
     "cli": {"errors"},
-    "network": {"errors", "files", "keras_models"},  # load_network looks at the suffix and imports the reader
-    "keras_models": {"errors", "files", "network"},
+    # load_network looks at the suffix and imports the reader
+    "network": {"errors", "files", "graph", "onnx_models", "keras_models"},
+    "onnx_models": {"errors", "network", "graph", "builder", "onnx_operators"},
+    "onnx_operators": {"errors", "graph", "builder"},
+    "keras_models": {"errors", "network", "graph", "builder"},
     "data": {"errors", "files", "network", "ensemble", "keras_models"},
 }
 """Parts that are allowed these and nothing else."""
@@ -43,7 +51,20 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
     if path.name != "__main__.py" and path != ROOT / "__init__.py" and "__pycache__" not in path.parts
 )
-HEAVY = ["tensorflow", "keras", "jax", "pyscipopt", "gurobipy", "matplotlib", "scipy.optimize", "rich", "joblib"]
+HEAVY = [
+    "tensorflow",
+    "keras",
+    "jax",
+    "onnx",
+    "onnxruntime",
+    "scipy.sparse",
+    "pyscipopt",
+    "gurobipy",
+    "matplotlib",
+    "scipy.optimize",
+    "rich",
+    "joblib",
+]
 
 
 def part_of(name):

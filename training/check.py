@@ -8,7 +8,7 @@ from typing import Any
 
 from arfj.data import load_fashion_mnist
 from arfj.errors import ArfjError
-from arfj.network import load_network
+from arfj.network import load_dense
 from training.sets import MANIFEST, NETWORKS, file_digest, measured
 
 TOLERANCE = 1e-9
@@ -29,9 +29,9 @@ def check_set(folder: Path, download: bool = False) -> str:
         raise ArfjError(f"{folder / MANIFEST} is missing or broken ({error!r}); make the set again") from error
     _check_files(folder, files)
     data = load_fashion_mnist(download)
-    nominal = load_network(folder / NETWORKS / "nominal.npz")
+    nominal = load_dense(folder / NETWORKS / "nominal.npz")
     for entry in entries:
-        found = measured(load_network(folder / entry["file"]), nominal, data)
+        found = measured(load_dense(folder / entry["file"]), nominal, data)
         _check_numbers(entry, found)
         _check_limits(entry, plan)
     return f"{folder}: {len(entries)} networks agree with the manifest ({len(files)} files, all digests and distances)"

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 
 from arfj.data import FashionMnist, load_fashion_mnist, scaled
-from arfj.network import Network, load_network
+from arfj.network import Network, load_dense
 from training.settings import Settings
 from training.trainer import train
 
@@ -88,7 +88,7 @@ def _resumed(seed: int, settings: Settings, data: FashionMnist, cache: Path | No
     path = cache / f"{settings.digest()}-{seed}.npz"
     if not path.exists():
         train(seed, settings, data).save(path)
-    return load_network(path)
+    return load_dense(path)
 
 
 def judged(seed: int, network: Network, settings: Settings, data: FashionMnist) -> Outcome:

@@ -22,7 +22,7 @@ from arfj.ensemble import ALPHA, EPSILON_INNER, EPSILON_OUTER, Oracle
 from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, load_witness
 from arfj.files import make_folder
-from arfj.network import Floats, Network, load_network
+from arfj.network import Floats, Network, load_dense, load_network
 from arfj.question import Question
 from arfj.report.live import LiveLine
 from arfj.report.store import Store
@@ -137,7 +137,7 @@ def _scenarios(options: argparse.Namespace) -> Scenarios:
                 raise UsageError(f"--networks gives all scenarios; drop --{name.replace('_', '-')}")
         if options.epsilon is not None:
             raise UsageError("--networks gives all scenarios and samples none; drop --epsilon")
-        return given([load_network(path) for path in options.networks], options.alpha)
+        return given([load_dense(path) for path in options.networks], options.alpha)
     oracle = None if options.grey_box is None else _oracle(options.grey_box)
     trainer = _trainer(options.n_jobs) if options.train else None
     if options.train and options.kind in (None, "outer"):

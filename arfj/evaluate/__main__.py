@@ -13,7 +13,7 @@ from rich.table import Table
 from arfj.cli import ANSWERED, AnswerConsole, Parser, run
 from arfj.evaluate.crosscheck import CrossCheck, cross_check, witness_files
 from arfj.evaluate.replay import load_witness
-from arfj.network import Network, load_network
+from arfj.network import Network, load_dense
 
 PROG = "python -m arfj.evaluate"
 EXAMPLES = f"""\
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _networks(options: argparse.Namespace) -> list[Network]:
     if options.networks:
-        return [load_network(path) for path in options.networks]
+        return [load_dense(path) for path in options.networks]
     from arfj import data
 
     return list((data.bundled_inner if options.inner else data.bundled_outer)(held_out=True))

@@ -1,0 +1,233 @@
+r"""A graph under construction: what the readers of ONNX and Keras files put their layers together from.
+
+Linear layers are written down with index arrays. A layer that moves values about is run on the array of their places
+0, 1, 2, ...; what comes out says where each output reads, with -1 for padding. A convolution then has the entries
+
+    M[reads[c, p, k], places[f, p]] = W[f, c, k]     (channels c, f; positions p; kernel offsets k)
+
+for the files' own order of values, channels first or last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from arfj.errors import NetworkError
+from arfj.graph import Activation, Affine, Graph, Kind, Matrix, Node
+from arfj.network import Floats, Network
+from arfj.simplify import simplified
+
+Places = NDArray[np.int64]
+"""Flat places of values, -1 for none."""
+
+_LARGEST = 2**27
+"""Entries of one sparse map: some GiB while it is made."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """The value v_index of the graph, seen in a shape (row-major)."""
+
+    index: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return int(np.prod(self.shape))
+
+    @property
+    def places(self) -> Places:
+        """0, 1, 2, ... in this shape."""
+        return np.arange(self.size).reshape(self.shape)
+
+    def reshaped(self, shape: Sequence[int]) -> Tensor:
+        """The same values in another shape of the same size."""
+        return Tensor(self.index, tuple(int(size) for size in shape))
+
+
+class Builder:
+    """Collects nodes; every method appends what it needs and returns the result as a `Tensor`.
+
+    Attributes:
+        dense: no layer but dense and element-wise ones was added, so a chain is worth having as dense layers.
+    """
+
+    def __init__(self, input_shape: Sequence[int]) -> None:
+        self.input = Tensor(0, tuple(input_shape))
+        self.dense = True
+        self._nodes: list[Node] = []
+
+    def _append(self, node: Node, shape: Sequence[int]) -> Tensor:
+        self._nodes.append(node)
+        return Tensor(len(self._nodes), tuple(shape))
+
+    def linear(self, source: Tensor, matrix: Matrix, bias: ArrayLike, shape: Sequence[int]) -> Tensor:
+        """v M + b; the bias is broadcast to `shape`."""
+        return self._append(Affine((source.index,), (matrix,), _filled(bias, shape)), shape)
+
+    def sparse(self, source: Tensor, matrix: csr_array, bias: ArrayLike, shape: Sequence[int]) -> Tensor:
+        """As `linear`, for convolutions and pooling, which are kept sparse."""
+        self.dense = False
+        return self.linear(source, matrix, bias, shape)
+
+    def combine(self, terms: Sequence[tuple[Tensor, Places, ArrayLike]], offset: ArrayLike = 0.0) -> Tensor:
+        """sum of factor v[places] + offset, element by element; all places have the result's shape."""
+        shape = terms[0][1].shape
+        maps: dict[int, csr_array] = {}
+        for source, places, factor in terms:
+            out = np.arange(places.size).reshape(shape)
+            matrix = sparse_map(places, out, factor, (source.size, places.size))
+            maps[source.index] = maps[source.index] + matrix if source.index in maps else matrix
+        return self._append(Affine(tuple(maps), tuple(maps.values()), _filled(offset, shape)), shape)
+
+    def take(self, source: Tensor, places: Places, factor: ArrayLike = 1.0, offset: ArrayLike = 0.0) -> Tensor:
+        """factor v[places] + offset, element by element; no node where only the shape changes."""
+        if (
+            not np.any(offset)
+            and np.all(np.equal(factor, 1.0))
+            and np.array_equal(places.ravel(), source.places.ravel())
+        ):
+            return source.reshaped(places.shape)
+        return self.combine([(source, places, factor)], offset)
+
+    def scale(self, source: Tensor, factor: ArrayLike = 1.0, offset: ArrayLike = 0.0) -> Tensor:
+        """factor v + offset under NumPy's broadcasting, which may enlarge v."""
+        shape = np.broadcast_shapes(source.shape, np.shape(factor), np.shape(offset))
+        return self.take(source, np.broadcast_to(source.places, shape), factor, offset)
+
+    def add(self, one: Tensor, two: Tensor, factor: float = 1.0) -> Tensor:
+        """v + factor w under NumPy's broadcasting."""
+        places = np.broadcast_arrays(one.places, two.places)
+        return self.combine([(one, places[0], 1.0), (two, places[1], factor)])
+
+    def activate(self, source: Tensor, kind: Kind) -> Tensor:
+        """act(v); ReLU twice is ReLU once."""
+        last = self._nodes[source.index - 1] if source.index else None
+        if kind == "relu" and isinstance(last, Activation) and last.kind == "relu":
+            return source
+        return self._append(Activation(source.index, kind), source.shape)
+
+    def leaky(self, source: Tensor, slope: ArrayLike) -> Tensor:
+        """s v + (1 - s) ReLU(v), which is v where v >= 0 and s v elsewhere; s is broadcast to v's shape."""
+        factor = np.asarray(slope, dtype=np.float64)
+        if np.broadcast_shapes(source.shape, factor.shape) != source.shape:
+            raise NetworkError(f"slopes of shape {factor.shape} do not fit values of shape {source.shape}")
+        if not np.any(factor):
+            return self.activate(source, "relu")
+        positive = self.activate(source, "relu")
+        return self.combine([(source, source.places, factor), (positive, source.places, 1.0 - factor)])
+
+    def clip(self, source: Tensor, lower: float, upper: float) -> Tensor:
+        """min(max(v, l), u) = u - ReLU(u - max(v, l)) with max(v, l) = l + ReLU(v - l); infinite bounds do nothing."""
+        if lower > upper or np.isnan(lower) or np.isnan(upper):
+            raise NetworkError(f"clipping to [{lower}, {upper}] is empty; expected the lower bound first")
+        value = source
+        if np.isfinite(lower):
+            value = self.scale(self.activate(self.scale(value, 1.0, -lower), "relu"), 1.0, lower)
+        if np.isfinite(upper):
+            value = self.scale(self.activate(self.scale(value, -1.0, upper), "relu"), -1.0, upper)
+        return value
+
+    def maximum(self, source: Tensor, reads: Places, shape: Sequence[int]) -> Tensor:
+        """max over the last axis of v[reads], shape (outputs, window), by halves: max(v, w) = v + ReLU(w - v)."""
+        self.dense = False
+        if (reads.max(axis=1) < 0).any():
+            raise NetworkError("a window holds nothing but padding; expected smaller pads")
+        # A place that the window reads anyway stands for the padding, and changes no maximum.
+        value = self.take(source, np.where(reads < 0, reads.max(axis=1, keepdims=True), reads).T)
+        while (count := len(value.places)) > 1:
+            left, right = value.places[: count // 2], value.places[count // 2 : count // 2 * 2]
+            rest = value.places[count // 2 * 2 :]
+            more = self.activate(self.combine([(value, right, 1.0), (value, left, -1.0)]), "relu")
+            none = np.full_like(rest, -1)
+            value = self.combine(
+                [(value, np.concatenate([left, rest]), 1.0), (more, np.concatenate([more.places, none]), 1.0)]
+            )
+        return value.reshaped(shape)
+
+    def finish(self, output: Tensor, input_shape: Sequence[int]) -> Network | Graph:
+        """The network with this output: dense layers with ReLU as a `Network`, all else as a simplified `Graph`."""
+        if output.index == 0:
+            raise NetworkError("the output is the input itself; expected at least one layer")
+        shape = tuple(input_shape) or (self.input.size,)
+        graph = simplified(Graph(self.input.size, tuple(self._nodes[: output.index]), shape))
+        return (graph.dense_chain() if self.dense else None) or graph
+
+
+def _filled(values: ArrayLike, shape: Sequence[int]) -> Floats:
+    return np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), tuple(shape))).ravel()
+
+
+def sparse_map(rows: Places, columns: Places, data: ArrayLike, shape: tuple[int, int]) -> csr_array:
+    """The matrix of these entries, which are broadcast against each other; negative rows are left out.
+
+    Raises:
+        NetworkError: more entries than fit into memory.
+    """
+    count = int(np.prod(np.broadcast_shapes(rows.shape, columns.shape, np.shape(data)), dtype=np.float64))
+    if count > _LARGEST:
+        raise NetworkError(f"a layer has {count} connections, more than {_LARGEST}; expected a smaller network")
+    rows, columns, data = np.broadcast_arrays(rows, columns, np.asarray(data, dtype=np.float64))
+    keep = (rows >= 0) & (data != 0)
+    return csr_array((data[keep], (rows[keep], columns[keep])), shape=shape)
+
+
+def windows(
+    places: Places,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> Places:
+    """What each window reads: places of shape (channels, *space) -> (channels, *positions, *kernel), -1 in the padding.
+
+    Raises:
+        NetworkError: a window that is larger than the padded input.
+    """
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    padded = np.pad(places, [(0, 0), *pads], constant_values=-1)
+    if any(span > size for span, size in zip(spans, padded.shape[1:], strict=True)):
+        raise NetworkError(f"a window of {tuple(spans)} does not fit its padded input of {padded.shape[1:]}")
+    axes = tuple(range(1, places.ndim))
+    view = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
+    steps = [slice(None, None, step) for step in (*strides, *dilations)]
+    return np.asarray(view[(slice(None), *steps)])
+
+
+def convolution(reads: Places, weight: Floats, groups: int, inputs: int, places: Places) -> csr_array:
+    """The map of a convolution.
+
+    Args:
+        reads: shape (channels, positions, offsets).
+        weight: W, shape (filters, channels / groups, offsets).
+        groups: filters and channels are cut into so many parts, each filter reads the channels of its part.
+        inputs: the number of values it reads.
+        places: where the outputs stand, shape (filters, positions).
+    """
+    filters, channels, offsets = weight.shape
+    parts, positions = filters // groups, reads.shape[1]
+    return sparse_map(
+        reads.reshape(groups, 1, channels, positions, offsets),
+        places.reshape(groups, parts, 1, positions, 1),
+        weight.reshape(groups, parts, channels, 1, offsets),
+        (inputs, places.size),
+    )
+
+
+def average(reads: Places, counts: ArrayLike, inputs: int, places: Places) -> csr_array:
+    """The map of average pooling: reads of shape (channels, positions, offsets), divided by the counts.
+
+    Args:
+        reads: shape (channels, positions, offsets).
+        counts: what each sum is divided by, broadcast to (channels, positions).
+        inputs: the number of values it reads.
+        places: where the outputs stand, shape (channels, positions).
+    """
+    share = np.broadcast_to(1.0 / np.asarray(counts, dtype=np.float64), places.shape)
+    return sparse_map(reads, places[..., None], share[..., None], (inputs, places.size))
