@@ -1,6 +1,6 @@
 r"""What is asked: whether some input of a set drives the outputs into an unsafe set.
 
-    falsified  <=>  some case (box, polyhedra) has an x with lower <= x <= upper, and A f(x) + d <= 0 for one of its (A, d)
+    falsified  <=>  a case has an x with lower <= x <= upper and A f(x) + d <= 0 for one of its polyhedra (A, d)
 
 A VNN-LIB file in disjunctive form is a tuple of cases: each has a box and a disjunction of polyhedra of outputs.
 
@@ -143,6 +143,30 @@ class Case:
         return np.asarray(np.minimum.reduce([nothing, *margins]), dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """A variable of a VNN-LIB 2.0 file; its elements are ours in row-major order.
+
+    Attributes:
+        name: as declared.
+        kind: "real", "float32" or "float64".
+        shape: as declared; () is a scalar.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a VNN-LIB 2.0 file declares: the name of its network, one input and one output."""
+
+    network: str
+    input: Tensor
+    output: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Property:
     """A disjunction of cases: `falsified` if any of them has a counterexample, `robust` if none has.
@@ -151,6 +175,7 @@ class Property:
         cases: those with an empty box are left out by the reader.
         inputs, outputs: how many variables the file declares.
         vacuous: where there is no case, why every network is robust; else empty.
+        declaration: the names and shapes of a VNN-LIB 2.0 file; None for 1.0.
 
     Raises:
         PropertyError: shapes that do not fit, or no case without a reason.
@@ -160,6 +185,7 @@ class Property:
     inputs: int
     outputs: int
     vacuous: str = ""
+    declaration: Declaration | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cases", tuple(self.cases))

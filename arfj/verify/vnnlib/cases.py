@@ -5,8 +5,8 @@ a proof covers hold all real points of the file's sets, and reach beyond them by
 each constant. A counterexample is held to these same float64 sets, without any tolerance. A strict bound is exact: with
 b rounded up, the float64 x < b are those below the b of the file.
 
-Coefficients are kept exactly: where a decimal is no float64, the row is multiplied by the common denominator. Where that
-takes more than 53 bits, each coefficient is the nearest float64.
+Coefficients are kept exactly: where a decimal is no float64, the row is multiplied by the common denominator. Where
+that takes more than 53 bits, each coefficient is the nearest float64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from math import lcm, prod
 
 import numpy as np
 
-from arfj.verify.property import Case, Polyhedron, Property
+from arfj.verify.property import Case, Declaration, Polyhedron, Property
 from arfj.verify.vnnlib.boxes import Box, Sides
 from arfj.verify.vnnlib.exact import Refused, below, to_float
 from arfj.verify.vnnlib.terms import Atom, Bound, Formula, Row, check_size
@@ -27,7 +27,9 @@ _MOST_NUMBERS = 50_000_000
 """Numbers in all boxes, and in all polyhedra: 400 MB each."""
 
 
-def assemble(inputs: int, outputs: int, assertions: Sequence[Formula]) -> Property:
+def assemble(
+    inputs: int, outputs: int, assertions: Sequence[Formula], declaration: Declaration | None = None
+) -> Property:
     """The property of a conjunction of formulas.
 
     Raises:
@@ -37,7 +39,7 @@ def assemble(inputs: int, outputs: int, assertions: Sequence[Formula]) -> Proper
     cases = _Cases(inputs, outputs, list(chain.from_iterable(form[0] for form in assertions if len(form) == 1)))
     for choice in product(*(form for form in assertions if len(form) != 1)):
         cases.add(list(chain.from_iterable(choice)))
-    return cases.finish()
+    return cases.finish(declaration)
 
 
 class _Cases:
@@ -78,12 +80,12 @@ class _Cases:
             self._polyhedra[rows] = polyhedron(rows, self._outputs)
         return self._polyhedra[rows]
 
-    def finish(self) -> Property:
+    def finish(self, declaration: Declaration | None) -> Property:
         cases = tuple(
             Case(sides.lower, sides.upper, tuple(unsafe), sides.open_lower, sides.open_upper)
             for sides, unsafe in self._found.values()
         )
-        return Property(cases, self._inputs, self._outputs, "" if cases else self._reason())
+        return Property(cases, self._inputs, self._outputs, "" if cases else self._reason(), declaration)
 
     def _reason(self) -> str:
         if self._contradiction is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from arfj.errors import PropertyError
 from arfj.verify.property import Property
 from arfj.verify.vnnlib.version1 import parse_version1
+from arfj.verify.vnnlib.version2 import parse_version2
 
 _MOST_BYTES = 1 << 29
 _GZIP = b"\x1f\x8b"
@@ -38,7 +39,7 @@ def parse_property(text: str, name: str = "the property") -> Property:
         PropertyError: as `read_property`.
     """
     if _VERSION2.match(text):
-        raise PropertyError(f"{name} is of VNN-LIB 2.0, which is not read yet; expected VNN-LIB 1.0")
+        return parse_version2(text, name)
     return parse_version1(text, name)
 
 
