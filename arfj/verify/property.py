@@ -122,10 +122,14 @@ class Case:
         Returns:
             Shape (batch,) or (). NaN lies nowhere.
         """
+        return np.asarray(self.within(x).all(axis=-1))
+
+    def within(self, x: ArrayLike) -> Flags:
+        """Which coordinates of x lie between their bounds, shape as x."""
         points = np.asarray(x, dtype=np.float64)
         above = np.where(self.open_lower, points > self.lower, points >= self.lower)
         below = np.where(self.open_upper, points < self.upper, points <= self.upper)
-        return np.asarray((above & below).all(axis=-1))
+        return np.asarray(above & below)
 
     def clip(self, x: ArrayLike) -> Floats:
         """The nearest floats inside the box, shape as x: an attack's projection that `contains` agrees with.

@@ -121,7 +121,9 @@ def _factor(coefficients: Sequence[Fraction]) -> Fraction:
     """What to multiply a row with so that its coefficients are float64; 1 if there is no such number at hand."""
     if len(coefficients) == 1:
         return 1 / abs(coefficients[0])
-    for factor in (Fraction(1), Fraction(lcm(*(coefficient.denominator for coefficient in coefficients)))):
+    common = lcm(*(coefficient.denominator for coefficient in coefficients))
+    # Over a power of two, which changes no digit, so that margins keep their scale.
+    for factor in (Fraction(1), Fraction(common, 1 << (common.bit_length() - 1))):
         if all(_is_float(coefficient * factor) for coefficient in coefficients):
             return factor
     return Fraction(1)
