@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 
 import numpy as np
 
 from arfj.network import Floats
 from arfj.verify.property import Flags
-from arfj.verify.vnnlib.exact import Refused, above, below
+from arfj.verify.vnnlib.exact import Number, Refused, above, below
 from arfj.verify.vnnlib.terms import Bound
 
-Ends = dict[int, tuple[Fraction, bool]]
+Ends = dict[int, tuple[Number, bool]]
 """Ends of a box by variable, made so that tuples compare as bounds do: the tightest lower end is the largest
 (value, strict), the tightest upper end the smallest (value, closed)."""
+Rounded = tuple[tuple[tuple[int, float, bool], ...], tuple[tuple[int, float, bool], ...]]
+"""Lower and upper ends: variable, float64, strict."""
 
 
 class Box:
@@ -41,9 +42,15 @@ class Box:
                 if known is None or (value, strict) > known:
                     self.lower[index] = (value, strict)
 
-    def key(self) -> Hashable:
-        """Equal for equal boxes of one parent."""
-        return frozenset(self.lower.items()), frozenset(self.upper.items())
+    def rounded(self) -> Rounded:
+        """The ends in float64, rounded outwards, with whether they are strict; in a fixed order, to compare boxes.
+
+        Raises:
+            Refused: an end is beyond float64.
+        """
+        lower = tuple((i, below(value), strict) for i, (value, strict) in sorted(self.lower.items()))
+        upper = tuple((i, above(value), not closed) for i, (value, closed) in sorted(self.upper.items()))
+        return lower, upper
 
     def contradiction(self) -> int | None:
         """A variable whose ends leave no real number between them, or None. The parent alone is not looked at."""
@@ -70,19 +77,16 @@ class Sides:
         nothing, closed = np.full(inputs, np.nan), np.zeros(inputs, dtype=np.bool_)
         return cls(nothing, nothing, closed, closed)
 
-    def within(self, box: Box) -> Sides:
-        """These sides, with the ends of `box` in the place of those here.
-
-        Raises:
-            Refused: an end is beyond float64.
-        """
-        if not (box.lower or box.upper):
+    def within(self, ends: Rounded) -> Sides:
+        """These sides, with `ends` in the place of those here."""
+        lower, upper = ends
+        if not (lower or upper):
             return self
         sides = Sides(self.lower.copy(), self.upper.copy(), self.open_lower.copy(), self.open_upper.copy())
-        for index, (value, strict) in box.lower.items():
-            sides.lower[index], sides.open_lower[index] = below(value), strict
-        for index, (value, closed) in box.upper.items():
-            sides.upper[index], sides.open_upper[index] = above(value), not closed
+        for index, value, strict in lower:
+            sides.lower[index], sides.open_lower[index] = value, strict
+        for index, value, strict in upper:
+            sides.upper[index], sides.open_upper[index] = value, strict
         return sides
 
     def check_complete(self) -> None:

@@ -11,16 +11,14 @@ that takes more than 53 bits, each coefficient is the nearest float64.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from itertools import chain, product
-from math import lcm, prod
-
-import numpy as np
+from math import prod
 
 from arfj.verify.property import Case, Declaration, Polyhedron, Property
-from arfj.verify.vnnlib.boxes import Box, Sides
-from arfj.verify.vnnlib.exact import Refused, below, to_float
+from arfj.verify.vnnlib.boxes import Box, Rounded, Sides
+from arfj.verify.vnnlib.exact import Refused
+from arfj.verify.vnnlib.rows import RoundedRow, polyhedron, rounded
 from arfj.verify.vnnlib.terms import Atom, Bound, Formula, Row, check_size
 
 _MOST_NUMBERS = 50_000_000
@@ -47,13 +45,14 @@ class _Cases:
 
     def __init__(self, inputs: int, outputs: int, common: Sequence[Atom]) -> None:
         self._inputs, self._outputs = inputs, outputs
-        bounds, self._rows = _split(common)
+        bounds, rows = _split(common)
+        self._rows = tuple(map(rounded, rows))
         self._box = Box(bounds)
         self._contradiction = self._box.contradiction()
         self._empty = self._contradiction is not None
-        self._sides = Sides.unbounded(inputs).within(self._box)
-        self._found: dict[Hashable, tuple[Sides, dict[Polyhedron, None]]] = {}
-        self._polyhedra: dict[tuple[Row, ...], Polyhedron] = {}
+        self._sides = Sides.unbounded(inputs).within(self._box.rounded())
+        self._found: dict[Rounded, tuple[Sides, dict[Polyhedron, None]]] = {}
+        self._polyhedra: dict[tuple[RoundedRow, ...], Polyhedron] = {}
 
     def add(self, disjunct: Sequence[Atom]) -> None:
         """One more conjunction; one whose box is empty adds nothing."""
@@ -63,18 +62,18 @@ class _Cases:
         if index is not None:
             self._contradiction = index
         if index is None and not self._empty:
-            key = box.key()
-            if key not in self._found:
-                self._found[key] = (self._new_sides(box), {})
-            self._found[key][1][self._polyhedron((*self._rows, *rows))] = None
+            ends = box.rounded()
+            if ends not in self._found:
+                self._found[ends] = (self._new_sides(ends), {})
+            self._found[ends][1][self._polyhedron((*self._rows, *map(rounded, rows)))] = None
 
-    def _new_sides(self, box: Box) -> Sides:
+    def _new_sides(self, ends: Rounded) -> Sides:
         _check_memory(len(self._found) * self._inputs, "boxes")
-        sides = self._sides.within(box)
+        sides = self._sides.within(ends)
         sides.check_complete()
         return sides
 
-    def _polyhedron(self, rows: tuple[Row, ...]) -> Polyhedron:
+    def _polyhedron(self, rows: tuple[RoundedRow, ...]) -> Polyhedron:
         if rows not in self._polyhedra:
             _check_memory(len(self._polyhedra) * len(rows) * self._outputs, "polyhedra")
             self._polyhedra[rows] = polyhedron(rows, self._outputs)
@@ -98,43 +97,5 @@ def _check_memory(numbers: int, what: str) -> None:
         raise Refused(f"the {what} hold over {_MOST_NUMBERS} numbers; split the property into several files")
 
 
-def _split(atoms: Sequence[Atom]) -> tuple[list[Bound], tuple[Row, ...]]:
-    return [atom for atom in atoms if type(atom) is Bound], tuple(atom for atom in atoms if type(atom) is Row)
-
-
-def polyhedron(rows: Sequence[Row], outputs: int) -> Polyhedron:
-    """The rows in float64.
-
-    Raises:
-        Refused: a number is beyond float64.
-    """
-    matrix, offset = np.zeros((len(rows), outputs)), np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        factor = _factor([coefficient for _, coefficient in row.coefficients])
-        for j, coefficient in row.coefficients:
-            matrix[i, j] = _coefficient(coefficient * factor)
-        offset[i] = below(row.constant * factor)
-    return Polyhedron(matrix, offset, np.array([row.strict for row in rows], dtype=np.bool_))
-
-
-def _factor(coefficients: Sequence[Fraction]) -> Fraction:
-    """What to multiply a row with so that its coefficients are float64; 1 if there is no such number at hand."""
-    if len(coefficients) == 1:
-        return 1 / abs(coefficients[0])
-    common = lcm(*(coefficient.denominator for coefficient in coefficients))
-    # Over a power of two, which changes no digit, so that margins keep their scale.
-    for factor in (Fraction(1), Fraction(common, 1 << (common.bit_length() - 1))):
-        if all(_is_float(coefficient * factor) for coefficient in coefficients):
-            return factor
-    return Fraction(1)
-
-
-def _is_float(value: Fraction) -> bool:
-    return Fraction(to_float(value)) == value
-
-
-def _coefficient(value: Fraction) -> float:
-    nearest = to_float(value)
-    if nearest == 0:
-        raise Refused("a coefficient is beyond float64; multiply the comparison by a large number")
-    return nearest
+def _split(atoms: Sequence[Atom]) -> tuple[list[Bound], list[Row]]:
+    return [atom for atom in atoms if type(atom) is Bound], [atom for atom in atoms if type(atom) is Row]

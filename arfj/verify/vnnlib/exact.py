@@ -1,10 +1,17 @@
-"""Decimal texts as exact rationals, and rationals as the float64 below or above: no bound moves inwards."""
+"""Numbers without rounding, and the float64 below or above them: no bound moves inwards.
+
+A constant of the file stays a `Decimal`, which is made and compared many times faster than a `Fraction`; only
+arithmetic turns it into one. The two compare with each other, and with floats, exactly.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from fractions import Fraction
+
+Number = Decimal | Fraction
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _LONGEST = 1200
@@ -17,7 +24,7 @@ class Refused(Exception):  # noqa: N818 - a message on its way to the reader, wh
     """What a form of the file does wrong, without the place."""
 
 
-def rational(text: str) -> Fraction:
+def decimal(text: str) -> Decimal:
     """The exact value of a decimal constant.
 
     Raises:
@@ -29,7 +36,7 @@ def rational(text: str) -> Fraction:
     exponent = match.group(2)
     if len(text) > _LONGEST or (exponent is not None and abs(int(exponent[1:])) > _FARTHEST):
         raise Refused(f"the number {shown(text)} is beyond float64; write one between -1e308 and 1e308")
-    return Fraction(text)
+    return Decimal(text)  # exact, whatever the context: only arithmetic rounds
 
 
 def shown(text: str) -> str:
@@ -37,7 +44,7 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def below(value: Fraction) -> float:
+def below(value: Number) -> float:
     """The largest float64 <= value.
 
     Raises:
@@ -47,7 +54,7 @@ def below(value: Fraction) -> float:
     return _finite(math.nextafter(nearest, -math.inf) if nearest > value else nearest)
 
 
-def above(value: Fraction) -> float:
+def above(value: Number) -> float:
     """The smallest float64 >= value.
 
     Raises:
@@ -57,19 +64,20 @@ def above(value: Fraction) -> float:
     return _finite(math.nextafter(nearest, math.inf) if nearest < value else nearest)
 
 
-def to_float(value: Fraction) -> float:
-    """The float64 nearest to value (division of integers is correctly rounded).
+def to_float(value: Number) -> float:
+    """The float64 nearest to value (Python rounds both of these conversions correctly).
 
     Raises:
         Refused: it is not finite.
     """
     try:
-        return value.numerator / value.denominator
-    except OverflowError:
-        raise Refused("a bound or coefficient is beyond float64; write one between -1e308 and 1e308") from None
+        nearest = float(value)
+    except OverflowError:  # of a Fraction; a Decimal gives infinity
+        nearest = math.inf
+    return _finite(nearest)
 
 
 def _finite(value: float) -> float:
     if math.isinf(value):
-        raise Refused("a bound is beyond float64; write one between -1e308 and 1e308")
+        raise Refused("a bound or coefficient is beyond float64; write one between -1e308 and 1e308")
     return value
