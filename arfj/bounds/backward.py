@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 
 from arfj.bounds.relaxation import Lines
-from arfj.graph import Activation, Affine, Graph
+from arfj.graph import Activation, Affine, Graph, Matrix
 from arfj.network import Floats
 
 Array = Any
@@ -73,6 +72,11 @@ def sites(graph: Graph) -> tuple[int, ...]:
     if isinstance(graph.nodes[-1], Affine):
         found.append(len(graph.nodes))
     return tuple(dict.fromkeys(found))
+
+
+def dense(matrix: Matrix) -> Floats:
+    """The matrix with all its zeros."""
+    return np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
 
 
 def sizes(graph: Graph, most: Mapping[int, Floats]) -> list[Floats]:
@@ -151,7 +155,9 @@ def backward(
             met[index] = rows
             line = lines[index]
             positive, negative = xp.maximum(rows, 0), xp.minimum(rows, 0)
-            constant = constant + (positive * line.low_shift + negative * line.up_shift).sum(axis=-1)
+            constant = constant + (negative * line.up_shift).sum(axis=-1)
+            if line.low_shift is not None:
+                constant = constant + (positive * line.low_shift).sum(axis=-1)
             before = positive * slopes.get(index, line.low_slope) + negative * line.up_slope
             if splits is not None and index in splits:
                 before = before - splits[index].sign * splits[index].beta
@@ -191,7 +197,9 @@ def relaxed_forward(
                 continue
             line, a = lines[index], values[step.source]
             before[index] = a
-            low = slopes.get(index, line.low_slope) * a + line.low_shift
+            low = slopes.get(index, line.low_slope) * a
+            if line.low_shift is not None:
+                low = low + line.low_shift
             values[index] = xp.where(met[index] >= 0, low, line.up_slope * a + line.up_shift)
             continue
         if not all(source in values for source in step.sources):
@@ -215,10 +223,10 @@ def _add(waiting: dict[int, Array], index: int, rows: Array) -> None:
 
 
 def _times_transposed(rows: Array, matrix: Array) -> Array:
-    if issparse(matrix) and rows.ndim != 2:
-        flat = rows.reshape(-1, rows.shape[-1]) @ matrix.T
-        return flat.reshape(*rows.shape[:-1], -1)
-    return rows @ matrix.T
+    if rows.ndim <= 2:
+        return rows @ matrix.T
+    flat = rows.reshape(-1, rows.shape[-1]) @ matrix.T  # one large product, not one an item
+    return flat.reshape(*rows.shape[:-1], -1)
 
 
 def _inputs(steps: Structure, numbers: Weights) -> int:

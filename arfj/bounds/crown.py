@@ -86,7 +86,9 @@ class Relaxed:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _minimise(self, target: int, rows: Floats, steps: int) -> Floats:
-        slopes = {index: np.tile(line.low_slope, (len(rows), 1)) for index, line in self.lines.items() if index < target}
+        slopes = {
+            index: np.tile(line.low_slope, (len(rows), 1)) for index, line in self.lines.items() if index < target
+        }
         momentum = {index: np.zeros_like(s) for index, s in slopes.items()}
         scale = {index: np.zeros_like(s) for index, s in slopes.items()}
         best = np.full(len(rows), -np.inf)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array, issparse
+from scipy.sparse import csr_array, eye_array
 
-from arfj.bounds.backward import sites
+from arfj.bounds.backward import dense, sites
 from arfj.bounds.interval import Pair
 from arfj.bounds.records import Bounds
 from arfj.graph import Activation, Affine, Graph, Matrix, Node
@@ -116,7 +116,7 @@ class _Reduction:
         bias = node.bias.copy()
         for source, matrix in zip(node.sources, node.maps, strict=True):
             for part in values[source]:
-                rows = _dense(matrix if len(part.at) == matrix.shape[0] else matrix[part.at])
+                rows = dense(matrix if len(part.at) == matrix.shape[0] else matrix[part.at])
                 bias += part.given.bias @ rows
                 for j, m in part.given.maps.items():
                     _accumulate(maps, j, np.asarray(m @ rows))
@@ -159,7 +159,7 @@ class _Reduction:
         if not sources:  # a constant: an affine node reads something
             given = Expression({0: np.zeros((self.graph.inputs, len(given.bias)))}, given.bias)
             sources = (0,)
-        self.nodes.append(Affine(sources, tuple(_dense(given.maps[j]) for j in sources), given.bias))
+        self.nodes.append(Affine(sources, tuple(dense(given.maps[j]) for j in sources), given.bias))
 
     def _keep(self, size: int) -> Expression:
         index = len(self.nodes)
@@ -176,10 +176,6 @@ def _accumulate(maps: dict[int, Matrix], index: int, matrix: Floats) -> None:
         maps[index] = maps[index] + matrix if index in maps else matrix
 
 
-def _dense(matrix: Matrix) -> Floats:
-    return np.asarray(matrix.toarray() if issparse(matrix) else matrix, dtype=np.float64)
-
-
 def _whole(parts: list[Part], size: int) -> Expression:
     """One expression for all entries of a value."""
     if len(parts) == 1 and len(parts[0].at) == size:
@@ -190,7 +186,7 @@ def _whole(parts: list[Part], size: int) -> Expression:
         bias[part.at] += part.given.bias
         for j, m in part.given.maps.items():
             wide = np.zeros((m.shape[0], size))
-            wide[:, part.at] = _dense(m)
+            wide[:, part.at] = dense(m)
             _accumulate(maps, j, wide)
     return Expression(maps, bias)
 

@@ -24,7 +24,10 @@ Array = Any
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """p, q, r, s of the module's docstring, each of the shape of l; `open` marks the neurons whose p may be chosen."""
+    """p, q, r, s of the module's docstring, each of the shape of l; `open` marks the neurons whose p may be chosen.
+
+    q is None where it is 0 throughout (ReLU).
+    """
 
     low_slope: Array
     low_shift: Array
@@ -46,7 +49,7 @@ def _relu(xp: Any, lower: Array, upper: Array) -> Lines:
     slope = xp.where(unstable, upper / xp.where(unstable, upper - lower, 1.0), on)
     shift = xp.where(unstable, -slope * lower, 0.0)
     below = xp.where(unstable, xp.where(upper > -lower, 1.0, 0.0), on).astype(lower.dtype)
-    return Lines(below, xp.zeros_like(shift), slope, shift, unstable)
+    return Lines(below, None, slope, shift, unstable)
 
 
 def _smooth(xp: Any, kind: Kind, lower: Array, upper: Array) -> Lines:

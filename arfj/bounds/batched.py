@@ -1,0 +1,371 @@
+r"""Many subproblems in one call: beta-CROWN, in NumPy where there are few, compiled by JAX where there are thousands.
+
+A subproblem is a row r of the outputs, and signs of some ReLUs (+1: a >= 0 is assumed, -1: a <= 0). Its bound is
+
+    max over slopes in [0, 1] and beta >= 0 of  min over x in the box of  A x + const
+
+with A, const of `arfj.bounds.backward`; some ascent steps on slopes and beta, all subproblems together. What is returned
+is evaluated once more in float64 at the best slopes and multipliers found, with the margin for rounding taken off:
+whatever the search did, in whatever precision, the bound holds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.bounds.backward import (
+    ActivationStep,
+    Pass,
+    Split,
+    Structure,
+    backward,
+    dense,
+    relaxed_forward,
+    sites,
+    sizes,
+    structure,
+    weights,
+)
+from arfj.bounds.records import OUTWARD, Bounds
+from arfj.bounds.relaxation import Lines, relax
+from arfj.graph import Activation, Affine, Graph, Node
+from arfj.network import Floats
+from arfj.region import Region
+
+SLOPE_STEP = 0.25
+BETA_STEP = 0.15
+DECAY = 0.94
+WIDTH = 16
+"""Neurons of a layer are padded to a multiple of this, so that few programs are compiled."""
+BATCHES = (16, 64, 256, 1024)
+"""Batches are padded to one of these before they go to a compiled program."""
+
+Engine = Literal["numpy", "jax"]
+Precision = Literal["float32", "float64"]
+Signs = NDArray[np.int8]
+Singles = NDArray[np.float32]
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one call gives, row by row.
+
+    Attributes:
+        bound: proven lower bounds, float64.
+        slopes, betas: the best found, shape (batch, neurons).
+        score: what each open ReLU's relaxation loses at the minimiser, shape (batch, neurons); 0 for all others.
+        x: the minimiser of the relaxation, shape (batch, inputs).
+    """
+
+    bound: Floats
+    slopes: Singles
+    betas: Singles
+    score: Singles
+    x: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """All numbers of a network over a box in one array module and precision.
+
+    Attributes:
+        weights: node by node.
+        lower, upper: of what every activation reads.
+        box: of the input.
+        sizes: of every value, what rounding is relative to.
+    """
+
+    weights: Any
+    lower: tuple[Array, ...]
+    upper: tuple[Array, ...]
+    box: tuple[Array, Array]
+    sizes: tuple[Array, ...]
+
+    def tree(self) -> tuple[Any, ...]:
+        """As nested tuples, which JAX takes as arguments."""
+        return self.weights, self.lower, self.upper, self.box, self.sizes
+
+
+class PhaseProgram:
+    """A (reduced) network over a box, ready for batches of subproblems.
+
+    Args:
+        graph: the network; its outputs are the rows to be bounded.
+        bounds: sound bounds of its pre-activations over the box.
+        region: a box.
+        steps: ascent steps of each call.
+        engine: "numpy", or "jax" (compiled on its first call for a shape).
+        precision: of the search; proofs are float64.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        bounds: Bounds,
+        region: Region,
+        steps: int = 20,
+        engine: Engine = "numpy",
+        precision: Precision = "float64",
+    ) -> None:
+        self.engine, self.steps, self.precision = engine, steps, precision
+        self.widths = tuple(graph.sizes[i] for i in activations(graph))
+        self.neurons = sum(self.widths)
+        padded, lower, upper = _padded(graph, bounds, WIDTH if engine == "jax" else 1)
+        self.structure = structure(padded)
+        self.room = tuple(padded.sizes[i] for i in activations(padded))
+        self.rows = padded.classes
+        exact = _numbers(padded, lower, upper, region)
+        self.proof = _converted(exact, engine, "float64")
+        self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
+
+    def __call__(
+        self, rows: NDArray[np.intp], signs: Signs, slopes: Singles | None = None, betas: Singles | None = None
+    ) -> Answer:
+        """Bound subproblems: rows (batch,), signs (batch, neurons), slopes and betas to start from or None."""
+        count = len(rows)
+        size = count if self.engine == "numpy" else next((b for b in BATCHES if count <= b), count)
+        wide = [self._spread(array, size) for array in (signs, slopes, betas)]
+        chosen = np.zeros((size, self.rows))
+        chosen[np.arange(count), rows] = 1.0
+        run = _compiled() if self.engine == "jax" else _improve_numpy
+        found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
+        bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
+        return Answer(bound, *(self._gather(part) for part in (best_slopes, best_betas, score)), x)
+
+    def _spread(self, array: NDArray[Any] | None, size: int) -> Singles:
+        """(batch, neurons) with gaps for the padding of layers and batch."""
+        result = np.zeros((size, sum(self.room)), dtype=np.float32)
+        if array is not None:
+            at = start = 0
+            for width, room in zip(self.widths, self.room, strict=True):
+                result[: len(array), start : start + width] = array[:, at : at + width]
+                at, start = at + width, start + room
+        return result
+
+    def _gather(self, array: NDArray[Any]) -> Singles:
+        starts = np.concatenate([[0], np.cumsum(self.room)]).astype(int).tolist()
+        parts = [array[:, start : start + width] for start, width in zip(starts, self.widths, strict=False)]
+        return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)
+
+
+def activations(graph: Graph) -> list[int]:
+    """The indices of the values that activations give."""
+    return [index for index, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation)]
+
+
+def _padded(graph: Graph, bounds: Bounds, width: int) -> tuple[Graph, list[Floats], list[Floats]]:
+    """Zero columns for neurons that do not exist; they are off everywhere (l = u = 0)."""
+    sizes = [graph.inputs, *(-(-size // width) * width for size in graph.sizes[1:])]
+    nodes: list[Node] = []
+    lower, upper = [], []
+    place = {site: k for k, site in enumerate(sites(graph))}
+    for index, node in enumerate(graph.nodes, start=1):
+        if isinstance(node, Activation):
+            nodes.append(node)
+            low, up = (side[place[node.source]] for side in (bounds.lower, bounds.upper))
+            lower.append(np.pad(low, (0, sizes[index] - len(low))))
+            upper.append(np.pad(up, (0, sizes[index] - len(up))))
+            continue
+        maps = tuple(
+            np.pad(dense(m), ((0, sizes[j] - m.shape[0]), (0, sizes[index] - m.shape[1])))
+            for j, m in zip(node.sources, node.maps, strict=True)
+        )
+        nodes.append(Affine(node.sources, maps, np.pad(node.bias, (0, sizes[index] - len(node.bias)))))
+    return Graph(graph.inputs, tuple(nodes)), lower, upper
+
+
+def _numbers(graph: Graph, lower: list[Floats], upper: list[Floats], region: Region) -> Numbers:
+    most = {0: np.maximum(np.abs(region.lower), np.abs(region.upper))}
+    for index, up in zip(activations(graph), upper, strict=True):
+        node = graph.nodes[index - 1]
+        relu = isinstance(node, Activation) and node.kind == "relu"
+        most[index] = np.maximum(up, 0.0) if relu else np.ones_like(up)
+    return Numbers(
+        tuple(weights(graph)), tuple(lower), tuple(upper), (region.lower, region.upper), tuple(sizes(graph, most))
+    )
+
+
+def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:
+    if engine == "numpy":
+        return _mapped(lambda leaf: np.asarray(leaf, dtype=precision), numbers.tree())
+    import jax.numpy as jnp
+
+    return _mapped(lambda leaf: jnp.asarray(leaf, dtype=precision), numbers.tree())
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    if isinstance(tree, tuple | list):
+        return tuple(_mapped(function, part) for part in tree)
+    return None if tree is None else function(tree)
+
+
+@functools.cache
+def _compiled() -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    def loop(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+        return jax.lax.fori_loop(0, count, body, state)
+
+    return jax.jit(functools.partial(_improve, jnp, loop), static_argnums=(0, 1, 2))
+
+
+def _improve_numpy(*arguments: Any) -> Any:
+    def loop(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+        for step in range(count):
+            state = body(step, state)
+        return state
+
+    return _improve(np, loop, *arguments)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """One batch in one precision: what a backward pass needs, and what follows from it."""
+
+    xp: Any
+    steps: Structure
+    numbers: Any
+    rows: Array
+    sign: dict[int, Array]
+
+    @property
+    def places(self) -> list[int]:
+        return [index for index, step in enumerate(self.steps, start=1) if isinstance(step, ActivationStep)]
+
+    def lines(self) -> dict[int, Lines]:
+        """The lines of every activation under the assumed phases."""
+        xp, result = self.xp, {}
+        _, lower, upper, _, _ = self.numbers
+        for index, low, up in zip(self.places, lower, upper, strict=True):
+            step, s = self.steps[index - 1], self.sign[index]
+            if not isinstance(step, ActivationStep):
+                raise TypeError("an activation was expected")
+            low = xp.where(s > 0, xp.maximum(low, 0.0), low)
+            up = xp.where(s < 0, xp.minimum(up, 0.0), up)
+            result[index] = relax(xp, step.kind, low, up)
+        return result
+
+    def passed(self, lines: dict[int, Lines], slope: Any, beta: Any, sizes: Any = None) -> Pass:
+        splits = {i: Split(self.sign[i], beta[i]) for i in self.places}
+        return backward(self.xp, self.steps, self.numbers[0], len(self.steps), self.rows, lines, slope, splits, sizes)
+
+    def value(self, passed: Pass) -> Array:
+        low, up = self.numbers[3]
+        return passed.constant + self.xp.maximum(passed.rows, 0) @ low + self.xp.minimum(passed.rows, 0) @ up
+
+    def minimiser(self, passed: Pass) -> Array:
+        low, up = self.numbers[3]
+        return self.xp.where(passed.rows > 0, low, up)
+
+    def before(self, passed: Pass, lines: dict[int, Lines], slope: Any) -> tuple[Array, dict[int, Array]]:
+        x = self.minimiser(passed)
+        return x, relaxed_forward(
+            self.xp, self.steps, self.numbers[0], len(self.steps), x, passed.met, lines, slope
+        )
+
+
+def _improve(
+    xp: Any,
+    loop: Any,
+    steps: Structure,
+    count: int,
+    warm: bool,
+    search: Any,
+    proof: Any,
+    chosen: Array,
+    signs: Array,
+    slopes: Array,
+    betas: Array,
+) -> Any:
+    """Ascent in the search's precision, then the proof."""
+    real = search[3][0].dtype
+    ends = np.cumsum([len(low) for low in search[1]])[:-1].tolist()
+    places = [index for index, step in enumerate(steps, start=1) if isinstance(step, ActivationStep)]
+
+    def parts(array: Array, dtype: Any) -> dict[int, Array]:
+        return dict(zip(places, xp.split(array.astype(dtype), ends, axis=1), strict=True))
+
+    batch = _Batch(xp, steps, search, chosen.astype(real), parts(signs, real))
+    lines = batch.lines()
+    start, beta = parts(slopes, real), parts(betas, real)
+    slope = {
+        i: xp.where(lines[i].open, start[i], lines[i].low_slope)
+        if warm
+        else xp.broadcast_to(lines[i].low_slope, start[i].shape)
+        for i in places
+    }
+    nothing = {i: xp.zeros_like(start[i]) for i in places}
+    state = (slope, beta, nothing, nothing, nothing, nothing, xp.full(len(chosen), -np.inf, dtype=real), slope, beta)
+    state = loop(count, functools.partial(_ascend, batch, lines), state)
+    slope, beta, *_, best, best_slope, best_beta = state
+    better = (batch.value(batch.passed(lines, slope, beta)) > best)[:, None]
+    exact = {
+        i: xp.clip(xp.where(better, slope[i], best_slope[i]).astype(np.float64), 0.0, 1.0) for i in places
+    }
+    pulls = {i: xp.maximum(xp.where(better, beta[i], best_beta[i]).astype(np.float64), 0.0) for i in places}
+    bound, score, x = _prove(_Batch(xp, steps, proof, chosen, parts(signs, np.float64)), exact, pulls)
+    return bound, xp.concatenate([exact[i] for i in places], axis=1), xp.concatenate([pulls[i] for i in places], axis=1), score, x
+
+
+def _ascend(batch: _Batch, lines: dict[int, Lines], step: Any, state: Any) -> Any:
+    """One step on slopes and multipliers along momentum over its own scale, keeping the best."""
+    xp = batch.xp
+    slope, beta, ms, vs, mb, vb, best, best_slope, best_beta = state
+    passed = batch.passed(lines, slope, beta)
+    value = batch.value(passed)
+    better = (value > best)[:, None]
+    best = xp.maximum(value, best)
+    best_slope = {i: xp.where(better, slope[i], best_slope[i]) for i in slope}
+    best_beta = {i: xp.where(better, beta[i], best_beta[i]) for i in beta}
+    _, before = batch.before(passed, lines, slope)
+    rate = DECAY**step
+    slope, beta, ms, vs, mb, vb = ({**part} for part in (slope, beta, ms, vs, mb, vb))
+    for i, a in before.items():
+        uphill = xp.maximum(passed.met[i], 0) * a
+        ms[i] = 0.8 * ms[i] + 0.2 * uphill
+        vs[i] = 0.95 * vs[i] + 0.05 * uphill * uphill
+        moved = slope[i] + SLOPE_STEP * rate * ms[i] / (xp.sqrt(vs[i]) + 1e-12)
+        slope[i] = xp.where(lines[i].open, xp.clip(moved, 0.0, 1.0), slope[i])
+        uphill = -batch.sign[i] * a
+        mb[i] = 0.8 * mb[i] + 0.2 * uphill
+        vb[i] = 0.95 * vb[i] + 0.05 * uphill * uphill
+        scale = abs(passed.met[i]).max(axis=1, keepdims=True)
+        beta[i] = xp.maximum(beta[i] + BETA_STEP * rate * scale * mb[i] / (xp.sqrt(vb[i]) + 1e-12), 0.0)
+    return slope, beta, ms, vs, mb, vb, best, best_slope, best_beta
+
+
+def _prove(batch: _Batch, slope: dict[int, Array], beta: dict[int, Array]) -> tuple[Array, Array, Array]:
+    """The bound at given slopes and multipliers with the margin for rounding taken off; scores and minimiser."""
+    xp = batch.xp
+    lines = batch.lines()
+    slope = {i: xp.where(lines[i].open, slope[i], lines[i].low_slope) for i in slope}
+    low, up = batch.numbers[3]
+    sizes = batch.numbers[4]
+    passed = batch.passed(lines, slope, beta, sizes)
+    handled = passed.magnitude + abs(passed.rows) @ xp.maximum(abs(low), abs(up))
+    for i, pull in beta.items():
+        step = batch.steps[i - 1]
+        if isinstance(step, ActivationStep):
+            handled = handled + pull @ sizes[step.source]
+    bound = batch.value(passed) - OUTWARD * (handled + 1.0)
+    x, before = batch.before(passed, lines, slope)
+    scores = [
+        _score(xp, passed.met[i], lines[i], slope[i], before[i]) if i in before else xp.zeros_like(slope[i])
+        for i in batch.places
+    ]
+    return bound, xp.concatenate(scores, axis=1), x
+
+
+def _score(xp: Any, met: Array, line: Lines, slope: Array, a: Array) -> Array:
+    """|c| times the gap between the line that was used and ReLU, at the minimiser."""
+    act = xp.maximum(a, 0.0)
+    gap = xp.where(met >= 0, act - slope * a, line.up_slope * a + line.up_shift - act)
+    return xp.where(line.open, abs(met) * gap, 0.0)
