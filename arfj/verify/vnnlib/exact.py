@@ -13,7 +13,7 @@ from fractions import Fraction
 
 Number = Decimal | Fraction
 
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST = 1200
 """The exact decimal expansion of any float64 is shorter."""
 _FARTHEST = 2000

@@ -89,7 +89,7 @@ class _Script:
         form = forms.pop()
         if not forms:
             self._command(form)
-        elif form and form[0] in _COMMANDS:
+        elif form and isinstance(form[0], str) and form[0] in _COMMANDS:
             raise Refused(f"{form[0]} stands inside another form; close the parenthesis before it")
         else:
             forms[-1].append(self._terms.reduce(form) if form else None)
