@@ -10,6 +10,7 @@ for the files' own order of values, channels first or last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,15 +53,12 @@ class Tensor:
 
 
 class Builder:
-    """Collects nodes; every method appends what it needs and returns the result as a `Tensor`.
-
-    Attributes:
-        dense: no layer but dense and element-wise ones was added, so a chain is worth having as dense layers.
-    """
+    """Collects nodes; every method appends what it needs and returns the result as a `Tensor`."""
 
     def __init__(self, input_shape: Sequence[int]) -> None:
         self.input = Tensor(0, tuple(input_shape))
-        self.dense = True
+        self._dense = 0  # how many layers have a dense matrix
+        self._sparse = False  # whether there are convolutions or poolings
         self._nodes: list[Node] = []
 
     def _append(self, node: Node, shape: Sequence[int]) -> Tensor:
@@ -68,17 +66,19 @@ class Builder:
         return Tensor(len(self._nodes), tuple(shape))
 
     def linear(self, source: Tensor, matrix: Matrix, bias: ArrayLike, shape: Sequence[int]) -> Tensor:
-        """v M + b; the bias is broadcast to `shape`."""
+        """v M + b of a dense layer; the bias is broadcast to `shape`."""
+        self._dense += 1
         return self._append(Affine((source.index,), (matrix,), _filled(bias, shape)), shape)
 
     def sparse(self, source: Tensor, matrix: csr_array, bias: ArrayLike, shape: Sequence[int]) -> Tensor:
-        """As `linear`, for convolutions and pooling, which are kept sparse."""
-        self.dense = False
-        return self.linear(source, matrix, bias, shape)
+        """v M + b of a convolution or pooling; the bias is broadcast to `shape`."""
+        self._sparse = True
+        return self._append(Affine((source.index,), (matrix,), _filled(bias, shape)), shape)
 
     def combine(self, terms: Sequence[tuple[Tensor, Places, ArrayLike]], offset: ArrayLike = 0.0) -> Tensor:
         """sum of factor v[places] + offset, element by element; all places have the result's shape."""
         shape = terms[0][1].shape
+        _check_count(shape)
         maps: dict[int, csr_array] = {}
         for source, places, factor in terms:
             out = np.arange(places.size).reshape(shape)
@@ -136,7 +136,7 @@ class Builder:
 
     def maximum(self, source: Tensor, reads: Places, shape: Sequence[int]) -> Tensor:
         """max over the last axis of v[reads], shape (outputs, window), by halves: max(v, w) = v + ReLU(w - v)."""
-        self.dense = False
+        self._sparse = True
         if (reads.max(axis=1) < 0).any():
             raise NetworkError("a window holds nothing but padding; expected smaller pads")
         # A place that the window reads anyway stands for the padding, and changes no maximum.
@@ -157,11 +157,20 @@ class Builder:
             raise NetworkError("the output is the input itself; expected at least one layer")
         shape = tuple(input_shape) or (self.input.size,)
         graph = simplified(Graph(self.input.size, tuple(self._nodes[: output.index]), shape))
-        return (graph.dense_chain() if self.dense else None) or graph
+        # An affine node that no dense layer made is better left sparse: normalisation of the input, a bound of a ReLU.
+        affine = sum(isinstance(node, Affine) for node in graph.nodes)
+        chain = None if self._sparse or affine > self._dense else graph.dense_chain()
+        return chain or graph
 
 
 def _filled(values: ArrayLike, shape: Sequence[int]) -> Floats:
     return np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), tuple(shape))).ravel()
+
+
+def _check_count(shape: Sequence[int]) -> None:
+    count = math.prod(shape)
+    if count > _LARGEST:
+        raise NetworkError(f"a layer has {count} connections, more than {_LARGEST}; expected a smaller network")
 
 
 def sparse_map(rows: Places, columns: Places, data: ArrayLike, shape: tuple[int, int]) -> csr_array:
@@ -170,9 +179,7 @@ def sparse_map(rows: Places, columns: Places, data: ArrayLike, shape: tuple[int,
     Raises:
         NetworkError: more entries than fit into memory.
     """
-    count = int(np.prod(np.broadcast_shapes(rows.shape, columns.shape, np.shape(data)), dtype=np.float64))
-    if count > _LARGEST:
-        raise NetworkError(f"a layer has {count} connections, more than {_LARGEST}; expected a smaller network")
+    _check_count(np.broadcast_shapes(rows.shape, columns.shape, np.shape(data)))
     rows, columns, data = np.broadcast_arrays(rows, columns, np.asarray(data, dtype=np.float64))
     keep = (rows >= 0) & (data != 0)
     return csr_array((data[keep], (rows[keep], columns[keep])), shape=shape)
@@ -198,6 +205,15 @@ def windows(
     view = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
     steps = [slice(None, None, step) for step in (*strides, *dilations)]
     return np.asarray(view[(slice(None), *steps)])
+
+
+def same_pads(space: Sequence[int], spans: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(before, after) along each axis so that ceil(size / stride) windows fit; the odd one of them comes after."""
+    pads = []
+    for size, span, step in zip(space, spans, strides, strict=True):
+        whole = max((-(-size // step) - 1) * step + span - size, 0)
+        pads.append((whole // 2, whole - whole // 2))
+    return pads
 
 
 def convolution(reads: Places, weight: Floats, groups: int, inputs: int, places: Places) -> csr_array:

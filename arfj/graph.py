@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -190,10 +190,13 @@ class Graph:
             digest.update(repr((node.sources, getattr(node, "kind", "affine"))).encode())
             if isinstance(node, Affine):
                 digest.update(node.bias.astype("<f8").tobytes())
-                for matrix in node.maps:
+                for matrix in map(csr_array, node.maps):
                     rows, columns = matrix.nonzero()
-                    data = np.asarray(matrix[rows, columns]).astype("<f8")
-                    for part in (rows.astype("<i8"), columns.astype("<i8"), data):
+                    for part in (
+                        rows.astype("<i8"),
+                        columns.astype("<i8"),
+                        matrix.data[matrix.data != 0].astype("<f8"),
+                    ):
                         digest.update(part.tobytes())
         return digest.hexdigest()
 
@@ -295,14 +298,7 @@ def _node(left: Arrays, index: int, kind: str) -> Node:
         return Affine(sources, maps, _take(left, f"bias_{index}", "fiu").astype(np.float64))
     if len(sources) != 1:
         raise NetworkError(f"node {index} ({kind}) has {len(sources)} sources; expected one")
-    return Activation(sources[0], _kind(kind))
-
-
-def _kind(name: str) -> Kind:
-    for kind in get_args(Kind):
-        if name == kind:
-            return kind  # type: ignore[no-any-return]
-    raise NetworkError(f"activation {name!r} is not known; expected 'relu', 'sigmoid' or 'tanh'")
+    return Activation(sources[0], cast(Kind, kind))  # checked when made
 
 
 def _map(left: Arrays, key: str) -> Matrix:

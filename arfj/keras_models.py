@@ -1,8 +1,7 @@
-"""Keras models of Dense layers as networks: read from `.keras` and `.h5` files, or converted from a live model.
+"""Keras models as networks: read from `.keras` and `.h5` files, or converted from a live model.
 
-A model is followed from its output back to its input, as a chain of layers. Softmax at the end is dropped (the outputs
-are then the logits), a linear hidden layer is merged into the next one, and what has no exact encoding is refused by
-name.
+A model is followed from its output back to its input. Softmax at the end is dropped (the outputs are then the logits),
+a linear hidden layer is merged into the next one, and what has no exact encoding is refused by name.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
+from arfj.builder import Builder, Tensor
 from arfj.errors import NetworkError
-from arfj.network import Dense, Floats, Network
-
-_KNOWN = "Dense, Flatten, ReLU, Activation (relu, linear, softmax), Dropout, Input, softmax at the end"
+from arfj.graph import Graph
+from arfj.keras_layers import Reader
+from arfj.network import Network
 
 
 def import_keras() -> ModuleType:
@@ -62,11 +59,11 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def read_keras(path: str | os.PathLike[str]) -> Network:
+def read_keras(path: str | os.PathLike[str]) -> Network | Graph:
     """Read a `.keras` or `.h5` file without running any code that it holds.
 
     Raises:
-        NetworkError: Keras is missing; the file is missing, broken, holds Lambda layers, or is no such chain.
+        NetworkError: Keras is missing; the file is missing, broken, holds Lambda layers, or is not read.
     """
     name = Path(path)
     if not name.is_file():
@@ -114,121 +111,55 @@ def _names_in(config: object) -> Iterator[str]:
         yield from _names_in(child)
 
 
-def from_keras(model: Any) -> Network:  # noqa: ANN401 - Keras has no types
-    """The network that a Sequential model, or a functional one that is a single chain, computes.
+def from_keras(model: Any) -> Network | Graph:  # noqa: ANN401 - Keras has no types
+    """The network that a Sequential or functional model computes at inference.
 
     Raises:
-        NetworkError: it is not built, it is no chain, or a layer is of a kind that has no exact encoding.
+        NetworkError: it is not built, has several inputs or outputs, or holds a layer that is not read (named).
     """
     keras = import_keras()
     if not isinstance(model, keras.Model) or not getattr(model, "built", False):
         raise NetworkError("expected a built Keras model; give it an Input layer")
-    layers = _chain(keras, model)
+    _ends(model)
     shape = tuple(model.input_shape[1:])
     if any(size is None for size in shape):
         raise NetworkError(f"the input shape {shape} is open; expected fixed sizes")
-    chain = _Chain(shape)
-    for layer in layers:
-        _add(keras, chain, layer)
-    return chain.network()
+    reader = Reader(keras, Builder(shape))
+    return reader.builder.finish(_output(reader, model, reader.builder.input), shape)
 
 
-def _chain(keras: ModuleType, model: Any) -> list[Any]:  # noqa: ANN401
-    """The layers from the input to the output, models inside of the model unfolded."""
+def _ends(model: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The one input and the one output of a model."""
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs or len(inputs) != 1 or len(outputs) != 1:
         raise NetworkError("expected a Sequential or functional model with one input and one output")
-    layers: list[Any] = []
-    tensor = outputs[0]
-    while tensor is not inputs[0]:
-        layer, node, _ = tensor._keras_history
-        sources = layer._inbound_nodes[node].input_tensors
-        if len(sources) != 1:
-            raise NetworkError(
-                f"layer {layer.name} ({type(layer).__name__}) has {len(sources)} inputs; expected a chain"
-            )
-        layers = [*(_chain(keras, layer) if isinstance(layer, keras.Model) else [layer]), *layers]
-        tensor = sources[0]
-    return layers
+    return inputs[0], outputs[0]
 
 
-@dataclass
-class _Chain:
-    """What has been read so far: finished layers, then an affine map that waits for its activation."""
-
-    input_shape: tuple[int, ...]
-    shape: tuple[int, ...] = ()
-    done: list[Dense] = field(default_factory=list)
-    affine: tuple[Floats, Floats] | None = None
-    softmax: bool = False
-
-    def __post_init__(self) -> None:
-        self.shape = self.input_shape
-
-    def dense(self, weight: Floats, bias: Floats) -> None:
-        """x W + b; after another affine map (W1, b1) it is x (W1 W) + (b1 W + b)."""
-        if self.affine is not None:
-            weight, bias = self.affine[0] @ weight, self.affine[1] @ weight + bias
-        self.affine = (weight, bias)
-        self.shape = bias.shape
-
-    def relu(self) -> None:
-        """max(x, 0); twice is once."""
-        if self.affine is not None:
-            self.done.append(Dense(*self.affine, "relu"))
-            self.affine = None
-        elif not self.done:
-            raise NetworkError("a ReLU stands before the first Dense layer; remove it")
-
-    def network(self) -> Network:
-        """The network, linear at the end where no ReLU follows the last Dense layer."""
-        if self.affine is not None:
-            self.done.append(Dense(*self.affine, "linear"))
-        if not self.done:
-            raise NetworkError("the model has no Dense layer")
-        return Network(tuple(self.done), self.input_shape)
+def _output(reader: Reader, model: Any, value: Tensor) -> Tensor:  # noqa: ANN401
+    """The output of a model called on a value, models inside of the model likewise."""
+    start, end = _ends(model)
+    values = {id(start): value}
+    waiting = [end]
+    while waiting:
+        tensor = waiting[-1]
+        layer, call = _made_by(tensor)
+        missing = [source for source in call.input_tensors if id(source) not in values]
+        if id(tensor) in values or not missing:
+            waiting.pop()
+        if id(tensor) not in values and not missing:
+            given = [values[id(source)] for source in call.input_tensors]
+            inner = isinstance(layer, reader.keras.Model) and len(given) == 1
+            values[id(tensor)] = _output(reader, layer, given[0]) if inner else reader.apply(layer, given)
+        waiting.extend(missing)
+    return values[id(end)]
 
 
-def _add(keras: ModuleType, chain: _Chain, layer: Any) -> None:  # noqa: ANN401
-    """Append one layer of the model; exact types only, since a subclass may compute something else."""
-    kinds, kind = keras.layers, type(layer)
-    if kind in (kinds.InputLayer, kinds.Dropout):
-        return
-    if chain.softmax:
-        raise NetworkError(f"layer {layer.name} ({kind.__name__}) follows a softmax; softmax is read at the end only")
-    if kind is kinds.Flatten and layer.data_format == "channels_last":
-        chain.shape = (int(np.prod(chain.shape)),)
-    elif kind is kinds.Dense and getattr(layer, "quantization_mode", None) is None:
-        _add_dense(keras, chain, layer)
-    elif kind is kinds.ReLU and (layer.max_value, layer.negative_slope, layer.threshold) == (None, 0, 0):
-        chain.relu()
-    elif kind is kinds.Activation:
-        _activate(keras, chain, layer)
-    elif kind is kinds.Softmax and layer.axis in (-1, len(chain.shape)):
-        chain.softmax = True
-    else:
-        raise NetworkError(f"layer {layer.name} ({kind.__name__}) with these options is not read; expected {_KNOWN}")
-
-
-def _add_dense(keras: ModuleType, chain: _Chain, layer: Any) -> None:  # noqa: ANN401
-    if len(chain.shape) != 1:
-        raise NetworkError(f"layer {layer.name} (Dense) gets inputs of shape {chain.shape}; put a Flatten before it")
-    weight = np.asarray(keras.ops.convert_to_numpy(layer.kernel), dtype=np.float64)
-    bias = np.zeros(weight.shape[1])
-    if layer.bias is not None:
-        bias = np.asarray(keras.ops.convert_to_numpy(layer.bias), dtype=np.float64)
-    chain.dense(weight, bias)
-    _activate(keras, chain, layer)
-
-
-def _activate(keras: ModuleType, chain: _Chain, layer: Any) -> None:  # noqa: ANN401
-    function = layer.activation
-    if function is keras.activations.relu:
-        chain.relu()
-    elif function is keras.activations.softmax:
-        chain.softmax = True
-    elif function is not keras.activations.linear and function is not None:
-        name = getattr(function, "__name__", type(function).__name__)
-        raise NetworkError(
-            f"layer {layer.name} has the activation {name}; expected relu, linear, or softmax at the end"
-        )
+def _made_by(tensor: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The layer that makes a tensor, and its call."""
+    layer, index, _ = tensor._keras_history
+    call = layer._inbound_nodes[index]
+    if any(option is not None and option is not False for option in call.arguments.kwargs.values()):
+        options = ", ".join(call.arguments.kwargs)
+        raise NetworkError(f"layer {layer.name} ({type(layer).__name__}) is called with {options}; expected no options")
+    return layer, call

@@ -160,7 +160,7 @@ def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], o
     call = Call(builder, opset, [values[name] if name else None for name in node.input], attributes, len(node.output))
     try:
         results = operator(call)
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:  # NumPy's, of sizes that do not fit
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:  # NumPy's
         raise NetworkError(f"its inputs or options do not fit ({_line(error)})") from error
     if attributes:
         raise NetworkError(f"its option {', '.join(sorted(attributes))} is not read in operator set {opset}")

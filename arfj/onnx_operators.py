@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, kron
 
-from arfj.builder import Builder, Places, Tensor, average, convolution, windows
+from arfj.builder import Builder, Places, Tensor, average, convolution, same_pads, windows
 from arfj.errors import NetworkError
 from arfj.graph import Kind
 
@@ -330,12 +330,8 @@ def _pads(call: Call, space: Sequence[int], spans: Sequence[int], strides: Seque
         raise NetworkError(f"auto_pad {auto} with pads {sizes} is not read; expected one of the two")
     if auto == "VALID":
         return [(0, 0)] * count
-    pads = []
-    for size, span, step in zip(space, spans, strides, strict=True):
-        whole = max((-(-size // step) - 1) * step + span - size, 0)
-        less = whole // 2
-        pads.append((less, whole - less) if auto == "SAME_UPPER" else (whole - less, less))
-    return pads
+    pads = same_pads(space, spans, strides)
+    return pads if auto == "SAME_UPPER" else [(after, before) for before, after in pads]
 
 
 def _reads(call: Call, source: Tensor, kernel: Sequence[int]) -> tuple[Places, tuple[int, ...]]:

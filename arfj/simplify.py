@@ -12,7 +12,6 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from arfj.graph import Activation, Affine, Graph, Matrix, Node
-from arfj.network import Floats
 
 _DENSE = 0.25
 """A map with a larger share of entries other than 0 is held dense."""
@@ -24,15 +23,12 @@ _SMALL = 2**16
 
 def simplified(graph: Graph) -> Graph:
     """The same network with affine nodes composed where that pays, and every map dense or sparse by its density."""
-    nodes: dict[int, Node] = dict(enumerate(graph.nodes, start=1))
     output = len(graph.nodes)
-    for index in range(1, output):
+    nodes = _needed(dict(enumerate(graph.nodes, start=1)), output)
+    for index in list(nodes)[:-1]:
         readers = {reader: node for reader, node in nodes.items() if index in node.sources}
-        if not readers:
-            del nodes[index]
-        else:
-            nodes |= _composed(index, nodes[index], readers)
-    return _renumbered(graph, {index: nodes[index] for index in _reached(nodes, output)})
+        nodes |= _composed(index, nodes[index], readers)
+    return _renumbered(graph, _needed(nodes, output))
 
 
 def _composed(index: int, node: Node, readers: dict[int, Node]) -> dict[int, Node]:
@@ -91,13 +87,13 @@ def compact(matrix: Matrix) -> Matrix:
     return np.asarray(matrix) if dense else csr_array(matrix)
 
 
-def _reached(nodes: dict[int, Node], output: int) -> list[int]:
+def _needed(nodes: dict[int, Node], output: int) -> dict[int, Node]:
     """The nodes that the output depends on, in order."""
     needed = {output}
     for index in sorted(nodes, reverse=True):
         if index in needed:
             needed.update(nodes[index].sources)
-    return sorted(needed - {0})
+    return {index: nodes[index] for index in sorted(needed - {0})}
 
 
 def _renumbered(graph: Graph, nodes: dict[int, Node]) -> Graph:
@@ -110,9 +106,3 @@ def _renumbered(graph: Graph, nodes: dict[int, Node]) -> Graph:
         else:
             moved.append(Activation(sources[0], node.kind))
     return Graph(graph.inputs, tuple(moved), graph.input_shape)
-
-
-def identity(size: int, factor: float | Floats = 1.0) -> csr_array:
-    """diag(factor), shape (size, size), sparse."""
-    steps = np.arange(size)
-    return csr_array((np.broadcast_to(np.asarray(factor, dtype=np.float64), size), (steps, steps)), shape=(size, size))

@@ -23,6 +23,7 @@ ORDER = [
     "question",
     "onnx_operators",
     "onnx_models",
+    "keras_layers",
     "keras_models",
     "data",
     "bounds",
@@ -41,7 +42,8 @@ EARLY = {
     "network": {"errors", "files", "graph", "onnx_models", "keras_models"},
     "onnx_models": {"errors", "network", "graph", "builder", "onnx_operators"},
     "onnx_operators": {"errors", "graph", "builder"},
-    "keras_models": {"errors", "network", "graph", "builder"},
+    "keras_layers": {"errors", "network", "builder"},
+    "keras_models": {"errors", "network", "graph", "builder", "keras_layers"},
     "data": {"errors", "files", "network", "ensemble", "keras_models"},
 }
 """Parts that are allowed these and nothing else."""
