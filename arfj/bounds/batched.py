@@ -1,6 +1,7 @@
 r"""Many subproblems in one call: beta-CROWN, in NumPy where there are few, compiled by JAX where there are thousands.
 
-A subproblem is a row r of the outputs, and signs of some ReLUs (+1: a >= 0 is assumed, -1: a <= 0). Its bound is
+A subproblem is a mixture w >= 0 of the outputs, and signs of some ReLUs (+1: a >= 0 is assumed, -1: a <= 0). Its bound
+on w' v_last is
 
     max over slopes in [0, 1] and beta >= 0 of  min over x in the box of  A x + const
 
@@ -126,14 +127,14 @@ class PhaseProgram:
         self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
 
     def __call__(
-        self, rows: NDArray[np.intp], signs: Signs, slopes: Singles | None = None, betas: Singles | None = None
+        self, mixtures: Floats, signs: Signs, slopes: Singles | None = None, betas: Singles | None = None
     ) -> Answer:
-        """Bound subproblems: rows (batch,), signs (batch, neurons), slopes and betas to start from or None."""
-        count = len(rows)
+        """Bound subproblems: w (batch, outputs), signs (batch, neurons), slopes and betas to start from or None."""
+        count = len(mixtures)
         size = count if self.engine == "numpy" else next((b for b in BATCHES if count <= b), count)
         wide = [self._spread(array, size) for array in (signs, slopes, betas)]
         chosen = np.zeros((size, self.rows))
-        chosen[np.arange(count), rows] = 1.0
+        chosen[:count, : mixtures.shape[1]] = np.maximum(mixtures, 0.0)
         run = _compiled() if self.engine == "jax" else _improve_numpy
         found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
         bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)

@@ -1,0 +1,239 @@
+r"""Branch and bound on the phases of open ReLUs (beta-CROWN), all polyhedra together, worst bound first.
+
+A subproblem assumes the phases of some ReLUs. It is done when a mixture w of its polyhedron's rows stays above 0. Else
+the open ReLU whose relaxation loses most at the minimiser is split; where none loses anything, a linear program over
+the assumed phases decides, and its multipliers are proven like all others.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles
+from arfj.bounds.reduce import Reduced
+from arfj.network import Floats
+from arfj.region import Region
+from arfj.verify.leaf import leaf_multipliers
+from arfj.verify.margins import Margins
+from arfj.verify.search import Clock, Finding
+
+STEPS = 20
+BATCH = 256
+"""Subproblems of a call, both children of each parent counted."""
+MIXING = 4.0
+"""How fast a mixture turns to the rows that are high at the minimisers: the exponent, over the spread of the rows."""
+IN_MEMORY = 2**30
+"""Bytes of open subproblems that are held in memory; the rest goes to a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Some subproblems, row by row: mixture, signs, multipliers to start from, scores, bound, and their polyhedron."""
+
+    mixture: Floats
+    signs: Signs
+    slopes: Singles
+    betas: Singles
+    score: Singles
+    bound: Floats
+    owner: NDArray[np.int32]
+
+    def fields(self) -> dict[str, NDArray[Any]]:
+        """The arrays by their names."""
+        return dict(vars(self))
+
+    def chosen(self, rows: Any) -> Nodes:
+        """The subproblems `rows`."""
+        return Nodes(**{name: array[rows] for name, array in vars(self).items()})
+
+
+class Pool:
+    """Open subproblems in slots of growing arrays, which continue in a temporary file when memory gets large."""
+
+    def __init__(self, like: Nodes) -> None:
+        self.like = like
+        self.bound = np.full(0, np.inf)
+        self.arrays = {name: array[:0] for name, array in like.fields().items()}
+        self.free = np.zeros(0, dtype=np.intp)
+        self.count = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def worst(self) -> float | None:
+        """The least bound."""
+        return float(self.bound.min()) if self.count else None
+
+    def add(self, nodes: Nodes) -> None:
+        """Put subproblems into free slots."""
+        count = len(nodes.bound)
+        if count > len(self.free):
+            self._grow(max(1024, 2 * len(self.bound), len(self.bound) + count - len(self.free)))
+        slots, self.free = self.free[:count], self.free[count:]
+        for name, array in nodes.fields().items():
+            self.arrays[name][slots] = array
+        self.bound[slots] = nodes.bound
+        self.count += count
+
+    def take(self, count: int) -> Nodes:
+        """Remove the subproblems with the least bounds."""
+        count = min(count, self.count)
+        slots = np.argpartition(self.bound, count - 1)[:count]
+        nodes = Nodes(**{name: array[slots] for name, array in self.arrays.items()})
+        self.bound[slots] = np.inf
+        self.free = np.concatenate([slots, self.free])
+        self.count -= count
+        return nodes
+
+    def _grow(self, slots: int) -> None:
+        old = len(self.bound)
+        row = sum(array[:1].nbytes for array in self.like.fields().values())
+        for name, array in self.arrays.items():
+            wider = self._room(name, (slots, *array.shape[1:]), array.dtype, on_disk=row * slots > IN_MEMORY)
+            wider[:old] = array
+            self.arrays[name] = wider
+        self.bound = np.concatenate([self.bound, np.full(slots - old, np.inf)])
+        self.free = np.concatenate([self.free, np.arange(old, slots)])
+
+    def _room(self, name: str, shape: tuple[int, ...], dtype: Any, on_disk: bool) -> NDArray[Any]:
+        if not on_disk or 0 in shape:
+            return np.zeros(shape, dtype=dtype)
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="arfj-")
+        return np.memmap(Path(self._folder.name) / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
+
+
+class PhaseSearch:
+    """Branch and bound over the phases of a reduced network.
+
+    Args:
+        margins: of the open polyhedra, over the whole network (candidates are evaluated there).
+        reduced: the same outputs over the reduced network.
+        region: a box.
+        engine: what bounds the subproblems.
+        precision: of the search; proofs are float64.
+    """
+
+    def __init__(
+        self,
+        margins: Margins,
+        reduced: Reduced,
+        region: Region,
+        engine: Engine = "numpy",
+        precision: Precision = "float64",
+        batch: int = BATCH,
+    ) -> None:
+        self.margins, self.reduced, self.region, self.batch = margins, reduced, region, batch
+        self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision)
+        self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
+        self.hopeless: float | None = None
+
+    def run(self, clock: Clock) -> Finding:
+        """Search until every subproblem is done, a candidate is found, or the clock is over."""
+        branches = 0
+        root = self._root()
+        answered = self._bounded(root)
+        pool = Pool(answered[0])
+        while True:
+            nodes, answer = answered
+            branches += len(nodes.bound)
+            clock.branches += len(nodes.bound)
+            x = self._candidate(answer)
+            if x is not None:
+                return Finding("found", "a minimiser of a relaxation is unsafe", x, branches=branches)
+            pool.add(nodes.chosen(nodes.bound <= 0))
+            if not len(pool):
+                break
+            if clock.over:
+                return Finding("open", "time limit", bound=self._least(pool), branches=branches)
+            clock.tell("splitting ReLUs", len(pool), pool.worst)
+            children = self._children(pool.take(max(1, self.batch // 2)))
+            if children is None:
+                continue
+            if isinstance(children, Finding):
+                return Finding(children.status, children.reason, children.x, children.bound, branches)
+            answered = self._bounded(children)
+        if self.hopeless is not None:
+            return Finding("open", "a subproblem without open ReLUs is undecided", bound=self.hopeless, branches=branches)
+        return Finding("proven", "no phases hold a counterexample", branches=branches)
+
+    def _least(self, pool: Pool) -> float | None:
+        known = [bound for bound in (pool.worst, self.hopeless) if bound is not None]
+        return min(known) if known else None
+
+    def _root(self) -> Nodes:
+        owner = self.margins.owner
+        count = self.margins.polyhedra
+        mixture = (owner[None, :] == np.arange(count)[:, None]).astype(np.float64)
+        mixture /= mixture.sum(axis=1, keepdims=True)
+        nothing = np.zeros((count, self.program.neurons), dtype=np.float32)
+        bound = np.full(count, -np.inf)
+        return Nodes(mixture, nothing.astype(np.int8), nothing, nothing, nothing, bound, np.arange(count, dtype=np.int32))
+
+    def _bounded(self, nodes: Nodes) -> tuple[Nodes, Answer]:
+        warm = bool(np.isfinite(nodes.bound).any())
+        answer = self.program(nodes.mixture, nodes.signs, *((nodes.slopes, nodes.betas) if warm else (None, None)))
+        bound = np.maximum(answer.bound, nodes.bound)
+        result = Nodes(
+            self._remixed(nodes, answer), nodes.signs, answer.slopes, answer.betas, answer.score, bound, nodes.owner
+        )
+        return result, answer
+
+    def _remixed(self, nodes: Nodes, answer: Answer) -> Floats:
+        """Turn mixtures towards the rows that are high at the minimiser: these can still stay above 0."""
+        mine = self.margins.owner[None, :] == nodes.owner[:, None]
+        if (mine.sum(axis=1) == 1).all():
+            return nodes.mixture
+        rows = self.margins.graph(answer.x)
+        spread = np.where(mine, np.abs(rows), 0.0).max(axis=1, keepdims=True) + 1e-12
+        moved = nodes.mixture * np.exp(np.clip(MIXING * rows / spread, -50, 50)) * mine
+        moved = 0.98 * moved / moved.sum(axis=1, keepdims=True) + 0.02 * mine / mine.sum(axis=1, keepdims=True)
+        return np.asarray(moved)
+
+    def _candidate(self, answer: Answer) -> Floats | None:
+        least = self.margins.least(self.margins.graph(answer.x)).min(axis=1)
+        return answer.x[least.argmin()] if least.min() <= 0 else None
+
+    def _children(self, parents: Nodes) -> Nodes | Finding | None:
+        """Both phases of the ReLU with the highest score; parents without one go to a linear program first."""
+        score = parents.score.copy()
+        stuck = np.flatnonzero(score.max(axis=1, initial=0.0) <= 0)
+        done = np.zeros(len(score), dtype=bool)
+        for index in stuck:
+            decided = self._leaf(parents.chosen(slice(index, index + 1)))
+            if isinstance(decided, Finding):
+                return decided
+            left = parents.signs[index] == 0
+            done[index] = decided or not left.any()
+            if not decided and not left.any():
+                bound = float(parents.bound[index])
+                self.hopeless = bound if self.hopeless is None else min(self.hopeless, bound)
+            score[index, left] = 1.0
+        parents, score = parents.chosen(~done), score[~done]
+        each = np.arange(len(score))
+        if not each.size:
+            return None
+        neuron = score.argmax(axis=1)
+        twice = parents.chosen(np.concatenate([each, each]))
+        signs = twice.signs.copy()
+        signs[each, neuron], signs[each + len(each), neuron] = 1, -1
+        return replace(twice, signs=signs)
+
+    def _leaf(self, node: Nodes) -> Finding | bool:
+        """Whether the multipliers of the linear program that the assumed phases leave prove the node; or a candidate."""
+        if self.smooth:
+            return False
+        mine = self.margins.owner == node.owner[0]
+        program = leaf_multipliers(self.reduced, self.region, node.signs[0], mine)
+        if program.x is not None and self.margins.least(self.margins.graph(program.x[None])).min() <= 0:
+            return Finding("found", "a linear program over fixed phases is unsafe", program.x)
+        if program.mixture is None or program.betas is None:
+            return False
+        return bool(self.program(program.mixture[None], node.signs, node.slopes, program.betas[None]).bound[0] > 0)

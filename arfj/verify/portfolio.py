@@ -1,0 +1,231 @@
+"""The complete verifier: root bounds, descent, then branch and bound beside a mixed-integer program.
+
+No method closes everything. What is cheap comes first: most properties end at the root, in a fraction of a second.
+A proof is one of our own bounds, evaluated in float64 with its rounding covered, or a program that is infeasible with
+room for its solver's tolerances. A counterexample is one only after its replay.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from arfj.bounds import Bounds, crown_bounds
+from arfj.bounds.batched import Engine, Precision
+from arfj.bounds.reduce import Reduced, reduce
+from arfj.errors import NetworkError, UsageError
+from arfj.graph import Graph
+from arfj.network import Network
+from arfj.verify.falsify import descend
+from arfj.verify.inputs import split_inputs
+from arfj.verify.margins import Margins, chosen_bounds, margins_of, region_of
+from arfj.verify.mip import MOST_OPEN, solve_by_program
+from arfj.verify.outcome import Counterexample, Outcome, Verdict, replay_near_float32
+from arfj.verify.phases import PhaseSearch
+from arfj.verify.property import Case, Property
+from arfj.verify.search import Clock, Finding, Progress, silent
+
+FEW_INPUTS = 12
+"""Inputs that vary, up to which the input is split."""
+ROOT_STEPS = 20
+RESTARTS = 8
+PHASES_ALONE = 3.0
+"""Seconds of branch and bound before a mixed-integer program runs beside it."""
+
+Device = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a verification may use.
+
+    Attributes:
+        seconds: wall clock.
+        device: "cpu" (NumPy), or "gpu" (JAX; its search runs in float32, its proofs in float64).
+        seed: of the descents' starts.
+    """
+
+    seconds: float = 60.0
+    device: Device = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise UsageError(f"the time limit is {self.seconds}; expected seconds above 0")
+
+    @property
+    def engine(self) -> Engine:
+        """Who bounds batches of subproblems."""
+        return "jax" if self.device == "gpu" else "numpy"
+
+    @property
+    def precision(self) -> Precision:
+        """Of searches, not of proofs."""
+        return "float32" if self.device == "gpu" else "float64"
+
+
+def verify(
+    network: Network | Graph, prop: Property, options: Options | None = None, progress: Progress = silent
+) -> Outcome:
+    """Decide a property.
+
+    Args:
+        network: what is asked about.
+        prop: the question; its sizes must be the network's.
+        options: limits.
+        progress: told what is going on, at most five times a second.
+
+    Returns:
+        `robust` only with a proof, `falsified` only with a replayed counterexample, else `unknown` with its reason.
+
+    Raises:
+        NetworkError: the network does not have the property's sizes.
+    """
+    options = options or Options()
+    graph = network.graph()
+    if (graph.inputs, graph.classes) != (prop.inputs, prop.outputs):
+        raise NetworkError(
+            f"the network has {graph.inputs} inputs and {graph.classes} outputs, the property {prop.inputs} and "
+            f"{prop.outputs}; give the property that was written for this network"
+        )
+    begun = time.perf_counter()
+    clock = Clock(begun + options.seconds, begun, progress)
+    if prop.vacuous:
+        return Outcome("robust", prop.vacuous, 0.0, 0)
+    return _Verification(network, graph, prop, options, clock).run()
+
+
+class _Verification:
+    """One property, case by case."""
+
+    def __init__(
+        self, network: Network | Graph, graph: Graph, prop: Property, options: Options, clock: Clock
+    ) -> None:
+        self.network, self.graph, self.prop, self.options, self.clock = network, graph, prop, options, clock
+        self.rng = np.random.default_rng(options.seed)
+        self.branches = 0
+        self.least = np.inf
+
+    def run(self) -> Outcome:
+        reasons: list[str] = []
+        open_reason = ""
+        interrupted = False
+        for case in self.prop.cases:
+            try:
+                finding = self._case(case)
+            except KeyboardInterrupt:
+                finding, interrupted = Finding("open", "interrupted"), True
+            self.branches += finding.branches
+            if finding.status == "found" and finding.x is not None:
+                counterexample = replay_near_float32(self.network, self.prop, finding.x)
+                if counterexample is not None:
+                    return self._outcome("falsified", finding.reason, counterexample)
+                finding = Finding("open", "a candidate did not survive its replay", bound=finding.bound)
+            if finding.status == "open":
+                open_reason = open_reason or finding.reason
+                self.least = min(self.least, -np.inf if finding.bound is None else finding.bound)
+                if interrupted or self.clock.over:
+                    break
+            else:
+                reasons.append(finding.reason)
+        if open_reason:
+            return self._outcome("unknown", open_reason)
+        return self._outcome("robust", "; ".join(dict.fromkeys(reasons)))
+
+    def _outcome(self, verdict: Verdict, reason: str, counterexample: Counterexample | None = None) -> Outcome:
+        timed_out = verdict == "unknown" and reason == "time limit"
+        bound = float(self.least) if verdict == "unknown" and np.isfinite(self.least) else None
+        seconds = time.perf_counter() - self.clock.begun
+        return Outcome(verdict, reason, seconds, self.branches, counterexample, bound, timed_out)
+
+    def _case(self, case: Case) -> Finding:
+        if not case.unsafe:
+            return Finding("proven", "nothing is unsafe")
+        region, box = region_of(case), (case.lower, case.upper)
+        margins = margins_of(self.graph, case)
+        self.clock.tell("bounds", margins.polyhedra, None, every=0.0)
+        bounds = crown_bounds(margins.graph, region, every=False)
+        margins, bounds = _open(margins, bounds)
+        if not margins.polyhedra:
+            return Finding("proven", "root bounds (CROWN)", branches=1)
+        x = descend(margins, box, RESTARTS, self.rng, self.clock, 20)
+        if x is not None:
+            return Finding("found", "projected gradient descent", x, branches=1)
+        if int((case.upper > case.lower).sum()) <= FEW_INPUTS:
+            return split_inputs(margins, bounds, box, self.clock)
+        self.clock.tell("optimised bounds", margins.polyhedra, _worst(margins, bounds), every=0.0)
+        bounds = crown_bounds(margins.graph, region, ROOT_STEPS, bounds, every=False)
+        margins, bounds = _open(margins, bounds)
+        if not margins.polyhedra:
+            return Finding("proven", "root bounds (alpha-CROWN)", branches=1)
+        x = descend(margins, box, 4 * RESTARTS, self.rng, self.clock.within(0.1 * self.options.seconds))
+        if x is not None:
+            return Finding("found", "projected gradient descent", x, branches=1)
+        if self.clock.over:
+            return Finding("open", "time limit", bound=_worst(margins, bounds), branches=1)
+        reduced = reduce(margins.graph, bounds)
+        if reduced is None:
+            return Finding("open", "the network is too large to branch on", bound=_worst(margins, bounds), branches=1)
+        return self._branch(margins, reduced, case)
+
+    def _branch(self, margins: Margins, reduced: Reduced, case: Case) -> Finding:
+        region = region_of(case)
+        search = PhaseSearch(margins, reduced, region, self.options.engine, self.options.precision)
+        if not search.program.neurons:
+            return search.run(self.clock)
+        if search.program.neurons > MOST_OPEN or search.smooth:
+            return search.run(self.clock)
+        with _Beside(margins, reduced, case, self.clock) as beside:
+            found = search.run(beside.clock)
+        other = beside.finding
+        if found.status == "open" and other is not None and other.status != "open":
+            return Finding(other.status, other.reason, other.x, other.bound, found.branches + other.branches)
+        return found
+
+
+class _Beside:
+    """A mixed-integer program in a thread of its own, which begins late and ends the search if it is first."""
+
+    def __init__(self, margins: Margins, reduced: Reduced, case: Case, clock: Clock) -> None:
+        self.finding: Finding | None = None
+        self.failure: BaseException | None = None
+        self.clock = Clock(clock.deadline, clock.begun, clock.progress, threading.Event(), clock.branches)
+        self.own = Clock(clock.deadline, clock.begun)
+
+        def work() -> None:
+            if self.own.stop.wait(min(PHASES_ALONE, max(clock.left, 0.0))):
+                return
+            try:
+                self.finding = solve_by_program(margins, reduced, region_of(case), self.own)
+            except BaseException as error:
+                self.failure = error
+                return
+            if self.finding.status != "open":
+                self.clock.stop.set()
+
+        self.thread = threading.Thread(target=work, name="mixed-integer program", daemon=True)
+
+    def __enter__(self) -> _Beside:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.own.stop.set()
+        self.thread.join(5.0)
+
+
+def _open(margins: Margins, bounds: Bounds) -> tuple[Margins, Bounds]:
+    """The polyhedra that the bounds leave open, with their rows' bounds."""
+    least = margins.least(bounds.lower[-1][None])[0]
+    kept = np.flatnonzero(least <= 0)
+    if not kept.size:
+        return Margins(margins.graph, margins.owner[:0]), bounds
+    return margins.restricted(kept), chosen_bounds(bounds, margins.rows_of(kept))
+
+
+def _worst(margins: Margins, bounds: Bounds) -> float:
+    return float(margins.least(bounds.lower[-1][None])[0].min())
