@@ -15,7 +15,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +43,12 @@ SECONDS = 0.3
 LEAST_SECONDS = 0.02
 """Below this a program is not worth starting."""
 
+GRACE = 60.0
+"""Seconds after the deadline at which programs that did not end are given up."""
+
+POLL = 0.01
+"""Seconds between two looks at the threads."""
+
 
 def tighten(
     question: Question, bounds: Sequence[Bounds], radius: float, deadline: float, threads: int = 1
@@ -54,26 +59,41 @@ def tighten(
         question: image, target, scenarios.
         bounds: sound bounds over the ball, one record a scenario.
         radius: R, at least the distance of a known answer.
-        deadline: `time.perf_counter()` value after which what is left stays as it was.
+        deadline: `time.perf_counter()` value after which what is left stays as it was, as does what does not end.
         threads: scenarios at a time.
     """
-    stop = threading.Event()
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [
-            pool.submit(tighten_scenario, question.restricted([index]), bound, radius, deadline, stop)
-            for index, bound in enumerate(bounds)
-        ]
+    found = list(bounds)
+    failures: list[BaseException] = []
+    waiting = iter(enumerate(bounds))  # all threads draw from it
+    over: list[int] = []
+    stop: list[bool] = []
+
+    def work() -> None:
         try:
-            return [part.result() for part in parts]
-        except BaseException:
-            stop.set()  # else Ctrl-C would wait for all programs
-            raise
+            for index, bound in waiting:
+                found[index] = tighten_scenario(question.restricted([index]), bound, radius, deadline, stop)
+                over.append(index)
+        except BaseException as error:
+            failures.append(error)
+
+    # Daemons, which neither a pool's end nor the interpreter's waits for: a program that never ends is given up.
+    latest = max(deadline, time.perf_counter()) + GRACE
+    try:
+        for _ in range(min(threads, len(bounds))):
+            threading.Thread(target=work, name="tighten", daemon=True).start()
+        while len(over) < len(bounds) and not failures and time.perf_counter() < latest:
+            time.sleep(POLL)
+    finally:
+        stop.append(True)  # else Ctrl-C would leave all programs running
+    if failures:
+        raise failures[0]
+    return list(found)
 
 
 def tighten_scenario(
-    question: Question, bounds: Bounds, radius: float, deadline: float, stop: threading.Event | None = None
+    question: Question, bounds: Bounds, radius: float, deadline: float, stop: Sequence[bool] = ()
 ) -> Bounds:
-    """`tighten` for a question with one scenario.
+    """`tighten` for a question with one scenario; nothing is changed any more once `stop` is filled.
 
     The second layer comes first and the first layer last: its bounds are exact over the ball already, its programs
     are the dearest, and they gain most from tight layers behind it.
@@ -86,7 +106,7 @@ def tighten_scenario(
         lower, upper = bounds.lower[layer].copy(), bounds.upper[layer].copy()
         programs = _Programs.of(question, bounds, radius, layer)
         for neuron in unstable:
-            if stop is not None and stop.is_set():
+            if stop:
                 return bounds
             _tighten_neuron(programs, int(neuron), lower, upper, deadline)
         bounds = bounds.replaced(layer, lower, upper)

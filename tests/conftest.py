@@ -1,10 +1,12 @@
 """Small networks whose answers are known by hand, and a way to call a command like a user."""
 
 import json
+import signal
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from arfj.cli import run
 from arfj.network import Network
@@ -66,3 +68,33 @@ def files(tmp_path):
         network.save(folder / f"{name}.npz")
     np.save(folder / "x.npy", np.array([0.2]))
     return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def seesaw(files, out):
+    """Arguments of a question that is solved at once."""
+    return ["--networks", files / "seesaw.npz", "--image", files / "x.npy", "--output", out, "--json"]
+
+
+def everything(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    """Ctrl-C works as on a terminal, here and in what is started, also where the test run itself ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def workers_end():
+    """The processes that joblib keeps for the next call are ended, whatever they do."""
+    yield
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)

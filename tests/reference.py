@@ -83,8 +83,12 @@ class _Polytope:
         n = len(self.centre)
         a = np.vstack([np.hstack([rows, -rows]), np.ones((1, 2 * n))])
         b = np.append(right - rows @ self.centre, self.radius)
-        answer = linprog(np.concatenate([cost, -cost]) + l1_cost, A_ub=a, b_ub=b, bounds=self.bounds)
-        return None if answer.status == 2 else float(answer.fun + cost @ self.centre)
+        options = {"time_limit": 30.0}
+        answer = linprog(np.concatenate([cost, -cost]) + l1_cost, A_ub=a, b_ub=b, bounds=self.bounds, options=options)
+        if answer.status == 2:
+            return None
+        assert answer.fun is not None, answer.message
+        return float(answer.fun + cost @ self.centre)
 
 
 def exact_bounds(network, region):

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from processes import LIMIT
 
 from arfj.cli import run
 from arfj.errors import ArfjError, UsageError
@@ -241,7 +242,7 @@ def command(*arguments, **options):
     # Buffered, as stdout is for users: what cannot be written is noticed at the flush.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     line = [sys.executable, "-m", "arfj.evaluate", *map(str, arguments)]
-    return subprocess.run(line, check=False, text=True, env=environment, **options)
+    return subprocess.run(line, check=False, text=True, env=environment, timeout=LIMIT, **options)
 
 
 class TestProcess:
@@ -274,5 +275,5 @@ class TestProcess:
     def test_loads_no_heavy_module(self):
         heavy = {"tensorflow", "keras", "matplotlib", "pyscipopt", "gurobipy", "joblib"}
         code = f"import sys, arfj.evaluate.__main__; print(sorted({heavy} & set(sys.modules)))"
-        done = subprocess.run([sys.executable, "-c", code], check=True, text=True, capture_output=True)
+        done = subprocess.run([sys.executable, "-c", code], check=True, text=True, capture_output=True, timeout=LIMIT)
         assert done.stdout == "[]\n"

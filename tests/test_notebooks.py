@@ -33,7 +33,7 @@ def test_runs(path):
     code_cells(notebook)[0].source = SMALL[path.stem]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the notebook's machinery
-        NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=180, startup_timeout=120, kernel_name="python3").execute()
         asyncio.set_event_loop(None)
     printed = "".join(output.text for cell in code_cells(notebook) for output in cell.outputs if "text" in output)
     assert printed.count("optimal") == 2

@@ -29,7 +29,9 @@ def by_linear_program(region, w):
     size = len(w)
     radius = min(region.radius, region.reach)
     caps = [*zip([0] * size, region.upper - region.centre), *zip([0] * size, region.centre - region.lower)]  # noqa: B905
-    answer = linprog(np.r_[-w, w], A_ub=np.ones((1, 2 * size)), b_ub=[radius], bounds=caps)
+    answer = linprog(
+        np.r_[-w, w], A_ub=np.ones((1, 2 * size)), b_ub=[radius], bounds=caps, options={"time_limit": 30.0}
+    )
     assert answer.status == 0
     return float(w @ region.centre) - answer.fun
 

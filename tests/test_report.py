@@ -1,16 +1,17 @@
 """What a user keeps of a run: resume, table, live line, figures."""
 
+import contextlib
 import errno
 import io
 import json
 import math
 import os
-import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from processes import LIMIT, started
 
 from arfj.attack.progress import Progress
 from arfj.attack.result import AttackResult
@@ -140,8 +141,9 @@ class TestStore:
             for i in range(40):
                 Store(Path(sys.argv[1])).append(f"{sys.argv[2]} {i}", 1, {"fill": "x" * 9000})
             """
-        jobs = [subprocess.Popen([sys.executable, "-c", code, str(store.path), str(n)]) for n in range(3)]
-        assert [job.wait(60) for job in jobs] == [0, 0, 0]
+        with contextlib.ExitStack() as running:
+            jobs = [running.enter_context(started("-c", code, store.path, n)) for n in range(3)]
+            assert [job.wait(LIMIT) for job in jobs] == [0, 0, 0]
         assert sorted(row["key"] for row in store.rows()) == sorted(f"{n} {i}" for n in range(3) for i in range(40))
         assert store.path.read_bytes().count(b"\n") == 120
 

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from catalogue import ANSWERED, CATALOGUE
+from processes import LIMIT
 from reference import exact_distance, random_question
 
 from arfj.bounds import pre_activation_bounds
@@ -21,7 +23,7 @@ from arfj.ensemble import Ensemble
 from arfj.errors import SolverError
 from arfj.question import Question
 from arfj.solver import Limits, available, installed, solve, version
-from arfj.solver.interrupt import Watched, run_interruptible
+from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import Step
 
 NO_GUROBI = pytest.mark.skipif(not available("gurobi"), reason="gurobipy is not installed or has no licence")
@@ -211,6 +213,7 @@ def test_optima_that_dual_reductions_lose(seed, formulation, solver):
 
 
 @every_solver
+@pytest.mark.usefixtures("hears_ctrl_c")
 class TestWhileItRuns:
     def test_progress(self, hard, solver):
         steps = []
@@ -278,6 +281,19 @@ def known_answer():
     return min(answers, key=question.distance)
 
 
+def never_ending(ended):
+    """Work that hears nobody, until `ended` is set at the end of the test."""
+    return lambda: ended.wait(LIMIT)
+
+
+@pytest.fixture
+def ended():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 class TestInterruptible:
     def test_main_thread_listens(self):
         stopped = threading.Event()
@@ -318,9 +334,80 @@ class TestInterruptible:
         thread = threading.Thread(
             target=lambda: result.append(solve("scip", encode(ANSWERED[0].question, "tight").problem, LIMITS))
         )
+        thread.daemon = True
         thread.start()
-        thread.join()
+        thread.join(LIMIT)
         assert result[0].status == "optimal"
+
+    def test_ctrl_c_at_any_moment(self):
+        """Wherever the main thread is when Ctrl-C comes, it neither waits for ever nor forgets it."""
+        for delay in np.linspace(0, 1e-3, 200):
+            stopped = threading.Event()
+
+            def work(delay=delay, stopped=stopped):
+                time.sleep(delay)
+                os.kill(os.getpid(), signal.SIGINT)
+                assert stopped.wait(10)
+
+            assert run_interruptible(work, Watched(None, stopped.set))
+
+    def test_a_solver_that_forgets_its_time_limit_is_given_up(self, ended):
+        asked = []
+        with pytest.raises(NotBackError, match="did not come back within 0 s after its time limit") as late:
+            run_interruptible(never_ending(ended), Watched(None, lambda: asked.append(1)), 0.1, grace=0.2)
+        solution = late.value.solution(0.3)
+        check_record(solution)
+        assert (solution.status, solution.interrupted, asked) == ("unknown", False, [])
+
+    def test_a_solver_that_hears_no_wish_is_given_up(self, ended):
+        asked = []
+
+        def work():
+            _thread.interrupt_main()
+            ended.wait(LIMIT)
+
+        with pytest.raises(NotBackError, match="after it was asked to stop") as late:
+            run_interruptible(work, Watched(None, lambda: asked.append(1)), grace=0.3)
+        assert late.value.solution(0.3).interrupted
+        assert asked
+
+    def test_an_error_of_the_callback_rises_then_too(self, ended):
+        def fail(_):
+            raise ValueError("the screen is gone")
+
+        watched = Watched(fail, lambda: None)
+
+        def work():
+            watched(Step(None, None, 0, 0.0))
+            ended.wait(LIMIT)
+
+        with pytest.raises(NotBackError) as late:
+            run_interruptible(work, watched, grace=0.2)
+        with pytest.raises(ValueError, match="the screen is gone"):
+            late.value.solution(0.2)
+
+
+@every_solver
+def test_the_answer_of_a_solver_that_does_not_come_back(solver, ended, monkeypatch):
+    """The solver's own thread is still at work; what is returned claims nothing, and the thread keeps the model."""
+
+    def impatient(work, watched, _seconds):
+        return run_interruptible(work, watched, 2.0, grace=0.5)
+
+    def hang(_):
+        ended.wait(LIMIT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"arfj.solver.{solver}.run_interruptible", impatient)
+    solution = solve(solver, hard_encoding().problem, LIMITS, progress=hang)
+    check_record(solution)
+    assert (solution.status, solution.bound, solution.interrupted) == ("unknown", -np.inf, False)
+    assert "did not come back" in solution.reason
+    ended.set()
+    for thread in threading.enumerate():
+        if thread.name == "solver":
+            thread.join(LIMIT)
+            assert not thread.is_alive()
 
 
 @NO_GUROBI
@@ -356,6 +443,7 @@ class TestGurobiLicence:
             capture_output=True,
             text=True,
             check=False,
+            timeout=LIMIT,
         )
         assert "SolverError: Gurobi has no valid licence" in done.stderr
         assert "--solver scip" in done.stderr

@@ -46,6 +46,7 @@ def test_one_seed_one_network(small):
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
+@pytest.mark.usefixtures("workers_end")
 def test_bits_do_not_depend_on_how_many_are_trained_together(small):
     alone = train(1, QUICK, small).fingerprint()
     together = {outcome.seed: outcome.network.fingerprint() for outcome in outcomes([0, 1, 2], QUICK, 2, small)}

@@ -269,5 +269,8 @@ def commit() -> str | None:
     if git is None:
         return None
     command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 - fixed
+    except subprocess.TimeoutExpired:
+        return None
     return answer.stdout.strip() or None

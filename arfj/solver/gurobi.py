@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from arfj.encoding import Problem
 from arfj.errors import SolverError
 from arfj.network import Floats
-from arfj.solver.interrupt import Watched, run_interruptible
+from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
 try:
@@ -60,17 +60,20 @@ def solve_gurobi(
     """
     began = time.perf_counter()
     try:
-        with _environment() as env, gp.Model(env=env) as model:
+        with ExitStack() as held:
+            model = held.enter_context(gp.Model(env=held.enter_context(_environment())))
             columns = build_model(model, problem)
             _set_limits(model, limits)
             if start is not None:
                 columns.setAttr("Start", start)
-            model.Params.TimeLimit = max(0.0, limits.seconds - (time.perf_counter() - began))
-            interrupted = _optimise(model, progress)
-            if model.Status == GRB.INF_OR_UNBD and not interrupted:
-                model.Params.DualReductions = 0
-                model.Params.TimeLimit = max(0.0, limits.seconds - (time.perf_counter() - began))
-                interrupted = _optimise(model, progress)
+            try:
+                interrupted = _optimise(model, progress, limits.seconds - (time.perf_counter() - began))
+                if model.Status == GRB.INF_OR_UNBD and not interrupted:
+                    model.Params.DualReductions = 0
+                    interrupted = _optimise(model, progress, limits.seconds - (time.perf_counter() - began))
+            except NotBackError as late:
+                late.watched.kept = held.pop_all()  # to free the model would mean to wait for the thread
+                return late.solution(time.perf_counter() - began)
             return _read(model, columns, time.perf_counter() - began, interrupted)
     except gp.GurobiError as error:
         if error.errno == TOO_LARGE:
@@ -126,8 +129,10 @@ def _set_limits(model: gp.Model, limits: Limits) -> None:
         parameters.SolutionLimit = limits.solutions
 
 
-def _optimise(model: gp.Model, progress: Progress | None) -> bool:
-    """Run; returns whether the user interrupted."""
+def _optimise(model: gp.Model, progress: Progress | None, seconds: float) -> bool:
+    """Run for so long; returns whether the user interrupted."""
+    seconds = max(0.0, seconds)
+    model.Params.TimeLimit = seconds
     watched = Watched(progress, model.terminate)
     last = time.perf_counter()
 
@@ -148,7 +153,7 @@ def _optimise(model: gp.Model, progress: Progress | None) -> bool:
             )
         )
 
-    return run_interruptible(lambda: model.optimize(report), watched) or model.Status == GRB.INTERRUPTED
+    return run_interruptible(lambda: model.optimize(report), watched, seconds) or model.Status == GRB.INTERRUPTED
 
 
 def _read(model: gp.Model, columns: gp.MVar, seconds: float, interrupted: bool) -> Solution:

@@ -12,7 +12,7 @@ from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 
 from arfj.encoding import Problem
 from arfj.network import Floats
-from arfj.solver.interrupt import Watched, run_interruptible
+from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
 FEASIBILITY = 1e-9
@@ -94,7 +94,8 @@ def solve_scip(
     watched = Watched(progress, model.interruptSolve)
     if progress is not None:
         model.includeEventhdlr(_Watcher(watched), "progress", "reports incumbent and bound")
-    model.setParam("limits/time", min(1e20, max(0.0, limits.seconds - (time.perf_counter() - began))))
+    left = max(0.0, limits.seconds - (time.perf_counter() - began))
+    model.setParam("limits/time", min(1e20, left))
     failures: list[str] = []
 
     def optimise() -> None:
@@ -103,7 +104,10 @@ def solve_scip(
         except Exception as error:  # PySCIPOpt raises no other class when an LP breaks down
             failures.append(str(error))
 
-    interrupted = run_interruptible(optimise, watched)
+    try:
+        interrupted = run_interruptible(optimise, watched, left)
+    except NotBackError as late:  # the thread keeps the model
+        return late.solution(time.perf_counter() - began)
     if failures:
         seconds = time.perf_counter() - began
         return Solution(
