@@ -252,21 +252,23 @@ DECIMALS = [Fraction(k, 10) for k in range(-12, 13)]
 
 
 @st.composite
-def numerals(draw, values):
+def numerals(draw, values, plain=False):
     value = draw(st.sampled_from(values))
-    plain = f"{float(abs(value))}"
+    digits = f"{float(abs(value))}"
     sign = "-" if value < 0 else ""
-    styles = [f"{sign}{plain}", f"{sign}{plain}e+0", f"{sign}{float(abs(value) * 100)}E-2", f"(/ {value.numerator} 20)"]
-    styles[3] = f"(/ {value.numerator} {value.denominator})"
-    return draw(st.sampled_from([*styles, f"(- {plain})"] if value < 0 else styles))
+    fraction = f"(/ {value.numerator} {value.denominator})"
+    styles = [f"{sign}{digits}", f"{sign}{digits}e+0", f"{sign}{float(abs(value) * 100)}E-2", fraction]
+    if plain:
+        styles = styles[:1]
+    return draw(st.sampled_from([*styles, f"(- {digits})"] if value < 0 else styles))
 
 
 @st.composite
-def terms(draw, variables, values):
+def terms(draw, variables, values, plain):
     """A linear term over some of the variables."""
-    parts = [draw(numerals(values))]
+    parts = [draw(numerals(values, plain))]
     for variable in draw(st.lists(st.sampled_from(variables), min_size=1, max_size=3)):
-        factor = draw(numerals(values))
+        factor = draw(numerals(values, plain))
         forms = [variable, f"(- {variable})", f"(* {factor} {variable})", f"(* {variable} {factor})"]
         parts.append(draw(st.sampled_from(forms)))
     draw(st.randoms()).shuffle(parts)
@@ -274,22 +276,25 @@ def terms(draw, variables, values):
 
 
 @st.composite
-def atoms(draw, inputs, outputs, values):
+def atoms(draw, inputs, outputs, values, plain):
     operator = draw(st.sampled_from(["<=", ">=", "<", ">", "="]))
     kind = draw(st.sampled_from(["bound", "compare", "term"]))
     if kind == "bound":
         variable = draw(st.sampled_from([*inputs, *inputs, *outputs]))
-        sides = [variable, draw(numerals(values))]
+        sides = [variable, draw(numerals(values, plain))]
     elif kind == "compare":
         sides = [draw(st.sampled_from(outputs)), draw(st.sampled_from(outputs))]
     else:
-        sides = [draw(terms(outputs, values)), draw(st.one_of(numerals(values), terms(outputs, values)))]
+        sides = [
+            draw(terms(outputs, values, plain)),
+            draw(st.one_of(numerals(values, plain), terms(outputs, values, plain))),
+        ]
     return f"({operator} {' '.join(draw(st.permutations(sides)))})"
 
 
-def formulas(inputs, outputs, values):
+def formulas(inputs, outputs, values, plain):
     return st.recursive(
-        atoms(inputs, outputs, values),
+        atoms(inputs, outputs, values, plain),
         lambda inner: st.builds(
             lambda word, parts: f"({word} {' '.join(parts)})",
             st.sampled_from(["and", "or"]),
@@ -300,19 +305,16 @@ def formulas(inputs, outputs, values):
 
 
 @st.composite
-def properties(draw, values):
+def properties(draw, values, plain=False):
     """A text with bounds on all inputs and some formulas, and points on and around its constants."""
     inputs = [f"X_{i}" for i in range(draw(st.integers(1, 3)))]
     outputs = [f"Y_{j}" for j in range(draw(st.integers(1, 3)))]
     lines = [f"(declare-const {name} Real)" for name in inputs + outputs]
+    half = len(values) // 2
     for name in inputs:
-        lines.append(
-            f"(assert ({draw(st.sampled_from(['>=', '>']))} {name} {draw(numerals(values[: len(values) // 2]))}))"
-        )
-        lines.append(
-            f"(assert ({draw(st.sampled_from(['<=', '<']))} {name} {draw(numerals(values[len(values) // 2 :]))}))"
-        )
-    found = draw(st.lists(formulas(inputs, outputs, values), min_size=1, max_size=3))
+        for signs, constants in (((">=", ">"), values[:half]), (("<=", "<"), values[half:])):
+            lines.append(f"(assert ({draw(st.sampled_from(signs))} {name} {draw(numerals(constants, plain))}))")
+    found = draw(st.lists(formulas(inputs, outputs, values, plain), min_size=1, max_size=3))
     lines += [f"(assert {formula})" for formula in found]
     text = draw(st.sampled_from(["\n", " ", "\n; (a comment\n", "\t\r\n"])).join(lines) + "\n"
     point = st.lists(

@@ -41,7 +41,7 @@ _TYPES = {"Real": "real", "F32": "float32", "F64": "float64"}
 _COMMENT = re.compile(r";[^\n]*")
 _DEEPEST = 1000
 """The package recurses in C++, where too deep a nesting would end the process without a word."""
-_LARGEST = 100_000_000
+_LARGEST = 5_000_000
 
 
 def parse_version2(text: str, name: str) -> Property:
