@@ -159,6 +159,8 @@ def test_numbers_in_result_files_read_back_exactly(tmp_path):
     write_result(tmp_path / "r", Outcome("falsified", "", 1.0, 1, found), PROP)
     values = [float(line.strip("()").split()[1]) for line in (tmp_path / "r").read_text().splitlines()[1:]]
     assert values == [*found.x.tolist(), *found.y.tolist()]
+    lines = standard_answer(Outcome("falsified", "", 1.0, 1, found), STANDARD).splitlines()
+    assert [float(line) for line in (*lines[2:4], *lines[5:])] == values
 
 
 def test_a_result_that_cannot_be_written_is_one_line(tmp_path):
@@ -229,6 +231,13 @@ def test_the_tolerance_is_for_float32_noise_only(onnx_file):
     assert confirm_with_onnxruntime(path, [0.25, 0.25], PROP)
     assert not confirm_with_onnxruntime(path, [0.25, 0.25], PROP, tolerance=0)
     assert not confirm_with_onnxruntime(onnx_file(shift=2e-4), [0.25, 0.25], PROP)
+
+
+def test_without_tolerance_strict_rows_are_strict(onnx_file):
+    strict = Property((Case([0, 0], [1, 1], (Polyhedron([[1, 0]], [-0.5], [True]),)),), 2, 2)
+    assert confirm_with_onnxruntime(onnx_file(), [0.25, 0.25], strict)
+    assert not confirm_with_onnxruntime(onnx_file(), [0.25, 0.25], strict, tolerance=0)
+    assert confirm_with_onnxruntime(onnx_file(), [0.25, 0.25], PROP, tolerance=0)
 
 
 @pytest.mark.parametrize("shift", [np.nan, np.inf, -np.inf])
