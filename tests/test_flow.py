@@ -21,7 +21,6 @@ ORDER = [
     "region",
     "ensemble",
     "question",
-    "onnx_operators",
     "onnx_models",
     "keras_layers",
     "keras_models",
@@ -40,8 +39,7 @@ EARLY = {
     "cli": {"errors"},
     # load_network looks at the suffix and imports the reader
     "network": {"errors", "files", "graph", "onnx_models", "keras_models"},
-    "onnx_models": {"errors", "network", "graph", "builder", "onnx_operators"},
-    "onnx_operators": {"errors", "graph", "builder"},
+    "onnx_models": {"errors", "network", "graph", "builder"},
     "keras_layers": {"errors", "network", "builder"},
     "keras_models": {"errors", "network", "graph", "builder", "keras_layers"},
     "data": {"errors", "files", "network", "ensemble", "keras_models"},

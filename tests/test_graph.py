@@ -269,6 +269,10 @@ class TestSimplified:
         assert short.nodes[0].maps[0].tolist() == [[7, 0], [0, 7]]
         assert short.nodes[0].bias.tolist() == [1, 1]
 
+    def test_what_an_activation_reads_stays_one_value(self):
+        graph = Graph(2, (Affine((0,), (EYE,), [1, 0]), Activation(1, "relu"), Affine((1, 2), (EYE, EYE), [0, 0])))
+        assert [node.sources for node in simplified(graph).nodes] == [(0,), (1,), (1, 2)]
+
     def test_maps_are_held_by_their_density(self):
         thin = np.eye(8)
         for matrix in (thin, csr_array(thin)):
