@@ -173,10 +173,12 @@ class TestDenseChain:
             ((Activation(0, "relu"),), "node 1 is a ReLU of the input itself"),
             ((Affine((0,), (EYE,), [0, 0]), Activation(1, "tanh")), "node 2 is a tanh"),
             (SKIP.nodes, "node 3 reads the values 1, 2, 0, which is a branch"),
-            ((Affine((0,), (csr_array((2, 2**27)),), np.zeros(2**27)),), "entries, more than"),
+            # Made in the test alone: a gigabyte.
+            (lambda: (Affine((0,), (csr_array((2, 2**27)),), np.zeros(2**27)),), "entries, more than"),
         ],
     )
     def test_what_is_none(self, tmp_path, nodes, words):
+        nodes = nodes() if callable(nodes) else nodes
         graph = Graph(2, nodes)
         assert graph.dense_chain() is None
         assert words in graph.obstacle()
