@@ -94,7 +94,8 @@ def constant_of(tensor: onnx.TensorProto) -> Constant:
 def number(array: Constant, what: str) -> Constant:
     """float32 and float64 as float64, integers and booleans as they are; `what` names the array in the error."""
     if array.dtype in (np.float32, np.float64):
-        return array.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # NaN is refused where it is used, by name
+            return array.astype(np.float64)
     if array.dtype.kind not in "iub":
         raise NetworkError(f"{what} holds {array.dtype} values; expected float32 or float64")
     return array

@@ -39,7 +39,9 @@ def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
     try:
         return from_onnx(_model(name))
     except NetworkError as error:
-        raise NetworkError(f"{name}: {error}") from error
+        # The names in a broken file may hold line ends and worse.
+        said = "".join(letter if letter.isprintable() else "?" for letter in str(error))
+        raise NetworkError(f"{name}: {said}") from error
 
 
 def from_onnx(model: onnx.ModelProto) -> Network | Graph:
@@ -158,13 +160,15 @@ def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], o
     if missing:
         raise NetworkError(f"its input {missing[0]} is not made before it; export the network again")
     attributes: dict[str, Any] = {item.name: get_attribute_value(item) for item in node.attribute}
+    if taken := [name for name in node.output if name and name in values]:
+        raise NetworkError(f"its output {taken[0]} is made twice; export the network again")
     call = Call(builder, opset, [values[name] if name else None for name in node.input], attributes, len(node.output))
     try:
         results = operator(call)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:  # NumPy's
         raise NetworkError(f"its inputs or options do not fit ({_line(error)})") from error
     if attributes:
-        raise NetworkError(f"its option {', '.join(sorted(attributes))} is not read in operator set {opset}")
+        raise NetworkError(f"its option {', '.join(map(str, attributes))} is not read in operator set {opset}")
     return results
 
 
