@@ -2,9 +2,9 @@
 
     X(R) = {x : lower <= x <= upper, ||x - centre||_p <= R},   p = 1 or 2
 
-Support functions in closed form. p = 1 is a fractional knapsack: each pixel i moves towards the sign of w_i at gain |w_i|
-per unit of L1 budget, up to its distance to the box; the budget R goes to the largest gains first. p = 2: pixel i moves
-by min(t |w_i|, its distance to the box), and t is the root of a quadratic between two breakpoints.
+Support functions in closed form. p = 1 is a fractional knapsack: each pixel i moves towards the sign of w_i at gain
+|w_i| per unit of L1 budget, up to its distance to the box; the budget R goes to the largest gains first. p = 2: pixel i
+moves by min(t |w_i|, its distance to the box), and t is the root of a quadratic between two breakpoints.
 """
 
 from __future__ import annotations

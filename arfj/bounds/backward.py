@@ -1,7 +1,7 @@
 r"""The backward pass of linear relaxation, for NumPy and for `jax.numpy` alike.
 
-A lower bound of c' v_t is carried back through the nodes: an affine node turns coefficients c on v_i into c M_ij' on v_j,
-an activation turns them into slopes of the line below it where c >= 0 and of the line above it where c < 0, until
+A lower bound of c' v_t is carried back through the nodes: an affine node turns coefficients c on v_i into c M_ij' on
+v_j, an activation turns them into slopes of the line below it where c >= 0 and of the line above it where c < 0, until
 
     c' v_t  >=  A x + const      for all x of the region, whose minimum is const - support(-A).
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from arfj.bounds.relaxation import Lines
 from arfj.graph import Activation, Affine, Graph, Matrix
@@ -79,6 +80,11 @@ def dense(matrix: Matrix) -> Floats:
     return np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
 
 
+def absolute(matrix: Matrix) -> Matrix:
+    """|M|, entry by entry."""
+    return np.abs(matrix) if isinstance(matrix, np.ndarray) else csr_array(abs(matrix))
+
+
 def sizes(graph: Graph, most: Mapping[int, Floats]) -> list[Floats]:
     """m_i of the module's docstring for every value, from `most[j]` >= |v_j| for the input and every activation."""
     result = [most[0]]
@@ -86,7 +92,7 @@ def sizes(graph: Graph, most: Mapping[int, Floats]) -> list[Floats]:
         if isinstance(node, Activation):
             result.append(np.maximum(most[index], result[node.source]))
             continue
-        terms = [result[j] @ abs(m) for j, m in zip(node.sources, node.maps, strict=True)]
+        terms = [result[j] @ absolute(m) for j, m in zip(node.sources, node.maps, strict=True)]
         result.append(np.asarray(sum(terms) + np.abs(node.bias)))
     return result
 
@@ -110,7 +116,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Assumed phases of one activation: sign +1 for a >= 0, -1 for a <= 0, 0 for none, and the multipliers beta >= 0."""
+    """Assumed phases of an activation: sign +1 for a >= 0, -1 for a <= 0, 0 for none; and the multipliers beta >= 0."""
 
     sign: Array
     beta: Array

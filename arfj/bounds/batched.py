@@ -5,8 +5,8 @@ on w' v_last is
 
     max over slopes in [0, 1] and beta >= 0 of  min over x in the box of  A x + const
 
-with A, const of `arfj.bounds.backward`; some ascent steps on slopes and beta, all subproblems together. What is returned
-is evaluated once more in float64 at the best slopes and multipliers found, with the margin for rounding taken off:
+with A, const of `arfj.bounds.backward`; some ascent steps on slopes and beta, all subproblems together. What is
+returned is evaluated once more in float64 at the best slopes and multipliers found, less the margin for rounding:
 whatever the search did, in whatever precision, the bound holds.
 """
 
@@ -138,7 +138,7 @@ class PhaseProgram:
         run = _compiled() if self.engine == "jax" else _improve_numpy
         found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
         bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
-        return Answer(bound, *(self._gather(part) for part in (best_slopes, best_betas, score)), x)
+        return Answer(bound, self._gather(best_slopes), self._gather(best_betas), self._gather(score), x)
 
     def _spread(self, array: NDArray[Any] | None, size: int) -> Singles:
         """(batch, neurons) with gaps for the padding of layers and batch."""
@@ -249,9 +249,9 @@ class _Batch:
             step, s = self.steps[index - 1], self.sign[index]
             if not isinstance(step, ActivationStep):
                 raise TypeError("an activation was expected")
-            low = xp.where(s > 0, xp.maximum(low, 0.0), low)
-            up = xp.where(s < 0, xp.minimum(up, 0.0), up)
-            result[index] = relax(xp, step.kind, low, up)
+            assumed_low = xp.where(s > 0, xp.maximum(low, 0.0), low)
+            assumed_up = xp.where(s < 0, xp.minimum(up, 0.0), up)
+            result[index] = relax(xp, step.kind, assumed_low, assumed_up)
         return result
 
     def passed(self, lines: dict[int, Lines], slope: Any, beta: Any, sizes: Any = None) -> Pass:
@@ -268,9 +268,7 @@ class _Batch:
 
     def before(self, passed: Pass, lines: dict[int, Lines], slope: Any) -> tuple[Array, dict[int, Array]]:
         x = self.minimiser(passed)
-        return x, relaxed_forward(
-            self.xp, self.steps, self.numbers[0], len(self.steps), x, passed.met, lines, slope
-        )
+        return x, relaxed_forward(self.xp, self.steps, self.numbers[0], len(self.steps), x, passed.met, lines, slope)
 
 
 def _improve(
@@ -308,12 +306,16 @@ def _improve(
     state = loop(count, functools.partial(_ascend, batch, lines), state)
     slope, beta, *_, best, best_slope, best_beta = state
     better = (batch.value(batch.passed(lines, slope, beta)) > best)[:, None]
-    exact = {
-        i: xp.clip(xp.where(better, slope[i], best_slope[i]).astype(np.float64), 0.0, 1.0) for i in places
-    }
+    exact = {i: xp.clip(xp.where(better, slope[i], best_slope[i]).astype(np.float64), 0.0, 1.0) for i in places}
     pulls = {i: xp.maximum(xp.where(better, beta[i], best_beta[i]).astype(np.float64), 0.0) for i in places}
     bound, score, x = _prove(_Batch(xp, steps, proof, chosen, parts(signs, np.float64)), exact, pulls)
-    return bound, xp.concatenate([exact[i] for i in places], axis=1), xp.concatenate([pulls[i] for i in places], axis=1), score, x
+    return (
+        bound,
+        xp.concatenate([exact[i] for i in places], axis=1),
+        xp.concatenate([pulls[i] for i in places], axis=1),
+        score,
+        x,
+    )
 
 
 def _ascend(batch: _Batch, lines: dict[int, Lines], step: Any, state: Any) -> Any:

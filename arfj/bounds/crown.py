@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from arfj.bounds.backward import Pass, Structure, Weights, backward, relaxed_forward, sites, sizes, structure, weights
+from arfj.bounds.backward import (
+    Pass,
+    Structure,
+    Weights,
+    absolute,
+    backward,
+    relaxed_forward,
+    sites,
+    sizes,
+    structure,
+    weights,
+)
 from arfj.bounds.interval import Pair, monotone, propagate
 from arfj.bounds.records import OUTWARD, Bounds
 from arfj.bounds.relaxation import Lines, relax
@@ -119,7 +130,7 @@ class Relaxed:
         node = self.graph.nodes[target - 1]
         if not isinstance(node, Affine):
             raise TypeError(f"value {target} is an activation without bounds")
-        terms = [known[j] @ abs(m) for j, m in zip(node.sources, node.maps, strict=True)]
+        terms = [known[j] @ absolute(m) for j, m in zip(node.sources, node.maps, strict=True)]
         self._sizes = [*known, np.asarray(sum(terms) + np.abs(node.bias))]
         return self._sizes
 

@@ -1,10 +1,10 @@
-"""Interval bounds: exact where only the input is read (support function of the region), interval arithmetic behind it."""
+"""Interval bounds: exact where only the input is read (support function of the region), intervals behind it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from arfj.bounds.backward import sites
+from arfj.bounds.backward import absolute, sites
 from arfj.bounds.records import Bounds, outward
 from arfj.graph import Activation, Affine, Graph, Kind, Matrix
 from arfj.network import Floats, Network
@@ -53,7 +53,7 @@ def propagate(node: Affine, values: list[Pair], region: Region) -> Pair:
     middle, reach, magnitude = node.bias, np.zeros_like(node.bias), np.abs(node.bias)
     for source, matrix in zip(node.sources, node.maps, strict=True):
         low, up = values[source]
-        sizes = abs(matrix)
+        sizes = absolute(matrix)
         middle = middle + (0.5 * (low + up)) @ matrix
         reach = reach + (0.5 * (up - low)) @ sizes
         magnitude = magnitude + np.maximum(np.abs(low), np.abs(up)) @ sizes

@@ -22,7 +22,7 @@ from arfj.network import Floats
 Indices = NDArray[np.intp]
 
 MOST_ENTRIES = 60_000_000
-"""A reduced network with more entries than this is not made: it would not fit a cache, nor branch in any useful time."""
+"""A reduced network with more entries than this is not made: it would not branch in any useful time."""
 
 
 @dataclass(frozen=True, eq=False)

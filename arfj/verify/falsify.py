@@ -1,7 +1,7 @@
 r"""Projected gradient descent on the margins: many starts, all polyhedra of a case together.
 
-Minimises max_i (A f(x) + d)_i over the box by signed steps, shrinking; half of the starts are uniform, the others corners.
-What is found is a candidate: the caller replays it.
+Minimises max_i (A f(x) + d)_i over the box by signed steps, shrinking; half of the starts are uniform, the others
+corners. What is found is a candidate: the caller replays it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@ r"""The linear program of a subproblem whose relaxation is exact: all phases tha
 
     min t + K sum s   s.t.  rows(x) <= t,   sign_i a_i(x) + s_i >= 0,   s >= 0,   x in the box
 
-With the phases fixed all pre-activations a_i and rows are affine in x. The multipliers of its constraints are the mixture
-and the betas at which beta-CROWN is exact; they are handed back to be proven, and nothing here is believed.
+With the phases fixed all pre-activations a_i and rows are affine in x. The multipliers of its constraints are the
+mixture and the betas at which beta-CROWN is exact; they are handed back to be proven, and nothing here is believed.
 """
 
 from __future__ import annotations

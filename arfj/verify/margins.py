@@ -1,6 +1,6 @@
 r"""A case as a network of its own: its outputs are the rows A f(x) + d of all polyhedra that are still open.
 
-A polyhedron is out of reach of f on a set if some mixture of its rows, w' (A f(x) + d) with w >= 0, stays above 0 there.
+A polyhedron is out of reach of f on a set if some mixture of its rows, w' (A f(x) + d) with w >= 0, is above 0 there.
 """
 
 from __future__ import annotations

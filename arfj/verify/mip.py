@@ -2,9 +2,9 @@ r"""The reduced network as a mixed-integer program: exact, and quick where some 
 
     min t   s.t.  rows <= t <= delta,   y - s = a,   0 <= y <= u z,   0 <= s <= -l (1 - z),   z binary,   x in the box
 
-A solution is a candidate for the replay. `infeasible` means that no x brings the rows below delta > 0, where delta covers
-what the solver's tolerances could amount to: every y and s may be off by its tolerance, times the largest gain that it
-can have on a row. Where delta would be large, nothing is claimed.
+A solution is a candidate for the replay. `infeasible` means that no x brings the rows below delta > 0, where delta
+covers what the solver's tolerances could amount to: every y and s may be off by its tolerance, times the largest gain
+that it can have on a row. Where delta would be large, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
         better = descend(
             margins, (region.lower, region.upper), 1, np.random.default_rng(0), clock.within(5), 60, x[None], 0.02
         )
-        return Finding("found", "a mixed-integer program's solution", x if better is None else better, None, answer.nodes)
+        return Finding(
+            "found", "a mixed-integer program's solution", x if better is None else better, None, answer.nodes
+        )
     if answer.status == "infeasible" and delta <= MOST_DELTA:
         return Finding("proven", "", branches=answer.nodes)
     reason = "the program's tolerances are too coarse for a proof" if answer.status == "infeasible" else answer.reason

@@ -48,7 +48,7 @@ class Nodes:
         """The arrays by their names."""
         return dict(vars(self))
 
-    def chosen(self, rows: Any) -> Nodes:
+    def chosen(self, rows: slice | NDArray[Any]) -> Nodes:
         """The subproblems `rows`."""
         return Nodes(**{name: array[rows] for name, array in vars(self).items()})
 
@@ -103,7 +103,7 @@ class Pool:
         self.bound = np.concatenate([self.bound, np.full(slots - old, np.inf)])
         self.free = np.concatenate([self.free, np.arange(old, slots)])
 
-    def _room(self, name: str, shape: tuple[int, ...], dtype: Any, on_disk: bool) -> NDArray[Any]:
+    def _room(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], on_disk: bool) -> NDArray[Any]:
         if not on_disk or 0 in shape:
             return np.zeros(shape, dtype=dtype)
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="arfj-")
@@ -161,7 +161,9 @@ class PhaseSearch:
                 return Finding(children.status, children.reason, children.x, children.bound, branches)
             answered = self._bounded(children)
         if self.hopeless is not None:
-            return Finding("open", "a subproblem without open ReLUs is undecided", bound=self.hopeless, branches=branches)
+            return Finding(
+                "open", "a subproblem without open ReLUs is undecided", bound=self.hopeless, branches=branches
+            )
         return Finding("proven", "no phases hold a counterexample", branches=branches)
 
     def _least(self, pool: Pool) -> float | None:
@@ -175,7 +177,9 @@ class PhaseSearch:
         mixture /= mixture.sum(axis=1, keepdims=True)
         nothing = np.zeros((count, self.program.neurons), dtype=np.float32)
         bound = np.full(count, -np.inf)
-        return Nodes(mixture, nothing.astype(np.int8), nothing, nothing, nothing, bound, np.arange(count, dtype=np.int32))
+        return Nodes(
+            mixture, nothing.astype(np.int8), nothing, nothing, nothing, bound, np.arange(count, dtype=np.int32)
+        )
 
     def _bounded(self, nodes: Nodes) -> tuple[Nodes, Answer]:
         warm = bool(np.isfinite(nodes.bound).any())
@@ -227,7 +231,7 @@ class PhaseSearch:
         return replace(twice, signs=signs)
 
     def _leaf(self, node: Nodes) -> Finding | bool:
-        """Whether the multipliers of the linear program that the assumed phases leave prove the node; or a candidate."""
+        """Whether multipliers of the linear program that the assumed phases leave prove the node; or a candidate."""
         if self.smooth:
             return False
         mine = self.margins.owner == node.owner[0]

@@ -102,9 +102,7 @@ def verify(
 class _Verification:
     """One property, case by case."""
 
-    def __init__(
-        self, network: Network | Graph, graph: Graph, prop: Property, options: Options, clock: Clock
-    ) -> None:
+    def __init__(self, network: Network | Graph, graph: Graph, prop: Property, options: Options, clock: Clock) -> None:
         self.network, self.graph, self.prop, self.options, self.clock = network, graph, prop, options, clock
         self.rng = np.random.default_rng(options.seed)
         self.branches = 0
@@ -145,34 +143,35 @@ class _Verification:
     def _case(self, case: Case) -> Finding:
         if not case.unsafe:
             return Finding("proven", "nothing is unsafe")
-        region, box = region_of(case), (case.lower, case.upper)
         margins = margins_of(self.graph, case)
-        self.clock.tell("bounds", margins.polyhedra, None, every=0.0)
-        bounds = crown_bounds(margins.graph, region, every=False)
-        margins, bounds = _open(margins, bounds)
-        if not margins.polyhedra:
-            return Finding("proven", "root bounds (CROWN)", branches=1)
-        x = descend(margins, box, RESTARTS, self.rng, self.clock, 20)
-        if x is not None:
-            return Finding("found", "projected gradient descent", x, branches=1)
+        found = self._root(margins, case, None)
+        if isinstance(found, Finding):
+            return found
         if int((case.upper > case.lower).sum()) <= FEW_INPUTS:
-            return split_inputs(margins, bounds, box, self.clock)
-        self.clock.tell("optimised bounds", margins.polyhedra, _worst(margins, bounds), every=0.0)
-        bounds = crown_bounds(margins.graph, region, ROOT_STEPS, bounds, every=False)
+            return split_inputs(*found, (case.lower, case.upper), self.clock)
+        found = self._root(found[0], case, found[1])
+        if isinstance(found, Finding):
+            return found
+        return self._branch(*found, case)
+
+    def _root(self, margins: Margins, case: Case, known: Bounds | None) -> Finding | tuple[Margins, Bounds]:
+        """Bounds over the whole box, then descent: plain and short first; optimised, from `known` bounds, and long."""
+        worst = None if known is None else _worst(margins, known)
+        self.clock.tell("bounds" if known is None else "optimised bounds", margins.polyhedra, worst, every=0.0)
+        steps, restarts = (0, RESTARTS) if known is None else (ROOT_STEPS, 4 * RESTARTS)
+        bounds = crown_bounds(margins.graph, region_of(case), steps, known, every=False)
         margins, bounds = _open(margins, bounds)
         if not margins.polyhedra:
-            return Finding("proven", "root bounds (alpha-CROWN)", branches=1)
-        x = descend(margins, box, 4 * RESTARTS, self.rng, self.clock.within(0.1 * self.options.seconds))
-        if x is not None:
-            return Finding("found", "projected gradient descent", x, branches=1)
-        if self.clock.over:
-            return Finding("open", "time limit", bound=_worst(margins, bounds), branches=1)
-        reduced = reduce(margins.graph, bounds)
-        if reduced is None:
-            return Finding("open", "the network is too large to branch on", bound=_worst(margins, bounds), branches=1)
-        return self._branch(margins, reduced, case)
+            return Finding("proven", f"root bounds ({'alpha-' if steps else ''}CROWN)", branches=1)
+        clock = self.clock.within(0.1 * self.options.seconds)
+        x = descend(margins, (case.lower, case.upper), restarts, self.rng, clock)
+        return (margins, bounds) if x is None else Finding("found", "projected gradient descent", x, branches=1)
 
-    def _branch(self, margins: Margins, reduced: Reduced, case: Case) -> Finding:
+    def _branch(self, margins: Margins, bounds: Bounds, case: Case) -> Finding:
+        reduced = None if self.clock.over else reduce(margins.graph, bounds)
+        if reduced is None:
+            reason = "time limit" if self.clock.over else "the network is too large to branch on"
+            return Finding("open", reason, bound=_worst(margins, bounds), branches=1)
         region = region_of(case)
         search = PhaseSearch(margins, reduced, region, self.options.engine, self.options.precision)
         if not search.program.neurons:
