@@ -1,0 +1,103 @@
+"""The experiments on bounds and verification, in their smoke modes; what they print is known by hand."""
+
+import json
+
+import pytest
+
+from arfj.cli import run
+from arfj.report.store import Store
+from experiments import verify_benchmark
+
+ROW = {
+    "key": "b/n.onnx/p.vnnlib/arfj", "benchmark": "b", "onnx": "n.onnx", "vnnlib": "p.vnnlib", "tool": "arfj",
+    "verdict": "unsat", "seconds": 1.0, "inside": 0.5, "expected": "unsat", "wrong": False, "threads": 1, "cpu": "C",
+    "versions": {"python": "3"}, "time_limit": 60.0,
+}  # fmt: skip
+PEER = ROW | {"key": "b/n.onnx/p.vnnlib/vibecheck", "tool": "vibecheck", "seconds": 4.0, "inside": None}
+
+
+class TestVerifyBenchmark:
+    def test_smoke(self, capsys):
+        assert run(verify_benchmark.main, ["--smoke"]) == 0
+        assert "| smoke | arfj | 2 of 2 | 0 |" in capsys.readouterr().out
+
+    def test_known_table(self):
+        other = {"key": "o", "onnx": "m.onnx", "verdict": "timeout", "seconds": 61.0, "inside": 60.0}
+        text = verify_benchmark.table([ROW, ROW | other, PEER])
+        assert text.splitlines()[2:] == [
+            "| b | arfj | 1 of 2 | 0 | 31.00 | 61.00 | 30.25 |",
+            "| b | vibecheck | 1 of 1 | 0 | 4.00 | 4.00 | - |",
+            "",
+            "- b: arfj takes 0.25 times the seconds of vibecheck on 1 instances both decide.",
+            "- C, 1 thread, python 3.",
+        ]
+
+    def test_a_wrong_verdict_is_loud(self, tmp_path, capsys):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(json.dumps(ROW | {"verdict": "sat", "wrong": True}) + "\n")
+        assert run(verify_benchmark.main, ["--rows", str(path)]) == 1
+        told = capsys.readouterr()
+        assert "**1 WRONG**" in told.out
+        assert "b/n.onnx/p.vnnlib/arfj is unsat, not sat" in told.err
+
+    def test_a_verdict_is_held_against_the_expected_one_and_a_second_run_asks_no_more(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        verify_benchmark.smoke_instances(tmp_path / "acasxu")
+        asked = []
+
+        def ask(tool, _interpreter, instance, _seconds):
+            asked.append((tool, instance.prop.name))
+            return verify_benchmark.Answer("unsat", 1.0, 0.1, 3)
+
+        monkeypatch.setattr(verify_benchmark, "ask", ask)
+        monkeypatch.setattr(verify_benchmark, "versions", lambda _tool, _interpreter: {"python": "3"})
+        arguments = ["--rows", str(tmp_path / "r.jsonl"), "--instances", str(tmp_path), "--peer", "x"]
+        for _ in range(2):
+            assert run(verify_benchmark.main, [*arguments, "--run", "acasxu-24"]) == 1
+            assert asked == [
+                ("arfj", "far.vnnlib"),
+                ("vibecheck", "far.vnnlib"),
+                ("vibecheck", "near.vnnlib"),
+                ("arfj", "near.vnnlib"),
+            ]
+        assert "2 WRONG" in capsys.readouterr().err
+        rows = Store(tmp_path / "r.jsonl").rows()
+        assert [(row["wrong"], row["first"]) for row in rows] == [
+            (False, True), (False, False), (True, True), (True, False)
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("out", "verdict"), [("sat\n((X_0 0))\n", "sat"), ("unsat\n", "unsat"), ("timed-out\n", "timeout"), ("", None)]
+    )
+    def test_the_peers_first_line_is_its_verdict(self, out, verdict):
+        answer = verify_benchmark._theirs(out, "x\n[vibecheck] verdict: sat  (2.48s)\n", 3.0)
+        assert (answer and answer.verdict) == verdict
+        assert answer is None or answer.inside == 2.48
+
+    def test_a_network_that_cannot_be_read_is_an_error_with_its_line(self, tmp_path):
+        verify_benchmark.smoke_instances(tmp_path / "tiny")
+        (tmp_path / "tiny" / "abs.onnx").write_bytes(b"nothing")
+        instance = verify_benchmark.instances(tmp_path / "tiny")[0]
+        answer = verify_benchmark.ask("arfj", verify_benchmark.sys.executable, instance, 5.0)
+        assert answer.verdict == "error"
+        assert answer.message.startswith("error: ")
+
+    def test_instances_are_spread_evenly_and_must_exist(self, tmp_path):
+        names = [f"{index}.vnnlib" for index in range(10)]
+        (tmp_path / "n.onnx.gz").write_bytes(b"")
+        for name in names:
+            (tmp_path / name).write_bytes(b"")
+        lines = "".join(f"n.onnx,{name},unknown,nobody knows\n" for name in names)
+        (tmp_path / "verdicts.csv").write_text("onnx,vnnlib,verdict,basis\n" + lines)
+        chosen = verify_benchmark.instances(tmp_path, 4)
+        assert [instance.prop.name for instance in chosen] == ["0.vnnlib", "2.vnnlib", "5.vnnlib", "7.vnnlib"]
+        assert {instance.expected for instance in chosen} == {None}
+        assert chosen[0].network.name == "n.onnx.gz"
+        (tmp_path / "3.vnnlib").unlink()
+        with pytest.raises(verify_benchmark.ArfjError, match="does not exist"):
+            verify_benchmark.instances(tmp_path)
+
+    def test_run_needs_a_folder(self, capsys):
+        assert run(verify_benchmark.main, ["--run", "mnistfc"]) == 2
+        assert "--instances" in capsys.readouterr().err
