@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +124,9 @@ class PhaseProgram:
         self.room = tuple(padded.sizes[i] for i in activations(padded))
         self.rows = padded.classes
         exact = _numbers(padded, lower, upper, region)
-        self.proof = _converted(exact, engine, "float64")
-        self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
+        with _in_float64(engine):
+            self.proof = _converted(exact, engine, "float64")
+            self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
 
     def __call__(
         self, mixtures: Floats, signs: Signs, slopes: Singles | None = None, betas: Singles | None = None
@@ -136,8 +138,12 @@ class PhaseProgram:
         chosen = np.zeros((size, self.rows))
         chosen[:count, : mixtures.shape[1]] = np.maximum(mixtures, 0.0)
         run = _compiled() if self.engine == "jax" else _improve_numpy
-        found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
-        bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
+        with _in_float64(self.engine):
+            found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
+            bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
+        if bound.dtype != np.float64:
+            raise TypeError(f"bounds came back as {bound.dtype}; a proof is float64")
+        bound = np.where(np.isnan(bound), -np.inf, bound)  # infinity less infinity proves nothing
         return Answer(bound, self._gather(best_slopes), self._gather(best_betas), self._gather(score), x)
 
     def _spread(self, array: NDArray[Any] | None, size: int) -> Singles:
@@ -199,6 +205,19 @@ def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:
     import jax.numpy as jnp
 
     return _mapped(lambda leaf: jnp.asarray(leaf, dtype=precision), numbers.tree())
+
+
+def _in_float64(engine: Engine) -> AbstractContextManager[object]:
+    """JAX rounds all float64 to float32 unless told not to; here it is told, for what is done inside alone."""
+    if engine == "numpy":
+        return nullcontext()
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return cast(AbstractContextManager[object], jax.enable_x64(True))
+    from jax.experimental import enable_x64
+
+    return cast(AbstractContextManager[object], enable_x64())
 
 
 def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
