@@ -32,6 +32,7 @@ ORDER = [
     "evaluate",
     "attack",
     "verify",
+    "exact",
     "certify",
     "report",
 ]

@@ -59,7 +59,7 @@ def solve_by_program(margins: Margins, reduced: Reduced, region: Region, clock: 
 
 def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: int, clock: Clock) -> Finding:
     rows = np.flatnonzero(margins.owner == polyhedron)
-    delta = _delta(reduced, rows)
+    delta = tolerated(reduced, rows)
     problem, pixels = program(reduced, region, rows, delta)
 
     def watch(_: Step) -> None:
@@ -81,7 +81,7 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
     return Finding("open", reason, branches=answer.nodes)
 
 
-def _delta(reduced: Reduced, rows: Indices) -> float:
+def tolerated(reduced: Reduced, rows: Indices) -> float:
     """What errors of `TOLERANCE`, relative to u - l, in every ReLU can amount to in a row."""
     graph, bounds = reduced.graph, reduced.bounds
     gain: dict[int, Floats] = {len(graph.nodes): np.eye(graph.classes)[:, rows]}
