@@ -13,6 +13,7 @@ whatever the search did, in whatever precision, the bound holds.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from arfj.bounds.backward import (
     structure,
     weights,
 )
-from arfj.bounds.records import OUTWARD, Bounds
+from arfj.bounds.records import OUTWARD, Bounds, sound
 from arfj.bounds.relaxation import Lines, relax
 from arfj.graph import Activation, Affine, Graph, Node
 from arfj.network import Floats
@@ -143,7 +144,7 @@ class PhaseProgram:
             bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
         if bound.dtype != np.float64:
             raise TypeError(f"bounds came back as {bound.dtype}; a proof is float64")
-        bound = np.where(np.isnan(bound), -np.inf, bound)  # infinity less infinity proves nothing
+        bound = sound(bound)
         return Answer(bound, self._gather(best_slopes), self._gather(best_betas), self._gather(score), x)
 
     def _spread(self, array: NDArray[Any] | None, size: int) -> Singles:
@@ -215,9 +216,8 @@ def _in_float64(engine: Engine) -> AbstractContextManager[object]:
 
     if hasattr(jax, "enable_x64"):
         return cast(AbstractContextManager[object], jax.enable_x64(True))
-    from jax.experimental import enable_x64
-
-    return cast(AbstractContextManager[object], enable_x64())
+    experimental: Any = importlib.import_module("jax.experimental")
+    return cast(AbstractContextManager[object], experimental.enable_x64())
 
 
 def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -27,7 +27,7 @@ from arfj.bounds.backward import (
     weights,
 )
 from arfj.bounds.interval import Pair, monotone
-from arfj.bounds.records import OUTWARD, Bounds
+from arfj.bounds.records import OUTWARD, Bounds, outward, sound
 from arfj.bounds.relaxation import Lines, relax
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Floats
@@ -127,7 +127,7 @@ class BoxProgram:
             passed = backward(np, self.structure, self.weights, target, rows, chosen, slopes, None, self.sizes)
             x = np.where(passed.rows > 0, low, up)
             value = passed.constant + (x * passed.rows).sum(axis=1)
-            value = value - OUTWARD * (passed.magnitude + np.abs(passed.rows) @ self.sizes[0] + 1.0)
+            value = sound(value - OUTWARD * (passed.magnitude + np.abs(passed.rows) @ self.sizes[0] + 1.0))
             if step == 0:
                 first, first_rows = value, passed.rows
             better = value > best
@@ -174,8 +174,7 @@ class BoxProgram:
             low, up = values[source]
             middle = middle + (0.5 * (low + up)) @ matrix
             reach = reach + (0.5 * (up - low)) @ absolute(matrix)
-        margin = OUTWARD * (self.sizes[index] + 1.0)
-        return np.asarray(middle - reach - margin), np.asarray(middle + reach + margin)
+        return outward(middle - reach, middle + reach, self.sizes[index])
 
     def _minimise(
         self, target: int, rows: Floats, box: Indices, region: Pair, lines: dict[int, Lines]
@@ -186,7 +185,7 @@ class BoxProgram:
         low, up = region[0][box], region[1][box]
         value = passed.constant + (np.where(passed.rows > 0, low, up) * passed.rows).sum(axis=-1)
         handled = passed.magnitude + np.abs(passed.rows) @ self.sizes[0]
-        return np.asarray(value - OUTWARD * (handled + 1.0)), np.asarray(passed.rows)
+        return sound(value - OUTWARD * (handled + 1.0)), np.asarray(passed.rows)
 
 
 def _taken(line: Lines, box: Indices) -> Lines:

@@ -23,7 +23,7 @@ from arfj.bounds.backward import (
     weights,
 )
 from arfj.bounds.interval import Pair, monotone, propagate
-from arfj.bounds.records import OUTWARD, Bounds
+from arfj.bounds.records import OUTWARD, Bounds, sound
 from arfj.bounds.relaxation import Lines, relax
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Floats, Network
@@ -56,11 +56,11 @@ class Relaxed:
         self.numbers: Weights = weights(self.graph)
         self.most: dict[int, Floats] = {}
         self._sizes: list[Floats] = []
-        self.values.append(self.region.box)
-        self._note(0)
+        self._note(0, self.region.box)
+        self.append(self.region.box)
 
     def append(self, bounds: Pair) -> None:
-        """The bounds of the next affine node, those of an activation follow from them."""
+        """The bounds of the input or the next affine node; those of an activation follow from them."""
         self.values.append(bounds)
         self._sizes = []
         nodes = self.graph.nodes
@@ -69,10 +69,10 @@ class Relaxed:
             low, up = self.values[node.source]
             self.lines[index] = relax(np, node.kind, low, up)
             self.values.append(monotone(node.kind, (low, up)))
-            self._note(index)
+            self._note(index, self.values[index])
 
-    def _note(self, index: int) -> None:
-        low, up = self.values[index]
+    def _note(self, index: int, bounds: Pair) -> None:
+        low, up = bounds
         self.most[index] = np.maximum(np.abs(low), np.abs(up))
 
     def sizes(self) -> list[Floats]:
@@ -137,7 +137,7 @@ class Relaxed:
     def value(self, passed: Pass) -> Floats:
         """What a pass proves."""
         value = passed.constant - self.region.support(-passed.rows)
-        return np.asarray(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
+        return sound(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
 
 
 def crown_bounds(

@@ -56,4 +56,9 @@ class Bounds:
 def outward(lower: Floats, upper: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
     """Widen bounds by the rounding error that sums of this magnitude may carry."""
     margin = OUTWARD * (magnitude + 1.0)
-    return lower - margin, upper + margin
+    return sound(lower - margin), -sound(-(upper + margin))
+
+
+def sound(lower: Floats) -> Floats:
+    """Lower bounds, -inf where one is no number: weights beyond float64 (infinity less infinity) prove nothing."""
+    return np.where(np.isnan(lower), -np.inf, lower)

@@ -112,7 +112,7 @@ def _clipped(margins: Margins, planes: Planes, low: Floats, up: Floats) -> tuple
         rows = np.flatnonzero(margins.owner == polyhedron)
         proven = np.concatenate(planes.lower[:, :, rows], axis=1)
         slopes = np.concatenate(planes.rows[:, :, rows], axis=1)
-        alive = proven.max(axis=1) <= 0
+        alive = ~(proven.max(axis=1) > 0)
         part_low, part_up = _shrunk(low, up, proven, slopes)
         alive &= (part_low <= part_up).all(axis=1)
         whole_low = np.where(alive[:, None], np.minimum(whole_low, part_low), whole_low)

@@ -148,7 +148,7 @@ class PhaseSearch:
             x = self._candidate(answer)
             if x is not None:
                 return Finding("found", "a minimiser of a relaxation is unsafe", x, branches=branches)
-            pool.add(nodes.chosen(nodes.bound <= 0))
+            pool.add(nodes.chosen(~(nodes.bound > 0)))
             if not len(pool):
                 break
             if clock.over:

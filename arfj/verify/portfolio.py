@@ -96,7 +96,8 @@ def verify(
     clock = Clock(begun + options.seconds, begun, progress)
     if prop.vacuous:
         return Outcome("robust", prop.vacuous, 0.0, 0)
-    return _Verification(network, graph, prop, options, clock).run()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 proves nothing
+        return _Verification(network, graph, prop, options, clock).run()
 
 
 class _Verification:
@@ -114,7 +115,7 @@ class _Verification:
         interrupted = False
         for case in self.prop.cases:
             try:
-                finding = self._case(case)
+                finding = Finding("open", "time limit") if self.clock.over else self._case(case)
             except KeyboardInterrupt:
                 finding, interrupted = Finding("open", "interrupted"), True
             self.branches += finding.branches
@@ -220,7 +221,7 @@ class _Beside:
 def _open(margins: Margins, bounds: Bounds) -> tuple[Margins, Bounds]:
     """The polyhedra that the bounds leave open, with their rows' bounds."""
     least = margins.least(bounds.lower[-1][None])[0]
-    kept = np.flatnonzero(least <= 0)
+    kept = np.flatnonzero(~(least > 0))
     if not kept.size:
         return Margins(margins.graph, margins.owner[:0]), bounds
     return margins.restricted(kept), chosen_bounds(bounds, margins.rows_of(kept))
