@@ -160,7 +160,7 @@ class PhaseProgram:
     def _gather(self, array: NDArray[Any]) -> Singles:
         starts = np.concatenate([[0], np.cumsum(self.room)]).astype(int).tolist()
         parts = [array[:, start : start + width] for start, width in zip(starts, self.widths, strict=False)]
-        return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)
+        return np.asarray(_joined(np, parts, len(array)), dtype=np.float32)
 
 
 def activations(graph: Graph) -> list[int]:
@@ -309,7 +309,7 @@ def _improve(
     places = [index for index, step in enumerate(steps, start=1) if isinstance(step, ActivationStep)]
 
     def parts(array: Array, dtype: Any) -> dict[int, Array]:
-        return dict(zip(places, xp.split(array.astype(dtype), ends, axis=1), strict=True))
+        return dict(zip(places, xp.split(array.astype(dtype), ends, axis=1), strict=False))
 
     batch = _Batch(xp, steps, search, chosen.astype(real), parts(signs, real))
     lines = batch.lines()
@@ -330,8 +330,8 @@ def _improve(
     bound, score, x = _prove(_Batch(xp, steps, proof, chosen, parts(signs, np.float64)), exact, pulls)
     return (
         bound,
-        xp.concatenate([exact[i] for i in places], axis=1),
-        xp.concatenate([pulls[i] for i in places], axis=1),
+        _joined(xp, [exact[i] for i in places], len(chosen)),
+        _joined(xp, [pulls[i] for i in places], len(chosen)),
         score,
         x,
     )
@@ -383,7 +383,12 @@ def _prove(batch: _Batch, slope: dict[int, Array], beta: dict[int, Array]) -> tu
         _score(xp, passed.met[i], lines[i], slope[i], before[i]) if i in before else xp.zeros_like(slope[i])
         for i in batch.places
     ]
-    return bound, xp.concatenate(scores, axis=1), x
+    return bound, _joined(xp, scores, len(bound)), x
+
+
+def _joined(xp: Any, parts: list[Array], count: int) -> Array:
+    """Side by side; a network without activations has none."""
+    return xp.concatenate(parts, axis=1) if parts else xp.zeros((count, 0))
 
 
 def _score(xp: Any, met: Array, line: Lines, slope: Array, a: Array) -> Array:

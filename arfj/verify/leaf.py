@@ -47,7 +47,10 @@ def leaf_multipliers(reduced: Reduced, region: Region, signs: Signs, mine: NDArr
     right = np.concatenate([-offset, sign * bias[split]])
     cost = np.concatenate([np.zeros(inputs), [1.0], np.full(count, PENALTY)])
     limits = [*zip(region.lower, region.upper, strict=True), (None, None), *[(0, None)] * count]
-    answer = linprog(cost, A_ub=np.vstack([top, low]), b_ub=right, bounds=limits, method="highs")
+    matrix = np.vstack([top, low])
+    if not (np.isfinite(matrix).all() and np.isfinite(right).all()):
+        return Leaf(None, None, None)
+    answer = linprog(cost, A_ub=matrix, b_ub=right, bounds=limits, method="highs")
     if answer.x is None or answer.status != 0:
         return Leaf(None, None, None)
     multipliers = -np.asarray(answer.ineqlin.marginals)
@@ -80,7 +83,7 @@ def _affine(reduced: Reduced, signs: Signs) -> tuple[Floats, Floats, Floats, Flo
         maps.append((jacobian * on, bias * on))
     outputs = maps[-1]
     return (
-        np.hstack([jacobian for jacobian, _ in found]),
-        np.concatenate([bias for _, bias in found]),
+        np.hstack([np.zeros((graph.inputs, 0)), *(jacobian for jacobian, _ in found)]),
+        np.concatenate([np.zeros(0), *(bias for _, bias in found)]),
         *outputs,
     )
