@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -106,6 +106,8 @@ class PhaseProgram:
         steps: ascent steps of each call.
         engine: "numpy", or "jax" (compiled on its first call for a shape).
         precision: of the search; proofs are float64.
+        least: sizes of all values that rounding is relative to, where the network's own may be too small
+            (`Reduced.sizes`).
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class PhaseProgram:
         steps: int = 20,
         engine: Engine = "numpy",
         precision: Precision = "float64",
+        least: Sequence[Floats] | None = None,
     ) -> None:
         self.engine, self.steps, self.precision = engine, steps, precision
         self.widths = tuple(graph.sizes[i] for i in activations(graph))
@@ -124,7 +127,7 @@ class PhaseProgram:
         self.structure = structure(padded)
         self.room = tuple(padded.sizes[i] for i in activations(padded))
         self.rows = padded.classes
-        exact = _numbers(padded, lower, upper, region)
+        exact = _numbers(padded, lower, upper, region, least)
         with _in_float64(engine):
             self.proof = _converted(exact, engine, "float64")
             self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
@@ -189,15 +192,19 @@ def _padded(graph: Graph, bounds: Bounds, width: int) -> tuple[Graph, list[Float
     return Graph(graph.inputs, tuple(nodes)), lower, upper
 
 
-def _numbers(graph: Graph, lower: list[Floats], upper: list[Floats], region: Region) -> Numbers:
+def _numbers(
+    graph: Graph, lower: list[Floats], upper: list[Floats], region: Region, least: Sequence[Floats] | None
+) -> Numbers:
     most = {0: np.maximum(np.abs(region.lower), np.abs(region.upper))}
     for index, up in zip(activations(graph), upper, strict=True):
         node = graph.nodes[index - 1]
         relu = isinstance(node, Activation) and node.kind == "relu"
         most[index] = np.maximum(up, 0.0) if relu else np.ones_like(up)
-    return Numbers(
-        tuple(weights(graph)), tuple(lower), tuple(upper), (region.lower, region.upper), tuple(sizes(graph, most))
-    )
+    handled = sizes(graph, most)
+    if least is not None:
+        wide = (np.pad(size, (0, len(own) - len(size))) for own, size in zip(handled, least, strict=True))
+        handled = [np.maximum(own, size) for own, size in zip(handled, wide, strict=True)]
+    return Numbers(tuple(weights(graph)), tuple(lower), tuple(upper), (region.lower, region.upper), tuple(handled))
 
 
 def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:

@@ -164,7 +164,7 @@ def crown_bounds(
         low, up = _affine(relaxed)
         if known is not None:
             low, up = _met(low, up, known.lower[len(found)], known.upper[len(found)])
-        if relaxed.lines:
+        if relaxed.lines or graph.nodes[site - 1].sources != (0,):
             open_ones = (low < 0) & (up > 0) if not every and site < len(graph.nodes) else np.ones(len(low), dtype=bool)
             low, up = _tightened(relaxed, site, (low, up), np.flatnonzero(open_ones), steps)
         found.append((low, up))

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array
 
-from arfj.bounds.backward import dense, sites
-from arfj.bounds.interval import Pair
+from arfj.bounds.backward import dense, sites, sizes
+from arfj.bounds.interval import Pair, monotone
 from arfj.bounds.records import Bounds
 from arfj.graph import Activation, Affine, Graph, Matrix, Node
 from arfj.network import Floats
+from arfj.region import Region
 
 Indices = NDArray[np.intp]
 
@@ -58,11 +59,30 @@ class Reduced:
         graph: affine and activation nodes in turn; its input and outputs are the network's.
         bounds: of its pre-activations, taken from the network's.
         neurons: for every activation of it, (site, indices): the place of its pre-activations among the network's.
+        whole: the network, and `given`, its bounds.
+        origins: for every value of it, (index, indices): the network's value and the entries that it stands for.
     """
 
     graph: Graph
     bounds: Bounds
     neurons: tuple[tuple[int, Indices], ...]
+    whole: Graph
+    given: Bounds
+    origins: tuple[tuple[int, Indices], ...]
+
+    def sizes(self, region: Region) -> list[Floats]:
+        """What rounding is relative to, value by value: the network's sizes.
+
+        Where large terms cancel in a product of maps, the product is small, but it was rounded as they are.
+        """
+        low, up = region.box
+        most = {0: np.maximum(np.abs(low), np.abs(up))}
+        known = dict(zip(sites(self.whole), zip(self.given.lower, self.given.upper, strict=True), strict=True))
+        for index, node in enumerate(self.whole.nodes, start=1):
+            if isinstance(node, Activation):
+                most[index] = np.maximum(*(np.abs(side) for side in monotone(node.kind, known[node.source])))
+        handled = sizes(self.whole, most)
+        return [handled[index][chosen] for index, chosen in self.origins]
 
 
 def reduce(graph: Graph, bounds: Bounds) -> Reduced | None:
@@ -86,6 +106,7 @@ class _Reduction:
         self.kept = {0: graph.inputs}
         self.pairs: list[Pair] = []
         self.neurons: list[tuple[int, Indices]] = []
+        self.origins = [(0, np.arange(graph.inputs))]
 
     def run(self) -> Reduced | None:
         graph = self.graph
@@ -104,12 +125,12 @@ class _Reduction:
         if isinstance(graph.nodes[-1], Affine):
             place = self.place[len(graph.nodes)]
             self.pairs.append((self.given.lower[place], self.given.upper[place]))
-            self._append(last)
         else:
-            self._append(last)
             self.pairs.append(_loose(graph.classes))
+        self._append(last, len(graph.nodes), np.arange(graph.classes))
         made = Graph(graph.inputs, tuple(self.nodes), graph.input_shape)
-        return Reduced(made, Bounds(*map(tuple, zip(*self.pairs, strict=True))), tuple(self.neurons))
+        bounds = Bounds(*map(tuple, zip(*self.pairs, strict=True)))
+        return Reduced(made, bounds, tuple(self.neurons), graph, self.given, tuple(self.origins))
 
     def _affine(self, node: Affine, values: list[list[Part]]) -> Expression:
         maps: dict[int, Matrix] = {}
@@ -129,8 +150,9 @@ class _Reduction:
         on = np.flatnonzero(low >= 0) if node.kind == "relu" else np.zeros(0, dtype=np.intp)
         parts: list[Part] = []
         if open_ones.size:
-            self._append(source.columns(open_ones))
+            self._append(source.columns(open_ones), node.source, open_ones)
             self.nodes.append(Activation(len(self.nodes), node.kind))
+            self.origins.append((index, open_ones))
             self.pairs.append((low[open_ones], up[open_ones]))
             self.neurons.append((place, open_ones))
             parts.append(Part(open_ones, self._keep(len(open_ones))))
@@ -138,7 +160,7 @@ class _Reduction:
             given = source.columns(on)
             behind = self._behind(index)
             if given.reads * behind > given.reads * len(on) + len(on) * behind:
-                self._append(given)
+                self._append(given, index, on)
                 given = self._keep(len(on))
             parts.append(Part(on, given))
         return parts
@@ -154,7 +176,9 @@ class _Reduction:
             total += int((self.given.upper[place] > 0).sum()) if hidden and place is not None else len(node.bias)
         return total
 
-    def _append(self, given: Expression) -> None:
+    def _append(self, given: Expression, index: int, chosen: Indices) -> None:
+        """A node for the entries `chosen` of the network's value `index`."""
+        self.origins.append((index, chosen))
         sources = tuple(sorted(given.maps))
         if not sources:  # a constant: an affine node reads something
             given = Expression({0: np.zeros((self.graph.inputs, len(given.bias)))}, given.bias)

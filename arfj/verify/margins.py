@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.bounds import Bounds
-from arfj.graph import Activation, Affine, Graph
+from arfj.graph import Affine, Graph
 from arfj.network import Floats
 from arfj.region import Region
 from arfj.verify.property import Case
@@ -63,13 +63,9 @@ def margins_of(network: Graph, case: Case) -> Margins:
         offsets.append(offset)
         owner += [index] * len(offset)
     matrix, offset = np.concatenate(matrices), np.concatenate(offsets)
-    last = network.nodes[-1]
-    if isinstance(last, Activation):
-        node = Affine((len(network.nodes),), (matrix.T,), offset)
-        nodes = (*network.nodes, node)
-    else:
-        maps = tuple(np.asarray(m @ matrix.T) for m in last.maps)
-        nodes = (*network.nodes[:-1], Affine(last.sources, maps, last.bias @ matrix.T + offset))
+    # A node of its own, also behind an affine one: where large outputs cancel in A, the product of both maps hides what
+    # the outputs round, and the margins of the bounds would not cover it.
+    nodes = (*network.nodes, Affine((len(network.nodes),), (matrix.T,), offset))
     return Margins(Graph(network.inputs, nodes, network.input_shape), np.array(owner, dtype=np.intp))
 
 

@@ -131,7 +131,8 @@ class PhaseSearch:
         batch: int = BATCH,
     ) -> None:
         self.margins, self.reduced, self.region, self.batch = margins, reduced, region, batch
-        self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision)
+        least = reduced.sizes(region)
+        self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
         self.hopeless: float | None = None
 
