@@ -29,6 +29,8 @@ MOST_OPEN = 250
 """Open ReLUs beyond which a program is not tried."""
 TOLERANCE = 2e-9
 """What a solver may miss a row or an integer by: twice the feasibility tolerance that is asked of it."""
+LEAST = 1e-8
+"""SCIP takes coefficients below 1e-9 for 0."""
 MOST_DELTA = 1e-3
 """The largest delta at which `infeasible` is believed."""
 
@@ -59,7 +61,7 @@ def solve_by_program(margins: Margins, reduced: Reduced, region: Region, clock: 
 
 def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: int, clock: Clock) -> Finding:
     rows = np.flatnonzero(margins.owner == polyhedron)
-    delta = tolerated(reduced, rows)
+    delta = tolerated(reduced, rows, region)
     problem, pixels = program(reduced, region, rows, delta)
 
     def watch(_: Step) -> None:
@@ -72,18 +74,28 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
         better = descend(
             margins, (region.lower, region.upper), 1, np.random.default_rng(0), clock.within(5), 60, x[None], 0.02
         )
-        return Finding(
-            "found", "a mixed-integer program's solution", x if better is None else better, None, answer.nodes
-        )
+        x = x if better is None else better
+        if margins.least(margins.graph(x[None])).min() > 0:
+            return Finding(
+                "open", "a mixed-integer program's solution is unsafe within its tolerances", None, None, answer.nodes
+            )
+        return Finding("found", "a mixed-integer program's solution", x, None, answer.nodes)
     if answer.status == "infeasible" and delta <= MOST_DELTA:
         return Finding("proven", "", branches=answer.nodes)
     reason = "the program's tolerances are too coarse for a proof" if answer.status == "infeasible" else answer.reason
     return Finding("open", reason, branches=answer.nodes)
 
 
-def tolerated(reduced: Reduced, rows: Indices) -> float:
-    """What errors of `TOLERANCE`, relative to u - l, in every ReLU can amount to in a row."""
+def tolerated(reduced: Reduced, rows: Indices, region: Region | None = None) -> float:
+    """What errors of `TOLERANCE` in every row, relative to its terms, and in every ReLU can amount to in a row.
+
+    Args:
+        reduced: the network of the program.
+        rows: of its outputs.
+        region: where x lies; by default no |x_i| is above 1.
+    """
     graph, bounds = reduced.graph, reduced.bounds
+    terms = _terms(reduced, region)
     gain: dict[int, Floats] = {len(graph.nodes): np.eye(graph.classes)[:, rows]}
     total = np.zeros(len(rows))
     place = len(activations(graph))
@@ -98,10 +110,28 @@ def tolerated(reduced: Reduced, rows: Indices) -> float:
             total += TOLERANCE * (width @ here)
             gain[node.source] = gain.get(node.source, 0.0) + here
             continue
-        total += TOLERANCE * here.sum(axis=0)
+        total += TOLERANCE * ((1.0 + terms[index]) @ here)
         for source, matrix in zip(node.sources, node.maps, strict=True):
-            gain[source] = gain.get(source, 0.0) + abs(dense(matrix)) @ here
-    return float(total.max())
+            size = abs(dense(matrix))
+            total += terms[source] @ np.where(size < LEAST, size, 0.0) @ here
+            gain[source] = gain.get(source, 0.0) + size @ here
+    total += TOLERANCE * (terms[0] @ gain[0]) if 0 in gain else 0.0
+    return float(np.nan_to_num(total, nan=np.inf).max())
+
+
+def _terms(reduced: Reduced, region: Region | None) -> list[Floats]:
+    """The largest value of every ReLU and input, and the largest sum of |terms| of every affine node."""
+    graph = reduced.graph
+    most = np.ones(graph.inputs) if region is None else np.maximum(*(np.abs(side) for side in region.box))
+    result = [most]
+    tops = iter(reduced.bounds.upper)
+    for node in graph.nodes:
+        if isinstance(node, Activation):
+            result.append(next(tops))
+            continue
+        parts = [result[j] @ abs(dense(m)) for j, m in zip(node.sources, node.maps, strict=True)]
+        result.append(np.asarray(sum(parts) + np.abs(node.bias)))
+    return result
 
 
 def program(reduced: Reduced, region: Region, rows: Indices, delta: float) -> tuple[Problem, Indices]:
