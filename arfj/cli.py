@@ -10,11 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from arfj.errors import ArfjError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ANSWERED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -37,19 +38,28 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-class AnswerConsole(Console):
+def answer_console(**settings: Any) -> Console:  # noqa: ANN401 - what rich takes
     """A rich console for stdout that leaves a reader who went away to `run` (rich itself would exit with status 1)."""
+    from rich.console import Console  # where nothing is drawn, rich is neither waited for nor needed
 
-    def on_broken_pipe(self) -> None:
-        """Called by rich while it handles a BrokenPipeError."""
-        raise BrokenPipeError
+    class AnswerConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Called by rich while it handles a BrokenPipeError."""
+            raise BrokenPipeError
+
+    return AnswerConsole(**settings)
 
 
 @contextmanager
 def status_line(text: str) -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is going on, on a terminal only; gives the function that changes it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
     console = Console(stderr=True)
-    if not sys.stderr.isatty() or console.is_dumb_terminal:
+    if console.is_dumb_terminal:
         yield lambda _: None
         return
     with console.status(text) as status:

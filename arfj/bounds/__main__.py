@@ -16,7 +16,7 @@ from rich.table import Table
 
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.bounds.backward import sites
-from arfj.cli import ANSWERED, INTERRUPTED, AnswerConsole, Parser, run, status_line
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, answer_console, run, status_line
 from arfj.data import load_image
 from arfj.errors import ArfjError, UsageError
 from arfj.graph import Affine, Graph
@@ -168,7 +168,7 @@ def _print(answer: Answer) -> None:
         unstable = "" if layer == last else str(int(((low < 0) & (up > 0)).sum()))
         numbers = (f"{value:.6g}" for value in (float((up - low).mean()), float(low.min()), float(up.max())))
         table.add_row(str(layer), str(len(low)), unstable, *numbers)
-    console = AnswerConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
+    console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table)
     late = f", {answer.late} bounds not closed in time (sound all the same)" if answer.late else ""
     ended = "interrupted after" if answer.interrupted else "in"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from arfj.cli import ANSWERED, AnswerConsole, Parser, run
+from arfj.cli import ANSWERED, Parser, answer_console, run
 from arfj.evaluate.crosscheck import CrossCheck, cross_check, witness_files
 from arfj.evaluate.replay import load_witness
 from arfj.network import Network, load_dense
@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"results": [check.as_json() for check in checks]}, indent=2))
     else:
-        console = AnswerConsole(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
+        console = answer_console(
+            file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False
+        )
         console.print(table(checks))
     return ANSWERED
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.text import Text
 
 from arfj.attack.result import AttackResult, Status
-from arfj.cli import AnswerConsole
+from arfj.cli import answer_console
 
 STYLES: dict[Status, str] = {"optimal": "green", "feasible": "yellow", "infeasible": "cyan", "unknown": "red"}
 _WIDTHS = (("distance", 10), ("bound", 10), ("gap %", 8), ("seconds", 9), ("nodes", 8))
@@ -79,7 +79,7 @@ class AttackTable:
 
     def _print(self, text: Text) -> None:
         # No wrapping: a row is a line, for grep and for files. The console flushes, so that rows stream.
-        AnswerConsole(file=self.stream, highlight=False).print(text, soft_wrap=True)
+        answer_console(file=self.stream, highlight=False).print(text, soft_wrap=True)
 
 
 def class_name(label: int, class_names: Sequence[str] | None) -> str:
