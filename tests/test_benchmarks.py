@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from arfj.cli import run
+from arfj.network import Dense, Network
+from arfj.region import Region
 from arfj.report.store import Store
-from experiments import verify_benchmark
+from experiments import bounds_quality, verify_benchmark
+from experiments.table_bundled import inserted
 
 ROW = {
     "key": "b/n.onnx/p.vnnlib/arfj", "benchmark": "b", "onnx": "n.onnx", "vnnlib": "p.vnnlib", "tool": "arfj",
@@ -101,3 +105,51 @@ class TestVerifyBenchmark:
     def test_run_needs_a_folder(self, capsys):
         assert run(verify_benchmark.main, ["--run", "mnistfc"]) == 2
         assert "--instances" in capsys.readouterr().err
+
+
+class TestBoundsQuality:
+    def test_smoke(self, capsys):
+        assert run(bounds_quality.main, ["--smoke"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("|")[1].strip() for line in lines[2:]] == ["0.5", "1.5"]
+
+    def test_performance_shows_the_committed_rows(self):
+        text = bounds_quality.REPORT.read_text(encoding="utf-8")
+        shown = bounds_quality.table(Store(bounds_quality.ROWS).rows())
+        assert inserted(text, shown, bounds_quality.MARK) == text
+
+    def test_alpha_crown_closes_most_of_the_gap_everywhere(self):
+        rows = Store(bounds_quality.ROWS).rows()
+        assert len(rows) == 6 * 10 * len(bounds_quality.RADII)
+        assert min(bounds_quality.closed([row]) for row in rows) >= 0.7
+
+    def test_a_program_known_by_hand(self):
+        """y = relu(x) + relu(-x) on [-1, 1]: at x = 0 both triangles reach up to 1/2."""
+        layers = (Dense(np.array([[1.0, -1.0]]), np.zeros(2)), Dense(np.ones((2, 1)), np.zeros(1), "linear"))
+        region = Region(np.zeros(1), -np.ones(1), np.ones(1))
+        bounds = bounds_quality.linear_program_bounds(Network(layers), region)
+        assert bounds.lower[0] == pytest.approx([-1, -1])
+        assert bounds.upper[0] == pytest.approx([1, 1])
+        assert bounds.lower[1] == pytest.approx([0])
+        assert bounds.upper[1] == pytest.approx([1])  # (1 + x) / 2 + (1 - x) / 2
+
+    @pytest.mark.parametrize("radius", [0.3, 1.0, np.inf])
+    def test_no_sample_leaves_the_programs_bounds_and_no_bound_is_narrower(self, radius):
+        rng = np.random.default_rng(1)
+        layers = tuple(
+            Dense(rng.normal(size=size), rng.normal(size=size[1]), kind)
+            for size, kind in (((5, 4), "relu"), ((4, 4), "relu"), ((4, 2), "linear"))
+        )
+        network, centre = Network(layers), rng.uniform(size=5)
+        region = Region.around(centre, radius)
+        bounds = bounds_quality.linear_program_bounds(network, region)
+        points = np.clip(centre + rng.laplace(size=(4000, 5)) * 0.3, 0, 1)
+        inside = points[np.abs(points - centre).sum(axis=1) <= radius]
+        values = network.graph().values(inside)
+        for before, low, up in zip(values[1::2], bounds.lower, bounds.upper, strict=True):
+            assert (before >= low - 1e-6).all()
+            assert (before <= up + 1e-6).all()
+        alpha = bounds_quality.METHODS["alpha-crown"](network, region)
+        for layer in range(3):
+            assert (bounds.lower[layer] >= alpha.lower[layer] - 1e-6).all()
+            assert (bounds.upper[layer] <= alpha.upper[layer] + 1e-6).all()
