@@ -1,10 +1,14 @@
 """Branch and bound on the input box: complete where there are few inputs (ACAS Xu has 5), for every activation.
 
-Boxes are taken worst bound first, bounded together, clipped to where a counterexample could still be, and cut in two
-along the input that the linear bounds depend on most.
+Boxes are taken worst bound first, bounded together, clipped to where a counterexample could still be, and cut in two.
+Which input to cut decides between a hundred boxes and a hundred thousand. Three measures are added, each relative to
+its largest value in the box: what the planes lose along the input, how much the last cut of that input gained among the
+box' ancestors (elsewhere, where it has not been cut yet), and, a little, its width.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +21,18 @@ from arfj.verify.margins import Margins
 from arfj.verify.search import Clock, Finding
 
 Singles = NDArray[np.float32]
+Indices = NDArray[np.intp]
+TINY = float(np.finfo(np.float64).tiny)
 
 BATCH = 128
 STEPS = 2
 """Ascent steps on the slopes of the outputs. More close a box more often, and say less about where to cut it."""
 CLIPS = 2
 """Rounds of clipping: the second one starts from the smaller box."""
-EVEN = 0.6
-"""How much an input's width counts beside what the planes say: they may hide an input behind a flat line."""
+EVEN = 0.3
+"""The weight of widths: planes may hide an input behind a flat line."""
+FIRST_GAIN = 0.3
+"""What a cut is taken to gain before any was seen, as a share of the way to 0."""
 
 
 def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> Finding:
@@ -37,37 +45,54 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
         clock: when to stop.
     """
     program = BoxProgram(margins.graph, bounds, *box, STEPS)
-    whole = np.maximum(box[1] - box[0], np.finfo(np.float64).tiny)
-    queue = _Boxes(*box, program.root())
+    queue, cutter = _Boxes.one(box, program.root()), _Cutter(box)
     branches = 0
     while len(queue):
         if clock.over:
             return Finding("open", "time limit", bound=queue.worst, branches=branches)
-        low, up, known = queue.take(BATCH)
-        planes = program(low, up, known)
-        branches += len(low)
-        clock.branches += len(low)
-        x = _candidate(margins, planes, low, up)
+        taken, queue = queue.parted(BATCH)
+        planes = program(taken.low, taken.up, taken.known)
+        branches += len(taken)
+        clock.branches += len(taken)
+        x = _candidate(margins, planes, taken.low, taken.up)
         if x is not None:
             return Finding("found", "a box' corner or middle is unsafe", x, branches=branches)
-        low, up, worst, size = _clipped(margins, planes, low, up)
-        kept = (low <= up).all(axis=1)
-        low, up = low[kept], up[kept]
-        width = (up - low) / whole
-        gain = size[kept] * (up - low)
-        even = width / np.maximum(width.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        score = gain + EVEN * np.maximum(gain.max(axis=1, keepdims=True), 1e-300) * even
-        if not _cut(queue, low, up, worst[kept], score, planes.known[:, kept]):
-            return Finding("open", "boxes are down to single numbers", bound=queue.worst, branches=branches)
+        low, up, worst, size = _clipped(margins, planes, taken.low, taken.up)
+        kept = np.asarray((low <= up).all(axis=1))
+        gains = cutter.observed(taken, np.where(kept, worst, 0.0))
+        boxes = _Boxes(low, up, worst, planes.known, gains, taken.axis).chosen(kept)
+        halves = cutter.cut(boxes, size[kept])
+        if halves is None:
+            return Finding("open", "boxes are down to single numbers", bound=boxes.worst, branches=branches)
+        queue = queue.joined(halves)
         clock.tell("splitting inputs", len(queue), queue.worst)
     return Finding("proven", "no box holds a counterexample", branches=branches)
 
 
+@dataclass(frozen=True, eq=False)
 class _Boxes:
-    """The open boxes, their bounds, and what is known of the boxes that they were cut from."""
+    """Boxes.
 
-    def __init__(self, low: Floats, up: Floats, known: Singles) -> None:
-        self.low, self.up, self.bound, self.known = low[None], up[None], np.array([-np.inf]), known
+    Attributes:
+        low, up: their corners, shape (boxes, inputs).
+        bound: the bound of the box that each was cut from, shape (boxes,).
+        known: bounds of neurons on that box, shape (2, boxes, neurons).
+        gains: what the last cut of each input gained among the ancestors, NaN where it was not cut, (boxes, inputs).
+        axis: which input was cut last, -1 for none, shape (boxes,).
+    """
+
+    low: Floats
+    up: Floats
+    bound: Floats
+    known: Singles
+    gains: Floats
+    axis: Indices
+
+    @classmethod
+    def one(cls, box: Pair, known: Singles) -> _Boxes:
+        """The box to begin with."""
+        low, up = box[0][None], box[1][None]
+        return cls(low, up, np.full(1, -np.inf), known, np.full(low.shape, np.nan), np.full(1, -1))
 
     def __len__(self) -> int:
         return len(self.bound)
@@ -77,21 +102,68 @@ class _Boxes:
         """The least bound."""
         return float(self.bound.min()) if len(self.bound) and np.isfinite(self.bound.min()) else None
 
-    def take(self, count: int) -> tuple[Floats, Floats, Singles]:
-        """Remove those with the least bounds: corners, and what is known."""
+    def chosen(self, which: NDArray[np.generic]) -> _Boxes:
+        """Some of them, by index or by flag."""
+        rows = (self.low[which], self.up[which], self.bound[which])
+        return _Boxes(*rows, self.known[:, which], self.gains[which], self.axis[which])
+
+    def parted(self, count: int) -> tuple[_Boxes, _Boxes]:
+        """Those with the least bounds, and the others."""
         count = min(count, len(self))
         order = np.argpartition(self.bound, count - 1)
-        chosen, left = order[:count], order[count:]
-        taken = self.low[chosen], self.up[chosen], self.known[:, chosen]
-        self.low, self.up, self.known = self.low[left], self.up[left], self.known[:, left]
-        self.bound = self.bound[left]
-        return taken
+        return self.chosen(order[:count]), self.chosen(order[count:])
 
-    def add(self, low: Floats, up: Floats, bound: Floats, known: Singles) -> None:
-        """Append boxes."""
-        self.low, self.up = np.concatenate([self.low, low]), np.concatenate([self.up, up])
-        self.bound = np.concatenate([self.bound, bound])
-        self.known = np.concatenate([self.known, known], axis=1)
+    def joined(self, other: _Boxes) -> _Boxes:
+        """Both."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in ("low", "up", "bound", "gains", "axis")]
+        low, up, bound, gains, axis = (np.concatenate(pair) for pair in pairs)
+        return _Boxes(low, up, bound, np.concatenate([self.known, other.known], axis=1), gains, axis)
+
+
+class _Cutter:
+    """Chooses the input along which a box is cut, from what cuts gained so far."""
+
+    def __init__(self, box: Pair) -> None:
+        self.whole = np.maximum(box[1] - box[0], TINY)
+        self.average = np.full(len(self.whole), FIRST_GAIN)
+
+    def observed(self, boxes: _Boxes, worst: Floats) -> Floats:
+        """The boxes' gains with that of their last cut filled in: the share of the way from its bound to 0."""
+        gains = boxes.gains.copy()
+        cut = np.flatnonzero(boxes.axis >= 0)
+        if not cut.size:
+            return gains
+        axis, before = boxes.axis[cut], boxes.bound[cut]
+        share = np.clip((worst[cut] - before) / np.maximum(np.abs(before), TINY), 0.0, 1.0)
+        gains[cut, axis] = share
+        for one in np.unique(axis):
+            seen = share[axis == one]
+            self.average[one] += 0.5 * min(1.0, len(seen) / 16) * (seen.mean() - self.average[one])
+        return gains
+
+    def cut(self, boxes: _Boxes, size: Floats) -> _Boxes | None:
+        """Both halves of each box; None if one cannot be cut any more. `size` is what the planes lose per width."""
+        low, up = boxes.low, boxes.up
+        middle = 0.5 * (low + up)
+        possible = (middle > low) & (middle < up)
+        gains = np.where(np.isnan(boxes.gains), self.average, boxes.gains)
+        score = _relative(size * (up - low)) + _relative(gains) + EVEN * _relative((up - low) / self.whole)
+        each, axis = np.arange(len(low)), np.where(possible, score, -1.0).argmax(axis=1)
+        if not possible[each, axis].all():
+            return None
+        left_up, right_low = up.copy(), low.copy()
+        left_up[each, axis] = right_low[each, axis] = middle[each, axis]
+        halves = boxes.chosen(np.concatenate([each, each]))
+        return replace(
+            halves,
+            low=np.concatenate([low, right_low]),
+            up=np.concatenate([left_up, up]),
+            axis=np.concatenate([axis, axis]),
+        )
+
+
+def _relative(values: Floats) -> Floats:
+    return np.asarray(values / np.maximum(values.max(axis=1, keepdims=True), TINY))
 
 
 def _candidate(margins: Margins, planes: Planes, low: Floats, up: Floats) -> Floats | None:
@@ -130,25 +202,3 @@ def _shrunk(low: Floats, up: Floats, proven: Floats, slopes: Floats) -> Pair:
         risen = proven + np.maximum(slopes * moved, 0.0).sum(axis=2) * (1.0 - 1e-9)
         new_low, new_up = clip(new_low, new_up, np.where(np.isfinite(risen), risen, proven), slopes)
     return new_low, new_up
-
-
-def _cut(queue: _Boxes, low: Floats, up: Floats, worst: Floats, score: Floats, known: Singles) -> bool:
-    """Cut each box along the input with the highest score; False if one cannot be cut any more."""
-    if not len(low):
-        return True
-    each = np.arange(len(low))
-    middle = 0.5 * (low + up)
-    possible = (middle > low) & (middle < up)
-    axis = np.where(possible, score, -1.0).argmax(axis=1)
-    if not possible[each, axis].all():
-        queue.add(low, up, worst, known)
-        return False
-    left_up, right_low = up.copy(), low.copy()
-    left_up[each, axis] = right_low[each, axis] = middle[each, axis]
-    queue.add(
-        np.concatenate([low, right_low]),
-        np.concatenate([left_up, up]),
-        np.concatenate([worst, worst]),
-        np.concatenate([known, known], axis=1),
-    )
-    return True
