@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,16 +151,16 @@ class Builder:
             )
         return value.reshaped(shape)
 
-    def finish(self, output: Tensor, input_shape: Sequence[int]) -> Network | Graph:
+    def finish(self, output: Tensor, input_shape: Sequence[int], softmax: bool = False) -> Network | Graph:
         """The network with this output: dense layers with ReLU as a `Network`, all else as a simplified `Graph`."""
-        if output.index == 0:
-            raise NetworkError("the output is the input itself; expected at least one layer")
+        if output.index == 0:  # the input itself, perhaps in another shape
+            output = self.combine([(output, output.places, 1.0)])
         shape = tuple(input_shape) or (self.input.size,)
         graph = simplified(Graph(self.input.size, tuple(self._nodes[: output.index]), shape))
         # An affine node that no dense layer made is better left sparse: normalisation of the input, a bound of a ReLU.
         affine = sum(isinstance(node, Affine) for node in graph.nodes)
         chain = None if self._sparse or affine > self._dense else graph.dense_chain()
-        return chain or graph
+        return replace(chain or graph, softmax=softmax)
 
 
 def _filled(values: ArrayLike, shape: Sequence[int]) -> Floats:

@@ -33,6 +33,8 @@ MOST_OPEN = 150
 MARGIN = 1e-7
 """Every bound of a program is moved outward by this, absolute and relative, beside what tolerances amount to."""
 
+MOST_TOLERANCE = 1e-3
+"""What tolerances may amount to in a bound that counts as exact."""
 GAP = 1e-6
 """Relative gap at which a program is closed."""
 
@@ -173,8 +175,9 @@ class _Programs:
         if not np.isfinite(answer.bound):  # also "infeasible", which no program here is
             return -np.inf, False
         width = float((problem.upper - problem.lower)[: self.reduced.graph.inputs].sum())
-        tolerance = tolerated(self.reduced, np.array([row])) + TOLERANCE * width
-        return answer.bound - tolerance - MARGIN * (1.0 + abs(answer.bound)), answer.status == "optimal"
+        tolerance = tolerated(self.reduced, np.array([row]), self.region) + TOLERANCE * width
+        closed = answer.status == "optimal" and tolerance <= MOST_TOLERANCE
+        return answer.bound - tolerance - MARGIN * (1.0 + abs(answer.bound)), closed
 
     def _problem(self, row: int) -> Problem:
         box = Region.between(*self.region.box)

@@ -126,6 +126,7 @@ class Graph:
         inputs: n_0, the size of v_0.
         nodes: node i - 1 gives v_i; the last one gives the outputs.
         input_shape: the shape of one input; its product is `inputs`. Default: flat.
+        softmax: whether its file ends in a softmax over these outputs, which was taken off.
 
     Raises:
         NetworkError: a node that reads a later value, or sizes that do not fit.
@@ -134,6 +135,7 @@ class Graph:
     inputs: int
     nodes: tuple[Node, ...]
     input_shape: tuple[int, ...] = ()
+    softmax: bool = False
 
     def __post_init__(self) -> None:
         shape = self.input_shape or (self.inputs,)

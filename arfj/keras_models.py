@@ -125,7 +125,8 @@ def from_keras(model: Any) -> Network | Graph:  # noqa: ANN401 - Keras has no ty
     if any(size is None for size in shape):
         raise NetworkError(f"the input shape {shape} is open; expected fixed sizes")
     reader = Reader(keras, Builder(shape))
-    return reader.builder.finish(_output(reader, model, reader.builder.input), shape)
+    output = _output(reader, model, reader.builder.input)
+    return reader.builder.finish(output, shape, reader.softmax)
 
 
 def _ends(model: Any) -> tuple[Any, Any]:  # noqa: ANN401

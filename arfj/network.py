@@ -104,6 +104,7 @@ class Network:
     Attributes:
         layers: at least one `Dense`; only the last may be linear.
         input_shape: the shape of one input; its product is the inputs of the first layer. Default: flat.
+        softmax: whether its file ends in a softmax over these outputs, which was taken off.
 
     Raises:
         NetworkError: layers that do not chain, or an input shape that does not fit.
@@ -111,6 +112,7 @@ class Network:
 
     layers: tuple[Dense, ...]
     input_shape: tuple[int, ...] = ()
+    softmax: bool = False
 
     def __post_init__(self) -> None:
         if not self.layers:

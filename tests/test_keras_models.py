@@ -78,6 +78,7 @@ def test_output_activations():
     assert from_keras(MODELS["relu output"]()).layers[-1].activation == "relu"
     assert from_keras(MODELS["softmax over relu"]()).layers[-1].activation == "relu"
     assert from_keras(MODELS["softmax"]()).layers[-1].activation == "linear"
+    assert from_keras(MODELS["softmax"]()).softmax
     assert from_keras(MODELS["merged"]()).sizes == (12, 6, 4)
 
 
@@ -193,7 +194,6 @@ REFUSED = {
     "follows a softmax": lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(2)),
     "expected one over all outputs": lambda: image(layers.Conv2D(2, 2, activation="softmax")),
     "put a Flatten": lambda: sequential(layers.Dense(3), layers.Flatten(), layers.Dense(2), shape=(3, 4)),
-    "at least one layer": lambda: sequential(layers.Dropout(0.1)),
     "called with training": called_in_training,
     "(Square): this layer is not read": of_operations,
 }

@@ -160,6 +160,10 @@ IMAGES = {
 IMAGES["Squeeze and Unsqueeze"][0].update({"c2": [2, 3], "a2": [2]})
 IMAGES["Expand"][0].update({"r": [1, -1]})
 VECTORS = {
+    "nothing but the input": ({}, "y = Identity(x)"),
+    "an activation of the input": ({}, "y = Relu(x)"),
+    "outputs in rows": ({"s": [2, 3]}, "y = Reshape(x, s)"),
+    "outputs in another order": ({"s": [2, 3]}, "a = Reshape(x, s); y = Transpose(a)"),
     "Gemm": ({"w": (6, 4), "b": (4,)}, "y = Gemm(x, w, b)"),
     "Gemm, all options": ({"w": (4, 6), "b": (1, 4)}, "y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b)"),
     "Gemm, value on the right": ({"w": (6, 4), "b": (4, 1)}, "y = Gemm<alpha=3.0, transA=1, transB=1>(w, x, b)"),
@@ -309,6 +313,7 @@ def test_softmax_at_the_end(nodes):
     model = model_of(nodes, FLAT, {"w": (6, 4)})
     x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     network = from_onnx(model)
+    assert network.softmax
     np.testing.assert_allclose(network.probabilities(x), reference(model, x), atol=1e-6)
     assert network.fingerprint() == from_onnx(model_of("y = Gemm(x, w)", FLAT, {"w": (6, 4)})).fingerprint()
 
@@ -332,8 +337,6 @@ REFUSED = {
     "output y is constant": ({"c": (6,)}, "y = Neg(c)"),
     "output y is made by no node": ({}, "z = Relu(x)"),
     "its output a is made twice": ({}, "a = Relu(x); a = Neg(a); y = Relu(a)"),
-    "output is the input itself": ({}, "y = Identity(x)"),
-    "output has shape (2, 3)": ({"s": [2, 3]}, "y = Reshape(x, s)"),
     "its option colour is not read": ({}, "y = Relu<colour=1>(x)"),
     "constant; expected one that depends": ({"c": (6,)}, "a = Relu(c); y = Add(x, a)"),
     "rounds them": ({}, "a = Cast<to=10>(x); y = Cast<to=1>(a)"),

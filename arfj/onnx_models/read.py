@@ -24,7 +24,7 @@ from arfj.onnx_models.operators import OPERATORS, RESHAPING
 if TYPE_CHECKING:
     import onnx
 
-_OPSETS = range(7, 28)
+OPSETS = range(7, 28)
 """Broadcasting was another before 7; later ones than these may mean something else by the same words."""
 _ENDS = ("Softmax",)
 
@@ -61,9 +61,9 @@ def from_onnx(model: onnx.ModelProto) -> Network | Graph:
     shape, batched = _input_shape(inputs[0])
     builder = Builder(shape)
     values[inputs[0].name] = builder.input
-    _walk(builder, _needed(graph), values, opset)
-    output = _output(values, graph.output[0].name, batched)
-    return builder.finish(output, shape[1:] if batched else shape)
+    ended = _walk(builder, _needed(graph), values, opset)
+    name = graph.output[0].name
+    return builder.finish(_output(values, name), shape[1:] if batched else shape, name in ended)
 
 
 def _model(path: Path) -> onnx.ModelProto:
@@ -104,9 +104,9 @@ def _line(error: Exception) -> str:
 
 def _opset(model: onnx.ModelProto) -> int:
     versions = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] not in _OPSETS:
+    if len(versions) != 1 or versions[0] not in OPSETS:
         found = ", ".join(map(str, versions)) or "none"
-        raise NetworkError(f"operator set {found}; expected one of {_OPSETS[0]} to {_OPSETS[-1]}")
+        raise NetworkError(f"operator set {found}; expected one of {OPSETS[0]} to {OPSETS[-1]}")
     return int(versions[0])
 
 
@@ -136,8 +136,9 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return nodes[::-1]
 
 
-def _walk(builder: Builder, nodes: Sequence[onnx.NodeProto], values: dict[str, Value], opset: int) -> None:
-    ended: set[str] = set()  # what follows a softmax
+def _walk(builder: Builder, nodes: Sequence[onnx.NodeProto], values: dict[str, Value], opset: int) -> set[str]:
+    """Read all nodes into `values`; gives the names of what follows a softmax."""
+    ended: set[str] = set()
     for node in nodes:
         try:
             if ended & set(node.input) and node.op_type not in RESHAPING:
@@ -148,6 +149,7 @@ def _walk(builder: Builder, nodes: Sequence[onnx.NodeProto], values: dict[str, V
         values |= zip(node.output, results, strict=False)
         if node.op_type in _ENDS or ended & set(node.input):
             ended.update(node.output)
+    return ended
 
 
 def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], opset: int) -> list[Value]:
@@ -172,12 +174,10 @@ def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], o
     return results
 
 
-def _output(values: dict[str, Value], name: str, batched: bool) -> Tensor:
+def _output(values: dict[str, Value], name: str) -> Tensor:
     output = values.get(name)
     if output is None:
         raise NetworkError(f"its output {name} is made by no node; export the network again")
     if not isinstance(output, Tensor):
         raise NetworkError(f"its output {name} is constant; expected one that depends on the input")
-    if max(output.shape, default=1) != output.size and not (batched and output.shape[0] == 1):
-        raise NetworkError(f"its output has shape {output.shape}; expected (1, classes)")
     return output
