@@ -96,7 +96,7 @@ class BoxProgram:
 
     def __call__(self, lower: Floats, upper: Floats, known: NDArray[np.float32]) -> Planes:
         """Lower bounds of the outputs on boxes (boxes, inputs), from what is `known` of larger ones."""
-        given = dict(zip(self.hidden, np.split(known.astype(np.float64), self.ends[:-1], axis=2), strict=True))
+        given = dict(zip(self.hidden, np.split(known.astype(np.float64), self.ends[:-1], axis=2), strict=False))
         values: list[Pair] = [(lower, upper)]
         lines: dict[int, Lines] = {}
         last = len(self.graph.nodes)
