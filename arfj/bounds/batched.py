@@ -35,6 +35,7 @@ from arfj.bounds.backward import (
     structure,
     weights,
 )
+from arfj.bounds.compiled import Compiled, keep_programs
 from arfj.bounds.records import OUTWARD, Bounds, sound
 from arfj.bounds.relaxation import Lines, relax
 from arfj.graph import Activation, Affine, Graph, Node
@@ -210,9 +211,16 @@ def _numbers(
 def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:
     if engine == "numpy":
         return _mapped(lambda leaf: np.asarray(leaf, dtype=precision), numbers.tree())
+    keep_programs()
     import jax.numpy as jnp
 
-    return _mapped(lambda leaf: jnp.asarray(leaf, dtype=precision), numbers.tree())
+    def converted(leaf: Floats) -> Any:
+        array = jnp.asarray(leaf, dtype=precision)
+        if array.dtype != precision:
+            raise TypeError(f"JAX made {array.dtype} of {precision}; a proof is float64")
+        return array
+
+    return _mapped(converted, numbers.tree())
 
 
 def _in_float64(engine: Engine) -> AbstractContextManager[object]:
@@ -234,14 +242,19 @@ def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 @functools.cache
-def _compiled() -> Any:
+def _compiled() -> Compiled:
     import jax
     import jax.numpy as jnp
 
     def loop(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
         return jax.lax.fori_loop(0, count, body, state)
 
-    return jax.jit(functools.partial(_improve, jnp, loop), static_argnums=(0, 1, 2))
+    return Compiled(functools.partial(_improve, jnp, loop), fixed=3)
+
+
+def compile_seconds() -> float:
+    """What this process has spent in compiling so far; 0 where nothing is compiled."""
+    return _compiled().seconds if _compiled.cache_info().currsize else 0.0
 
 
 def _improve_numpy(*arguments: Any) -> Any:
