@@ -82,11 +82,11 @@ class BoxProgram:
 
     def root(self) -> NDArray[np.float32]:
         """What is known of the box that holds all others, shape (2, 1, neurons)."""
-        return self._packed([self.known[site] for site in self.hidden])
+        return self._packed([self.known[site] for site in self.hidden], 1)
 
-    def _packed(self, bounds: list[Pair]) -> NDArray[np.float32]:
+    def _packed(self, bounds: list[Pair], count: int) -> NDArray[np.float32]:
         if not bounds:
-            return np.zeros((2, 1, 0), dtype=np.float32)
+            return np.zeros((2, count, 0), dtype=np.float32)
         low, up = (np.concatenate([np.atleast_2d(pair[side]) for pair in bounds], axis=1) for side in (0, 1))
         outward = [
             np.nextafter(low.astype(np.float32), np.float32(-np.inf)),
@@ -110,7 +110,7 @@ class BoxProgram:
         target = np.tile(np.eye(outputs), (count, 1))
         box = np.repeat(np.arange(count), outputs)
         proven, rows = self._optimised(last, target, box, (lower, upper), lines)
-        packed = self._packed([values[site] for site in self.hidden])
+        packed = self._packed([values[site] for site in self.hidden], count)
         return Planes(proven.reshape(2, count, outputs), rows.reshape(2, count, outputs, -1), packed)
 
     def _optimised(
