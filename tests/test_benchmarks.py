@@ -1,6 +1,10 @@
 """The experiments on bounds and verification, in their smoke modes; what they print is known by hand."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from arfj.cli import run
 from arfj.network import Dense, Network
 from arfj.region import Region
 from arfj.report.store import Store
-from experiments import bounds_quality, verify_benchmark
+from experiments import bounds_quality, gpu_check, verify_benchmark
 from experiments.table_bundled import inserted
 
 ROW = {
@@ -83,7 +87,7 @@ class TestVerifyBenchmark:
         verify_benchmark.smoke_instances(tmp_path / "tiny")
         (tmp_path / "tiny" / "abs.onnx").write_bytes(b"nothing")
         instance = verify_benchmark.instances(tmp_path / "tiny")[0]
-        answer = verify_benchmark.ask("arfj", verify_benchmark.sys.executable, instance, 5.0)
+        answer = verify_benchmark.ask("arfj", sys.executable, instance, 5.0)
         assert answer.verdict == "error"
         assert answer.message.startswith("error: ")
 
@@ -153,3 +157,68 @@ class TestBoundsQuality:
         for layer in range(3):
             assert (bounds.lower[layer] >= alpha.lower[layer] - 1e-6).all()
             assert (bounds.upper[layer] <= alpha.upper[layer] + 1e-6).all()
+
+
+class TestGpuCheck:
+    ABSENT = ("rich", "pyscipopt", "joblib", "threadpoolctl", "onnxruntime", "tensorflow", "gurobipy", "matplotlib")
+
+    @pytest.mark.slow
+    def test_smoke_without_any_package_but_four(self, tmp_path):
+        pytest.importorskip("jax")
+        code = (
+            f"import sys\nsys.modules.update(dict.fromkeys({self.ABSENT!r}))\n"
+            "from arfj.cli import run\nfrom experiments import gpu_check\nsys.exit(run(gpu_check.main))"
+        )
+        root = Path(gpu_check.__file__).parent.parent
+        command = [sys.executable, "-W", "error", "-c", code, "--smoke", "--output", str(tmp_path / "o.json")]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        document = json.loads((tmp_path / "o.json").read_text())
+        assert json.loads(done.stdout.splitlines()[-1]) == document
+        assert document["wrong"] == []
+        assert document["compile_seconds"] > 0
+        assert [row["verdict"] for row in document["measured"] if row["what"] == "instance"] == ["unsat", "sat"]
+        engines = {(row["what"], row["engine"]) for row in document["measured"] if "rate" in row}
+        assert engines == {(what, by) for what in ("bounds", "branches") for by in ("numpy", "jax")} | {
+            ("largest batch", "jax")
+        }
+        assert "| 12-24-3 | 12 | bounds | jax | 16 |" in done.stdout
+
+    def test_without_a_gpu_it_says_how_to_go_on(self, capsys):
+        jax = pytest.importorskip("jax")
+        if jax.default_backend() != "cpu":
+            pytest.skip("there is a GPU")
+        assert run(gpu_check.main, []) == 2
+        assert "--smoke" in capsys.readouterr().err
+
+    def test_problems_are_true_and_open(self):
+        given = gpu_check.problem(gpu_check.SMOKE)
+        assert given.reduced.bounds.unstable == pytest.approx(gpu_check.SMOKE.unstable, abs=3)
+        assert (given.reduced.bounds.lower[-1] < 0).all()
+        points = np.random.default_rng(2).uniform(given.region.lower, given.region.upper, size=(2000, 12))
+        assert (given.margins.graph(points) > 0).all()
+
+    def test_the_points_are_in_their_subproblems(self):
+        given = gpu_check.problem(gpu_check.SMOKE)
+        chosen = gpu_check.subproblems(given, 64)
+        before = given.reduced.graph.values(chosen.points)[1]
+        assert (before * chosen.signs >= 0).all()
+        assert np.abs(chosen.signs).sum() > 64
+
+    @pytest.mark.parametrize(("moved", "found"), [(0.0, 0), (-1e-3, 1), (1e3, 2)])
+    def test_bounds_that_are_no_bounds_are_seen(self, monkeypatch, moved, found):
+        given = gpu_check.problem(gpu_check.SMOKE)
+        search = gpu_check.Problem.search
+
+        def moving(self, engine, batch):
+            if engine == "numpy":
+                return search(self, engine, batch)
+            made = gpu_check.PhaseSearch(self.margins, self.reduced, self.region, "numpy", "float32", batch)
+            program = made.program
+            made.program = lambda *a: replace(answer := program(*a), bound=answer.bound + moved)
+            return made
+
+        monkeypatch.setattr(gpu_check.Problem, "search", moving)
+        check = gpu_check.Check(np.inf)
+        gpu_check.agreement(check, {"network": "n"}, given, 16)
+        assert len(check.wrong) == found
