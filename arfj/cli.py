@@ -38,6 +38,21 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+def checked_seconds(option: str, text: str) -> float:
+    """A time limit of the command line: a positive number.
+
+    Raises:
+        UsageError: it is none; `option` is named.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no number; expected seconds, such as 60") from None
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{option} {text} cannot be kept; expected a positive number of seconds")
+    return value
+
+
 def answer_console(**settings: Any) -> Console:  # noqa: ANN401 - what rich takes
     """A rich console for stdout that leaves a reader who went away to `run` (rich itself would exit with status 1)."""
     from rich.console import Console  # where nothing is drawn, rich is neither waited for nor needed

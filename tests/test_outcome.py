@@ -123,6 +123,7 @@ def test_the_document_has_the_keys_of_the_interface():
         "reason": "",
         "seconds": 1.5,
         "branches": 3,
+        "bound": None,
         "counterexample": {"x": [0.25, 0.125], "y": [0.375, 0.125]},
     }
     assert Outcome("robust", "", 1.5, 3).document()["counterexample"] is None

@@ -39,9 +39,7 @@ def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
     try:
         return from_onnx(_model(name))
     except NetworkError as error:
-        # The names in a broken file may hold line ends and worse.
-        said = "".join(letter if letter.isprintable() else "?" for letter in str(error))
-        raise NetworkError(f"{name}: {said}") from error
+        raise _named(name, error) from error
 
 
 def from_onnx(model: onnx.ModelProto) -> Network | Graph:
@@ -55,15 +53,38 @@ def from_onnx(model: onnx.ModelProto) -> Network | Graph:
     if graph.sparse_initializer:
         raise NetworkError("it holds sparse initializers; export the network with dense ones")
     values: dict[str, Value] = {tensor.name: constant_of(tensor) for tensor in graph.initializer}
-    inputs = [item for item in graph.input if item.name not in values]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise NetworkError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
-    shape, batched = _input_shape(inputs[0])
+    given = _input(graph)
+    shape, batched = _input_shape(given)
     builder = Builder(shape)
-    values[inputs[0].name] = builder.input
+    values[given.name] = builder.input
     ended = _walk(builder, _needed(graph), values, opset)
     name = graph.output[0].name
     return builder.finish(_output(values, name), shape[1:] if batched else shape, name in ended)
+
+
+def element_types(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The element types of input and output, such as ("float32", "float32"), of a file with one of each.
+
+    Raises:
+        NetworkError: as `read_onnx`, as far as it looks.
+    """
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    name = Path(path)
+    try:
+        graph = _model(name).graph
+        kinds = [item.type.tensor_type.elem_type for item in (_input(graph), graph.output[0])]
+        return str(tensor_dtype_to_np_dtype(kinds[0])), str(tensor_dtype_to_np_dtype(kinds[1]))
+    except NetworkError as error:
+        raise _named(name, error) from error
+    except KeyError as error:
+        raise NetworkError(f"{name}: its input or output is no tensor of a known type; export it again") from error
+
+
+def _named(path: Path, error: NetworkError) -> NetworkError:
+    # The names in a broken file may hold line ends and worse.
+    said = "".join(letter if letter.isprintable() else "?" for letter in str(error))
+    return NetworkError(f"{path}: {said}")
 
 
 def _model(path: Path) -> onnx.ModelProto:
@@ -108,6 +129,16 @@ def _opset(model: onnx.ModelProto) -> int:
         found = ", ".join(map(str, versions)) or "none"
         raise NetworkError(f"operator set {found}; expected one of {OPSETS[0]} to {OPSETS[-1]}")
     return int(versions[0])
+
+
+def _input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    """The one input, of a graph with one output."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise NetworkError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs; expected one of each")
+    found: onnx.ValueInfoProto = inputs[0]
+    return found
 
 
 def _input_shape(item: onnx.ValueInfoProto) -> tuple[tuple[int, ...], bool]:

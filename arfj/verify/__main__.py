@@ -5,42 +5,58 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from arfj.cli import ANSWERED, INTERRUPTED, Parser, run
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, run, status_line
 from arfj.errors import UsageError
 from arfj.files import make_folder
+from arfj.verify import standard
 from arfj.verify.files import verify_files
+from arfj.verify.outcome import INTERRUPTED as REASON
 from arfj.verify.outcome import Outcome, write_result
 from arfj.verify.portfolio import Options
-from arfj.verify.search import Progress, Step, silent
+from arfj.verify.progress import telling
+from arfj.verify.property import Property
 
-PROG = "python -m arfj.verify"
+PROG = standard.PROG
 EXAMPLES = f"""\
   {PROG} network.onnx property.vnnlib                     robust, falsified or unknown, within 60 s
   {PROG} network.npz property.vnnlib.gz --time-limit 600  networks as .onnx, .onnx.gz, .npz, .keras or .h5
   {PROG} network.onnx property.vnnlib --results out.txt   VNN-COMP's result file as well
   {PROG} network.onnx property.vnnlib --json              one JSON document on stdout
-"""
+
+  the commands of VNN-LIB 2.0:
+{standard.EXAMPLES}"""
 SHOWN = 10
 """Numbers of a counterexample that the table shows; --json and --results give all."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Verify what `argv` names; the answer goes to stdout."""
+    if argv and argv[0] in standard.COMMANDS:
+        return standard.main(argv)
     options = _parser().parse_args(argv)
     limits = Options(options.time_limit, options.device, options.seed)
-    _check_device(limits)
-    if options.results:
-        make_folder(Path(options.results).parent)
-    with _line(limits) as progress:
-        outcome, prop = verify_files(options.network, options.property, limits, progress)
-    if options.results:
+    if options.results is not None:
+        _check_results(options.results)
+    begun = time.perf_counter()
+    prop: Property | None = None
+    try:
+        with status_line("reading") as tell:
+            outcome, prop = verify_files(options.network, options.property, limits, telling(tell, limits.seconds))
+    except KeyboardInterrupt:  # before there was anything to keep
+        outcome = Outcome("unknown", REASON, time.perf_counter() - begun, 0)
+    if options.results is not None:
         write_result(options.results, outcome, prop)
-    print(json.dumps(outcome.document(), indent=2) if options.json else in_words(outcome))
-    return INTERRUPTED if outcome.reason == "interrupted" else ANSWERED
+    print(json.dumps(outcome.document(), indent=2, allow_nan=False) if options.json else in_words(outcome))
+    return INTERRUPTED if outcome.interrupted else ANSWERED
+
+
+def entry() -> int:
+    """The command `arfj-verify`."""
+    return run(main)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.usage = f"{PROG} NETWORK PROPERTY [--time-limit S] [--device cpu | gpu] [--results FILE] [--json]"
     parser.add_argument("network", metavar="NETWORK", help="the network: .onnx, .onnx.gz, .npz, .keras or .h5")
     parser.add_argument("property", metavar="PROPERTY", help="the property: VNN-LIB, .vnnlib or .vnnlib.gz")
-    parser.add_argument("--time-limit", metavar="S", type=_seconds, default=60.0, help="seconds (default 60)")
+    parser.add_argument(
+        "--time-limit",
+        metavar="S",
+        type=lambda text: checked_seconds("--time-limit", text),
+        default=60.0,
+        help="seconds, reading the files included (default 60)",
+    )
     parser.add_argument(
         "--device", choices=["cpu", "gpu"], default="cpu", help="who bounds subproblems: NumPy here, or JAX on a GPU"
     )
@@ -60,43 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"--time-limit {text!r} is no number; expected seconds, such as 60") from None
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--time-limit {text} cannot be kept; expected a positive number of seconds")
-    return value
-
-
-def _check_device(options: Options) -> None:
-    if options.device == "cpu":
-        return
-    try:
-        import jax
-    except ImportError:
-        raise UsageError("--device gpu needs JAX: pip install 'jax[cuda13]'") from None
-    if jax.default_backend() == "cpu":
-        raise UsageError("--device gpu: JAX finds no GPU here; leave the option out to use the CPU")
-
-
-@contextmanager
-def _line(options: Options) -> Iterator[Progress]:
-    """A line on stderr that says what is going on, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield silent
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("reading") as status:
-
-        def show(step: Step) -> None:
-            worst = "" if step.worst is None else f", worst bound {step.worst:.4g}"
-            left = max(0.0, options.seconds - step.seconds)
-            status.update(f"{step.stage}: {step.open} open{worst}, {step.branches} branches, {left:.0f} s left")
-
-        yield show
+def _check_results(name: str) -> None:
+    """Before any work is spent."""
+    if not name or Path(name).is_dir():
+        raise UsageError(f"--results {name!r} is {'a folder' if name else 'empty'}; expected the path of a file")
+    make_folder(Path(name).parent)
 
 
 def in_words(outcome: Outcome) -> str:

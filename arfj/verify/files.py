@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.network import load_network
 from arfj.verify.outcome import Outcome, confirm_with_onnxruntime
 from arfj.verify.portfolio import Options, verify
 from arfj.verify.property import Property
 from arfj.verify.search import Progress, silent
 from arfj.verify.vnnlib import read_property
+
+LEAST_SECONDS = 1e-3
+"""Left for the search where reading has used the time up."""
 
 
 def verify_files(
@@ -22,21 +26,60 @@ def verify_files(
     options: Options | None = None,
     progress: Progress = silent,
 ) -> tuple[Outcome, Property]:
-    """Read a network and a property, decide it, and have onnxruntime confirm a counterexample of an ONNX file.
+    """Read a network and a property, and decide it as `verify_file`; reading counts as time, too.
 
     Raises:
         ArfjError: a file that cannot be read, sizes that differ, or a package that is missing.
     """
+    begun = time.perf_counter()
+    question = read_property(prop)
+    return verify_file(network, question, options, progress, begun), question
+
+
+def verify_file(
+    network: str | os.PathLike[str],
+    question: Property,
+    options: Options | None = None,
+    progress: Progress = silent,
+    begun: float | None = None,
+) -> Outcome:
+    """Read a network, decide the property, and have onnxruntime confirm a counterexample of an ONNX file.
+
+    Args:
+        network: the file.
+        question: the property.
+        options: limits.
+        progress: told what is going on.
+        begun: `time.perf_counter()` from which the time counts; now, by default.
+
+    Raises:
+        ArfjError: a file that cannot be read, sizes that differ, or a package that is missing.
+    """
+    begun = time.perf_counter() if begun is None else begun
+    options = options or Options()
+    _check_device(options)
     onnx = is_onnx(network)
     if onnx and importlib.util.find_spec("onnxruntime") is None:
         raise ArfjError("counterexamples of ONNX files are confirmed by onnxruntime: pip install 'arfj[verify]'")
-    question = read_property(prop)
-    outcome = verify(load_network(network), question, options, progress)
+    loaded = load_network(network)
+    left = max(LEAST_SECONDS, options.seconds - (time.perf_counter() - begun))
+    outcome = verify(loaded, question, replace(options, seconds=left), progress)
     found = outcome.counterexample
     if onnx and found is not None and not confirm_with_onnxruntime(network, found.x, question):
         reason = "a counterexample in float64 that onnxruntime, in the file's own precision, does not confirm"
         outcome = replace(outcome, verdict="unknown", reason=reason, counterexample=None)
-    return outcome, question
+    return replace(outcome, seconds=time.perf_counter() - begun)
+
+
+def _check_device(options: Options) -> None:
+    if options.device == "cpu":
+        return
+    try:
+        import jax
+    except ImportError:
+        raise UsageError("--device gpu needs JAX: pip install 'jax[cuda13]'") from None
+    if jax.default_backend() == "cpu":
+        raise UsageError("--device gpu: JAX finds no GPU here; leave the option out to use the CPU")
 
 
 def is_onnx(path: str | os.PathLike[str]) -> bool:

@@ -24,6 +24,8 @@ Forward = Callable[[Floats], Floats]
 """(batch, inputs) -> (batch, outputs) in float64."""
 _WORDS = {"robust": "unsat", "falsified": "sat", "unknown": "unknown"}
 _REPLAYED = object()
+INTERRUPTED = "interrupted"
+"""The reason of an unknown that Ctrl-C made."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -130,6 +132,11 @@ class Outcome:
         if self.timed_out and self.verdict != "unknown":
             raise ValueError("what a time limit ended is unknown")
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.verdict == "unknown" and self.reason == INTERRUPTED
+
     def document(self) -> dict[str, Any]:
         """The JSON document of `python -m arfj.verify --json`."""
         found = self.counterexample
@@ -138,11 +145,12 @@ class Outcome:
             "reason": self.reason,
             "seconds": self.seconds,
             "branches": self.branches,
+            "bound": self.bound,
             "counterexample": None if found is None else {"x": found.x.tolist(), "y": found.y.tolist()},
         }
 
 
-def write_result(path: str | os.PathLike[str], outcome: Outcome, prop: Property) -> None:
+def write_result(path: str | os.PathLike[str], outcome: Outcome, prop: Property | None) -> None:
     """Write VNN-COMP's result file, atomically: `unsat`, `unknown`, `timeout`, or `sat` with the counterexample.
 
     Raises:
@@ -153,13 +161,13 @@ def write_result(path: str | os.PathLike[str], outcome: Outcome, prop: Property)
         stream.write(_answer(word, outcome, prop).encode())
 
 
-def standard_answer(outcome: Outcome, prop: Property) -> str:
+def standard_answer(outcome: Outcome, prop: Property | None) -> str:
     """What the `verify` command of VNN-LIB 2.0 prints: `unsat`, `unknown`, `timed-out`, or `sat` and the assignment."""
     return _answer("timed-out" if outcome.timed_out else _WORDS[outcome.verdict], outcome, prop)
 
 
-def _answer(word: str, outcome: Outcome, prop: Property) -> str:
-    if outcome.counterexample is None:
+def _answer(word: str, outcome: Outcome, prop: Property | None) -> str:
+    if outcome.counterexample is None or prop is None:
         return f"{word}\n"
     return f"{word}\n{assignment(outcome.counterexample, prop)}\n"
 

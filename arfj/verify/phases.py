@@ -154,7 +154,7 @@ class PhaseSearch:
                 break
             if clock.over:
                 return Finding("open", "time limit", bound=self._least(pool), branches=branches)
-            clock.tell("splitting ReLUs", len(pool), pool.worst)
+            clock.tell("splitting ReLUs", len(pool), self._least(pool))
             children = self._children(pool.take(max(1, self.batch // 2)))
             if children is None:
                 continue

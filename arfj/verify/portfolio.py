@@ -19,15 +19,15 @@ from arfj.bounds.batched import Engine, Precision
 from arfj.bounds.reduce import Reduced, reduce
 from arfj.errors import NetworkError, UsageError
 from arfj.graph import Graph
-from arfj.network import Network
+from arfj.network import Floats, Network
 from arfj.verify.falsify import descend
 from arfj.verify.inputs import split_inputs
 from arfj.verify.margins import Margins, chosen_bounds, margins_of, region_of
 from arfj.verify.mip import MOST_OPEN, solve_by_program
-from arfj.verify.outcome import Counterexample, Outcome, Verdict, replay_near_float32
+from arfj.verify.outcome import INTERRUPTED, Counterexample, Outcome, Verdict, replay, replay_near_float32
 from arfj.verify.phases import PhaseSearch
 from arfj.verify.property import Case, Property
-from arfj.verify.search import Clock, Finding, Progress, silent
+from arfj.verify.search import Clock, Finding, Progress, Step, silent
 
 FEW_INPUTS = 12
 """Inputs that vary, up to which the input is split."""
@@ -56,6 +56,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise UsageError(f"the time limit is {self.seconds}; expected seconds above 0")
+        if self.seed < 0:
+            raise UsageError(f"the seed is {self.seed}; expected 0 or more")
 
     @property
     def engine(self) -> Engine:
@@ -83,7 +85,7 @@ def verify(
         `robust` only with a proof, `falsified` only with a replayed counterexample, else `unknown` with its reason.
 
     Raises:
-        NetworkError: the network does not have the property's sizes.
+        NetworkError: the network does not have the property's sizes, or ends in a softmax of which it asks values.
     """
     options = options or Options()
     graph = network.graph()
@@ -91,6 +93,11 @@ def verify(
         raise NetworkError(
             f"the network has {graph.inputs} inputs and {graph.classes} outputs, the property {prop.inputs} and "
             f"{prop.outputs}; give the property that was written for this network"
+        )
+    if network.softmax and not prop.compares:
+        raise NetworkError(
+            "the network ends in a softmax, over which properties may compare outputs with each other and no more; "
+            "export the network without it"
         )
     begun = time.perf_counter()
     clock = Clock(begun + options.seconds, begun, progress)
@@ -108,32 +115,53 @@ class _Verification:
         self.rng = np.random.default_rng(options.seed)
         self.branches = 0
         self.least = np.inf
+        self.told: Step | None = None
+        self.tell, clock.progress = clock.progress, self._note
 
     def run(self) -> Outcome:
         reasons: list[str] = []
         open_reason = ""
         interrupted = False
         for case in self.prop.cases:
+            self.told = None
             try:
                 finding = Finding("open", "time limit") if self.clock.over else self._case(case)
             except KeyboardInterrupt:
-                finding, interrupted = Finding("open", "interrupted"), True
+                finding, interrupted = self._interrupted(), True
             self.branches += finding.branches
             if finding.status == "found" and finding.x is not None:
-                counterexample = replay_near_float32(self.network, self.prop, finding.x)
+                counterexample = self._replayed(finding.x)
                 if counterexample is not None:
                     return self._outcome("falsified", finding.reason, counterexample)
                 finding = Finding("open", "a candidate did not survive its replay", bound=finding.bound)
             if finding.status == "open":
-                open_reason = open_reason or finding.reason
+                open_reason = finding.reason if interrupted else open_reason or finding.reason
                 self.least = min(self.least, -np.inf if finding.bound is None else finding.bound)
                 if interrupted or self.clock.over:
+                    self.least = self.least if case is self.prop.cases[-1] else -np.inf
                     break
             else:
                 reasons.append(finding.reason)
         if open_reason:
             return self._outcome("unknown", open_reason)
         return self._outcome("robust", "; ".join(dict.fromkeys(reasons)))
+
+    def _replayed(self, x: Floats) -> Counterexample | None:
+        found = replay_near_float32(self.network, self.prop, x)
+        if found is None or not self.network.softmax:
+            return found
+        return replay(self.network.probabilities, self.prop, found.x)  # what the file itself gives
+
+    def _interrupted(self) -> Finding:
+        """What was known when Ctrl-C came."""
+        told = self.told
+        if told is None:
+            return Finding("open", INTERRUPTED)
+        return Finding("open", INTERRUPTED, bound=told.worst, branches=max(0, told.branches - self.branches))
+
+    def _note(self, step: Step) -> None:
+        self.told = step
+        self.tell(step)
 
     def _outcome(self, verdict: Verdict, reason: str, counterexample: Counterexample | None = None) -> Outcome:
         timed_out = verdict == "unknown" and reason == "time limit"

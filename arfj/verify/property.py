@@ -201,6 +201,17 @@ class Property:
             if any(polyhedron.matrix.shape[1] != self.outputs for polyhedron in case.unsafe):
                 raise PropertyError(f"a polyhedron does not have the property's {self.outputs} outputs")
 
+    @property
+    def compares(self) -> bool:
+        """Whether it only asks which of two outputs is larger: then a softmax over the outputs changes nothing."""
+        polyhedra = [polyhedron for case in self.cases for polyhedron in case.unsafe]
+        return all(
+            not polyhedron.offset.any()
+            and not polyhedron.matrix.sum(axis=1).any()
+            and ((polyhedron.matrix != 0).sum(axis=1) == 2).all()
+            for polyhedron in polyhedra
+        )
+
     def violated(self, x: ArrayLike, y: ArrayLike) -> bool:
         """Whether y at x is a counterexample: x in the box of a case, y in one of its polyhedra; exact, no tolerance.
 
