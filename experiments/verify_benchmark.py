@@ -324,7 +324,13 @@ def _has(name: str) -> bool:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: one line a benchmark and tool, then how often as long one tool took as the other."""
+    """Markdown: one line a benchmark and tool, then how many times as long one tool took as the other.
+
+    Raises:
+        ArfjError: there are no rows.
+    """
+    if not rows:
+        raise ArfjError("there are no rows; measure them with --run, or name a file of rows with --rows")
     last = {row["key"]: row for row in rows}
     lines = [
         "| benchmark | tool | decided | wrong | seconds, median | seconds, max | median without start-up |",
@@ -336,6 +342,10 @@ def table(rows: Sequence[Row]) -> str:
         lines += [_line(name, tool, [row for row in mine if row["tool"] == tool]) for tool in PACKAGES]
         ratios.append(_ratio(name, mine))
     facts = sorted({f"{row['cpu']}, {row['threads']} thread, {_versions(row)}" for row in last.values()})
+    loads = [row["load"] for row in last.values() if row.get("load") is not None]
+    if loads:
+        told = f"median {np.median(loads):.1f}, at most {max(loads):.1f}; the measurement itself makes 1"
+        facts.append(f"Load average before a process: {told}")
     return "\n".join([*filter(None, lines), "", *filter(None, ratios), *(f"- {fact}." for fact in facts)])
 
 

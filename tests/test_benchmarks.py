@@ -31,14 +31,27 @@ class TestVerifyBenchmark:
 
     def test_known_table(self):
         other = {"key": "o", "onnx": "m.onnx", "verdict": "timeout", "seconds": 61.0, "inside": 60.0}
-        text = verify_benchmark.table([ROW, ROW | other, PEER])
+        text = verify_benchmark.table([ROW | {"load": 0.5}, ROW | other | {"load": 1.25}, PEER])
         assert text.splitlines()[2:] == [
             "| b | arfj | 1 of 2 | 0 | 31.00 | 61.00 | 30.25 |",
             "| b | vibecheck | 1 of 1 | 0 | 4.00 | 4.00 | - |",
             "",
             "- b: arfj takes 0.25 times the seconds of vibecheck on 1 instances both decide.",
             "- C, 1 thread, python 3.",
+            "- Load average before a process: median 0.9, at most 1.2; the measurement itself makes 1.",
         ]
+
+    def test_performance_shows_the_committed_rows(self):
+        rows = Store(verify_benchmark.ROWS).rows()
+        if not rows:
+            pytest.skip("not measured yet")
+        text = verify_benchmark.REPORT.read_text(encoding="utf-8")
+        assert inserted(text, verify_benchmark.table(rows), verify_benchmark.MARK) == text
+        assert not any(row["wrong"] for row in rows)
+
+    def test_no_rows(self, tmp_path, capsys):
+        assert run(verify_benchmark.main, ["--rows", str(tmp_path / "none.jsonl")]) == 1
+        assert "--run" in capsys.readouterr().err
 
     def test_a_wrong_verdict_is_loud(self, tmp_path, capsys):
         path = tmp_path / "rows.jsonl"
