@@ -63,7 +63,8 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
         boxes = _Boxes(low, up, worst, planes.known, gains, taken.axis).chosen(kept)
         halves = cutter.cut(boxes, size[kept])
         if halves is None:
-            return Finding("open", "boxes are down to single numbers", bound=boxes.worst, branches=branches)
+            worst_left = queue.joined(boxes).worst
+            return Finding("open", "boxes are down to single numbers", bound=worst_left, branches=branches)
         queue = queue.joined(halves)
         clock.tell("splitting inputs", len(queue), queue.worst)
     return Finding("proven", "no box holds a counterexample", branches=branches)
