@@ -1,16 +1,20 @@
 """Bounds compiled by JAX: float64 proofs in every process, and programs that are kept for the next one."""
 
 import contextlib
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import SEESAW
 
 from arfj.bounds import batched, crown_bounds
 from arfj.bounds.batched import PhaseProgram, compile_seconds
 from arfj.bounds.compiled import Compiled, cache_folder, keep_programs
+from arfj.cli import run
 from arfj.network import Dense, Network
 from arfj.region import Region
+from arfj.verify.__main__ import main
 
 jax = pytest.importorskip("jax")
 
@@ -102,3 +106,13 @@ def test_the_users_folder_is_the_default(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "arfj" / "jax"
+
+
+def test_verbose_verification_tells_the_seconds_of_compiling(tmp_path, capsys):
+    SEESAW.save(tmp_path / "n.npz")
+    names = "(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)"
+    (tmp_path / "p.vnnlib").write_text(f"{names}(assert (>= X_0 0.0))(assert (<= X_0 0.4))(assert (<= Y_0 Y_1))")
+    assert run(main, [str(tmp_path / "n.npz"), str(tmp_path / "p.vnnlib"), "-v", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["verdict"] == "robust"
+    assert "s of them compiling" in told.err

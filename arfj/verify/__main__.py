@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from arfj.bounds.batched import compile_seconds
 from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, run, status_line
 from arfj.errors import UsageError
 from arfj.files import make_folder
@@ -50,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
         outcome = Outcome("unknown", REASON, time.perf_counter() - begun, 0)
     if options.results is not None:
         write_result(options.results, outcome, prop)
+    if options.verbose:
+        print(f"{outcome.seconds:.2f} s, {compile_seconds():.2f} s of them compiling", file=sys.stderr)
     print(json.dumps(outcome.document(), indent=2, allow_nan=False) if options.json else in_words(outcome))
     return INTERRUPTED if outcome.interrupted else ANSWERED
 

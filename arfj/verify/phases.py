@@ -7,7 +7,10 @@ the assumed phases decides, and its multipliers are proven like all others.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,10 @@ BATCH = 256
 """Subproblems of a call, both children of each parent counted."""
 MIXING = 4.0
 """How fast a mixture turns to the rows that are high at the minimisers: the exponent, over the spread of the rows."""
+LATER_BATCH = 1024
+"""Subproblems of a call once they are bounded by a compiled program."""
+LATER = 3.0
+"""Seconds of search before a program is compiled beside it: compiling takes some seconds, and is some times faster then."""
 IN_MEMORY = 2**30
 """Bytes of open subproblems that are held in memory; the rest goes to a file."""
 
@@ -110,6 +117,25 @@ class Pool:
         return np.memmap(Path(self._folder.name) / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
 
 
+class _Later:
+    """A compiled program of the same search, made by a thread; `program` is None until it is ready (or for ever)."""
+
+    def __init__(self, reduced: Reduced, region: Region) -> None:
+        self.program: PhaseProgram | None = None
+        if importlib.util.find_spec("jax") is None:
+            return
+
+        def make() -> None:
+            program = PhaseProgram(
+                reduced.graph, reduced.bounds, region, STEPS, "jax", "float32", reduced.sizes(region)
+            )
+            mixtures = np.ones((LATER_BATCH, program.rows))
+            program(mixtures[:, : reduced.graph.classes], np.zeros((LATER_BATCH, program.neurons), dtype=np.int8))
+            self.program = program
+
+        threading.Thread(target=make, name="compiler", daemon=True).start()
+
+
 class PhaseSearch:
     """Branch and bound over the phases of a reduced network.
 
@@ -135,11 +161,14 @@ class PhaseSearch:
         self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
         self.hopeless: float | None = None
+        self.later: _Later | None = None
 
     def run(self, clock: Clock) -> Finding:
         """Search until every subproblem is done, a candidate is found, or the clock is over."""
-        branches = 0
+        branches, begun = 0, time.perf_counter()
         root = self._root()
+        if self.program.engine == "jax":
+            clock.tell("compiling", self.margins.polyhedra, None, every=0.0)
         answered = self._bounded(root)
         pool = Pool(answered[0])
         while True:
@@ -155,6 +184,7 @@ class PhaseSearch:
             if clock.over:
                 return Finding("open", "time limit", bound=self._least(pool), branches=branches)
             clock.tell("splitting ReLUs", len(pool), self._least(pool))
+            self._hurry(time.perf_counter() - begun)
             children = self._children(pool.take(max(1, self.batch // 2)))
             if children is None:
                 continue
@@ -166,6 +196,15 @@ class PhaseSearch:
                 "open", "a subproblem without open ReLUs is undecided", bound=self.hopeless, branches=branches
             )
         return Finding("proven", "no phases hold a counterexample", branches=branches)
+
+    def _hurry(self, seconds: float) -> None:
+        """Where the search takes long, have it compiled in the background, and go on with that once it is there."""
+        if self.program.engine == "jax" or seconds < LATER:
+            return
+        if self.later is None:
+            self.later = _Later(self.reduced, self.region)
+        if self.later.program is not None:
+            self.program, self.batch = self.later.program, LATER_BATCH
 
     def _least(self, pool: Pool) -> float | None:
         known = [bound for bound in (pool.worst, self.hopeless) if bound is not None]
@@ -203,8 +242,10 @@ class PhaseSearch:
         return np.asarray(moved)
 
     def _candidate(self, answer: Answer) -> Floats | None:
-        least = self.margins.least(self.margins.graph(answer.x)).min(axis=1)
-        return answer.x[least.argmin()] if least.min() <= 0 else None
+        # The reduced network is the same function, and smaller; rounding differs, so the whole network has the last word.
+        least = self.margins.least(self.reduced.graph(answer.x)).min(axis=1)
+        x = answer.x[least.argmin()]
+        return x if least.min() <= 0 and self.margins.least(self.margins.graph(x[None])).min() <= 0 else None
 
     def _children(self, parents: Nodes) -> Nodes | Finding | None:
         """Both phases of the ReLU with the highest score; parents without one go to a linear program first."""
