@@ -144,7 +144,8 @@ class PhaseProgram:
         chosen[:count, : mixtures.shape[1]] = np.maximum(mixtures, 0.0)
         run = _compiled() if self.engine == "jax" else _improve_numpy
         with _in_float64(self.engine):
-            found = run(self.structure, self.steps, slopes is not None, self.search, self.proof, chosen, *wide)
+            warm = np.asarray(slopes is not None)
+            found = run(self.structure, self.steps, warm, self.search, self.proof, chosen, *wide)
             bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
         if bound.dtype != np.float64:
             raise TypeError(f"bounds came back as {bound.dtype}; a proof is float64")
@@ -249,7 +250,7 @@ def _compiled() -> Compiled:
     def loop(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
         return jax.lax.fori_loop(0, count, body, state)
 
-    return Compiled(functools.partial(_improve, jnp, loop), fixed=3)
+    return Compiled(functools.partial(_improve, jnp, loop), fixed=2)
 
 
 def compile_seconds() -> float:
@@ -315,7 +316,7 @@ def _improve(
     loop: Any,
     steps: Structure,
     count: int,
-    warm: bool,
+    warm: Array,
     search: Any,
     proof: Any,
     chosen: Array,
@@ -334,12 +335,7 @@ def _improve(
     batch = _Batch(xp, steps, search, chosen.astype(real), parts(signs, real))
     lines = batch.lines()
     start, beta = parts(slopes, real), parts(betas, real)
-    slope = {
-        i: xp.where(lines[i].open, start[i], lines[i].low_slope)
-        if warm
-        else xp.broadcast_to(lines[i].low_slope, start[i].shape)
-        for i in places
-    }
+    slope = {i: xp.where(lines[i].open & warm, start[i], lines[i].low_slope) for i in places}
     nothing = {i: xp.zeros_like(start[i]) for i in places}
     state = (slope, beta, nothing, nothing, nothing, nothing, xp.full(len(chosen), -np.inf, dtype=real), slope, beta)
     state = loop(count, functools.partial(_ascend, batch, lines), state)

@@ -34,7 +34,7 @@ MIXING = 4.0
 LATER_BATCH = 1024
 """Subproblems of a call once they are bounded by a compiled program."""
 LATER = 3.0
-"""Seconds of search before a program is compiled beside it: compiling takes some seconds, and is some times faster then."""
+"""Seconds of search before a program is compiled beside it: that takes seconds, and pays where thousands are left."""
 IN_MEMORY = 2**30
 """Bytes of open subproblems that are held in memory; the rest goes to a file."""
 
@@ -242,7 +242,7 @@ class PhaseSearch:
         return np.asarray(moved)
 
     def _candidate(self, answer: Answer) -> Floats | None:
-        # The reduced network is the same function, and smaller; rounding differs, so the whole network has the last word.
+        # The reduced network is the same function, and smaller; the whole one has the last word on rounding.
         least = self.margins.least(self.reduced.graph(answer.x)).min(axis=1)
         x = answer.x[least.argmin()]
         return x if least.min() <= 0 and self.margins.least(self.margins.graph(x[None])).min() <= 0 else None
