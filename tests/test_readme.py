@@ -7,14 +7,25 @@ import sys
 import pytest
 
 from arfj.attack.__main__ import _parser as attack_parser
+from arfj.bounds.__main__ import _parser as bounds_parser
+from arfj.bounds.__main__ import main as bounds_main
+from arfj.cli import run
+from arfj.data import bundle_folder
 from arfj.evaluate.__main__ import _parser as evaluate_parser
+from arfj.verify.__main__ import _parser as verify_parser
+from arfj.verify.__main__ import main as verify_main
+from arfj.verify.standard import CAPABILITIES
+from arfj.verify.standard import _parser as standard_parser
 from experiments.table_bundled import README
 from training.train import parser as training_parser
 
 TEXT = README.read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in TEXT.splitlines() if line.startswith("    python -m ")]
+NOMINAL = bundle_folder() / "networks" / "nominal.npz"
 PARSERS = {
     "arfj.attack": attack_parser,
+    "arfj.bounds": bounds_parser,
+    "arfj.verify": verify_parser,
     "arfj.evaluate": evaluate_parser,
     "training.train": training_parser,
 }
@@ -23,7 +34,15 @@ PARSERS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_have_known_options(command):
     _, _, module, *arguments = shlex.split(command)
-    PARSERS[module]().parse_args(arguments)
+    match arguments:
+        case ["verify", *rest]:
+            standard_parser().parse_args(rest)
+        case ["supports", capability]:
+            assert capability in CAPABILITIES
+        case ["--version"]:
+            pass
+        case _:
+            PARSERS[module]().parse_args(arguments)
 
 
 def test_first_screen_runs(tmp_path, monkeypatch, capsys):
@@ -35,6 +54,18 @@ def test_first_screen_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("optimal ")
     assert "Split(target=" in printed
+
+
+@pytest.mark.parametrize(("eps", "verdict"), [("0.005", "robust"), ("0.01", "falsified")])
+def test_the_property_of_your_own_is_decided(tmp_path, monkeypatch, capsys, eps, verdict):
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "boot.vnnlib" in block)
+    assert ", 0.005" in code
+    assert "At 0.005 it is robust, at 0.01 it is falsified" in TEXT
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace(", 0.005", f", {eps}"), {})  # noqa: S102
+    assert run(verify_main, [str(NOMINAL), "boot.vnnlib"]) == 0
+    assert capsys.readouterr().out.startswith(verdict)
+    assert run(bounds_main, [str(NOMINAL), "--image", "boot.npy", "--box", eps]) == 0
 
 
 def test_links_to_files_exist():

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="it and networks trained from scratch (default)",
     )
     networks.add_argument(
-        "--networks", nargs="+", metavar="FILE", help="these .npz, .keras or .h5 files; the first is nominal"
+        "--networks", nargs="+", metavar="FILE", help="these .npz, .onnx, .keras or .h5 files; the first is nominal"
     )
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--alpha", type=int, metavar="N", help=f"number of sampled networks (default {ALPHA})")
