@@ -8,9 +8,11 @@ the assumed phases decides, and its multipliers are proven like all others.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ class Pool:
         self.arrays = {name: array[:0] for name, array in like.fields().items()}
         self.free = np.zeros(0, dtype=np.intp)
         self.count = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -113,8 +115,10 @@ class Pool:
     def _room(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], on_disk: bool) -> NDArray[Any]:
         if not on_disk or 0 in shape:
             return np.zeros(shape, dtype=dtype)
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="arfj-")
-        return np.memmap(Path(self._folder.name) / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="arfj-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # at the latest when Python ends
+        return np.memmap(self._folder / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
 
 
 class _Later:
