@@ -183,18 +183,20 @@ class PhaseSearch:
             if x is not None:
                 return Finding("found", "a minimiser of a relaxation is unsafe", x, branches=branches)
             pool.add(nodes.chosen(~(nodes.bound > 0)))
-            if not len(pool):
-                break
-            if clock.over:
-                return Finding("open", "time limit", bound=self._least(pool), branches=branches)
-            clock.tell("splitting ReLUs", len(pool), self._least(pool))
-            self._hurry(time.perf_counter() - begun)
-            children = self._children(pool.take(max(1, self.batch // 2)))
-            if children is None:
-                continue
+            children = None
+            while children is None:
+                if not len(pool):
+                    return self._exhausted(branches)
+                if clock.over:
+                    return Finding("open", "time limit", bound=self._least(pool), branches=branches)
+                clock.tell("splitting ReLUs", len(pool), self._least(pool))
+                self._hurry(time.perf_counter() - begun)
+                children = self._children(pool.take(max(1, self.batch // 2)))
             if isinstance(children, Finding):
                 return Finding(children.status, children.reason, children.x, children.bound, branches)
             answered = self._bounded(children)
+
+    def _exhausted(self, branches: int) -> Finding:
         if self.hopeless is not None:
             return Finding(
                 "open", "a subproblem without open ReLUs is undecided", bound=self.hopeless, branches=branches
@@ -252,7 +254,7 @@ class PhaseSearch:
         return x if least.min() <= 0 and self.margins.least(self.margins.graph(x[None])).min() <= 0 else None
 
     def _children(self, parents: Nodes) -> Nodes | Finding | None:
-        """Both phases of the ReLU with the highest score; parents without one go to a linear program first."""
+        """Both phases of the ReLU with the highest score, after a linear program where none has one; None: all proven."""
         score = parents.score.copy()
         stuck = np.flatnonzero(score.max(axis=1, initial=0.0) <= 0)
         done = np.zeros(len(score), dtype=bool)
