@@ -254,7 +254,7 @@ class PhaseSearch:
         return x if least.min() <= 0 and self.margins.least(self.margins.graph(x[None])).min() <= 0 else None
 
     def _children(self, parents: Nodes) -> Nodes | Finding | None:
-        """Both phases of the ReLU with the highest score, after a linear program where none has one; None: all proven."""
+        """Both phases of the ReLU with the highest score, after a linear program if none has one; None: all proven."""
         score = parents.score.copy()
         stuck = np.flatnonzero(score.max(axis=1, initial=0.0) <= 0)
         done = np.zeros(len(score), dtype=bool)
