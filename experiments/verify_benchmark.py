@@ -66,7 +66,7 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 PACKAGES: Mapping[Tool, Sequence[str]] = {
-    "arfj": ("arfj", "numpy", "scipy", "pyscipopt", "onnx", "onnxruntime"),
+    "arfj": ("arfj", "numpy", "scipy", "pyscipopt", "jax", "onnx", "onnxruntime"),
     "vibecheck": ("vibecheck-nn", "torch", "gurobipy", "numpy", "scipy", "onnx", "onnxruntime"),
 }
 DECIDED = ("sat", "unsat")
