@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
@@ -36,7 +35,9 @@ MIXING = 4.0
 LATER_BATCH = 1024
 """Subproblems of a call once they are bounded by a compiled program."""
 LATER = 3.0
-"""Seconds of search before a program is compiled beside it: that takes seconds, and pays where thousands are left."""
+"""Seconds of search before a program is compiled: that takes seconds, and pays where thousands are left."""
+LATER_LEFT = 15.0
+"""Seconds that must be left then."""
 IN_MEMORY = 2**30
 """Bytes of open subproblems that are held in memory; the rest goes to a file."""
 
@@ -121,25 +122,6 @@ class Pool:
         return np.memmap(self._folder / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
 
 
-class _Later:
-    """A compiled program of the same search, made by a thread; `program` is None until it is ready (or for ever)."""
-
-    def __init__(self, reduced: Reduced, region: Region) -> None:
-        self.program: PhaseProgram | None = None
-        if importlib.util.find_spec("jax") is None:
-            return
-
-        def make() -> None:
-            program = PhaseProgram(
-                reduced.graph, reduced.bounds, region, STEPS, "jax", "float32", reduced.sizes(region)
-            )
-            mixtures = np.ones((LATER_BATCH, program.rows))
-            program(mixtures[:, : reduced.graph.classes], np.zeros((LATER_BATCH, program.neurons), dtype=np.int8))
-            self.program = program
-
-        threading.Thread(target=make, name="compiler", daemon=True).start()
-
-
 class PhaseSearch:
     """Branch and bound over the phases of a reduced network.
 
@@ -165,7 +147,7 @@ class PhaseSearch:
         self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
         self.hopeless: float | None = None
-        self.later: _Later | None = None
+        self.may_compile = importlib.util.find_spec("jax") is not None
 
     def run(self, clock: Clock) -> Finding:
         """Search until every subproblem is done, a candidate is found, or the clock is over."""
@@ -190,7 +172,7 @@ class PhaseSearch:
                 if clock.over:
                     return Finding("open", "time limit", bound=self._least(pool), branches=branches)
                 clock.tell("splitting ReLUs", len(pool), self._least(pool))
-                self._hurry(time.perf_counter() - begun)
+                self._hurry(time.perf_counter() - begun, clock.left)
                 children = self._children(pool.take(max(1, self.batch // 2)))
             if isinstance(children, Finding):
                 return Finding(children.status, children.reason, children.x, children.bound, branches)
@@ -203,14 +185,16 @@ class PhaseSearch:
             )
         return Finding("proven", "no phases hold a counterexample", branches=branches)
 
-    def _hurry(self, seconds: float) -> None:
-        """Where the search takes long, have it compiled in the background, and go on with that once it is there."""
-        if self.program.engine == "jax" or seconds < LATER:
+    def _hurry(self, seconds: float, left: float) -> None:
+        """Where the search takes long and enough time is left, go on with a compiled program."""
+        if self.program.engine == "jax" or seconds < LATER or left < LATER_LEFT or not self.may_compile:
             return
-        if self.later is None:
-            self.later = _Later(self.reduced, self.region)
-        if self.later.program is not None:
-            self.program, self.batch = self.later.program, LATER_BATCH
+        self.may_compile = False
+        least = self.reduced.sizes(self.region)
+        self.program = PhaseProgram(
+            self.reduced.graph, self.reduced.bounds, self.region, STEPS, "jax", "float32", least
+        )
+        self.batch = LATER_BATCH
 
     def _least(self, pool: Pool) -> float | None:
         known = [bound for bound in (pool.worst, self.hopeless) if bound is not None]
