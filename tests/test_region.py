@@ -140,3 +140,69 @@ def test_frozen():
     assert region.centre[0] == 0.5
     with pytest.raises(ValueError, match="read-only"):
         region.centre[0] = 0.1
+
+
+class TestEuclideanBalls:
+    """p = 2: the support against bisection on the step's length, and against points."""
+
+    @staticmethod
+    def region(seed):
+        rng = np.random.default_rng(seed)
+        size = int(rng.integers(1, 7))
+        centre = rng.normal(size=size) * rng.choice([1.0, 50.0])
+        room = rng.random((2, size)) * 10.0 ** rng.uniform(-3, 1, size=(2, size)) * (rng.random((2, size)) > 0.2)
+        region = Region(centre, centre - room[0], centre + room[1], norm=2)
+        weights = rng.normal(size=(4, size)) * 10.0 ** rng.uniform(-3, 3, size=size) * (rng.random((4, size)) > 0.2)
+        return region.with_radius(float(region.reach * rng.choice([0.0, 0.1, 0.5, 0.9, 1.0, 2.0]))), weights, rng
+
+    @staticmethod
+    def by_bisection(region, w):
+        """max w.x: every pixel moves by min(t |w|, its room), t as large as the ball allows."""
+        gain = np.abs(w).astype(np.longdouble)
+        room = np.where(w > 0, region.upper - region.centre, region.centre - region.lower).astype(np.longdouble)
+        room = np.where(gain > 0, room, 0)
+        low, high = np.longdouble(0), 2 * max(room.max(), region.radius, 1) / max(gain[gain > 0].min(initial=1), 1e-300)
+        for _ in range(300):
+            middle = (low + high) / 2
+            inside = np.sqrt((np.minimum(middle * gain, room) ** 2).sum()) <= region.radius
+            low, high = (middle, high) if inside else (low, middle)
+        return (w * region.centre).sum() + (gain * np.minimum(low * gain, room)).sum()
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_support(self, seed):
+        region, weights, rng = self.region(seed)
+        points = region.maximiser(weights)
+        spare = 1e-12 * (region.magnitude(weights) + 1)
+        for value, w, x, more in zip(region.support(weights), weights, points, spare, strict=True):
+            assert value == pytest.approx(float(self.by_bisection(region, w)), abs=more)
+            assert w @ x == pytest.approx(value, abs=more)
+            assert region.contains(x, 1e-12 * (1 + np.abs(region.centre).max()))
+        steps = rng.normal(size=(200, len(region.centre)))
+        steps *= region.radius / np.linalg.norm(steps, axis=1, keepdims=True) * rng.random((200, 1))
+        inside = np.clip(region.centre + steps, region.lower, region.upper)
+        assert (inside @ weights.T <= region.support(weights) + spare).all()
+        low, up = region.box
+        assert ((inside >= low) & (inside <= up)).all()
+
+    def test_by_hand(self):
+        region = Region(np.zeros(2), np.array([-1.0, -1.0]), np.array([0.6, 9.0]), 1.0, 2)
+        assert region.support([[3.0, 4.0], [100.0, 1.0], [0.0, -2.0], [0.0, 0.0]]) == pytest.approx([5, 60.8, 2, 0])
+        assert region.maximiser([[100.0, 1.0]]) == pytest.approx(np.array([[0.6, 0.8]]))
+        assert region.reach == pytest.approx(np.sqrt(1 + 81))
+        assert region.contains(np.array([0.6, 0.8]), 1e-12)
+        assert not region.contains(np.array([0.6, 0.81]))
+
+    def test_between_the_other_norms(self):
+        """The L1 ball lies in the L2 ball, that in the box."""
+        rng = np.random.default_rng(0)
+        weights = rng.normal(size=(20, 5))
+        found = [Region.around(rng.random(5), 0.4, norm).support(weights) for norm in (1, 2)]
+        centre = np.full(5, 0.5)
+        one, two = (Region.around(centre, 0.4, norm).support(weights) for norm in (1, 2))
+        assert (one <= two + 1e-12).all()
+        assert (two <= Region.cube(centre, 0.4).support(weights) + 1e-12).all()
+        assert np.isfinite(found).all()
+
+    def test_other_norms_are_refused(self):
+        with pytest.raises(UsageError, match="norm"):
+            Region.around([0.5], 1.0, 3)
