@@ -211,7 +211,8 @@ def ask(tool: Tool, interpreter: str, instance: Instance, seconds: float) -> Ans
     answer = _ours(out, took) if tool == "arfj" else _theirs(out, log, took)
     if answer is not None:
         return answer
-    return Answer("error", took, message=(log.strip().splitlines() or [f"status {process.returncode}"])[-1][:300])
+    message = (log.strip().splitlines() or [f"status {process.returncode}"])[-1]
+    return Answer("error", took, message=message.replace(f"{instance.network.parent}{os.sep}", "")[:300])
 
 
 def _ours(out: str, took: float) -> Answer | None:

@@ -103,6 +103,7 @@ class TestVerifyBenchmark:
         answer = verify_benchmark.ask("arfj", sys.executable, instance, 5.0)
         assert answer.verdict == "error"
         assert answer.message.startswith("error: ")
+        assert str(tmp_path) not in answer.message
 
     def test_instances_are_spread_evenly_and_must_exist(self, tmp_path):
         names = [f"{index}.vnnlib" for index in range(10)]
