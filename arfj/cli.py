@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import gc
 import io
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from arfj.errors import ArfjError, UsageError
@@ -65,7 +67,7 @@ def answer_console(**settings: Any) -> Console:  # noqa: ANN401 - what rich take
     return AnswerConsole(**settings)
 
 
-@contextmanager
+@contextlib.contextmanager
 def status_line(text: str) -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is going on, on a terminal only; gives the function that changes it."""
     if not sys.stderr.isatty():
@@ -112,6 +114,17 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except MemoryError:
         print("error: out of memory; use fewer networks or fewer parallel jobs", file=sys.stderr)
         return FAILED
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; at once where a thread solves or compiles, into whose C++ code Python's own end would crash."""
+    if any(thread.daemon for thread in threading.enumerate()):
+        gc.collect()  # frees what removes its files then
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _silence_stdout() -> None:

@@ -234,15 +234,24 @@ def test_an_interrupted_search_tells_its_bound():
 
 
 @pytest.mark.slow
+def test_a_process_whose_time_is_up_ends_well(folder):
+    """Also where the mixed-integer program is at work in a thread of its own then."""
+    with started("-m", "arfj.verify", *hard(folder), "--time-limit", "5") as process:
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("unknown: time limit")
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_of_a_process(folder):
-    arguments = ["-m", "arfj.verify", *hard(folder), "--time-limit", "100", "--json", "--results", folder / "r.txt"]
+    arguments = ["-m", "arfj.verify", *hard(folder), "--time-limit", "60", "--json", "--results", folder / "r.txt"]
     with started(*arguments) as process:
         time.sleep(6)
         os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130, err
     assert json.loads(out)["verdict"] == "unknown"
     assert (folder / "r.txt").read_text() == "unknown\n"
 

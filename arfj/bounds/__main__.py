@@ -16,7 +16,7 @@ from rich.table import Table
 
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.bounds.backward import sites
-from arfj.cli import ANSWERED, INTERRUPTED, Parser, answer_console, run, status_line
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, answer_console, leave, run, status_line
 from arfj.data import load_image
 from arfj.errors import ArfjError, UsageError
 from arfj.graph import Affine, Graph
@@ -176,4 +176,4 @@ def _print(answer: Answer) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    leave(run(main))

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from arfj.bounds.batched import compile_seconds
-from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, run, status_line
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, leave, run, status_line
 from arfj.errors import UsageError
 from arfj.files import make_folder
 from arfj.verify import standard
@@ -57,9 +58,9 @@ def main(argv: Sequence[str]) -> int:
     return INTERRUPTED if outcome.interrupted else ANSWERED
 
 
-def entry() -> int:
+def entry() -> NoReturn:
     """The command `arfj-verify`."""
-    return run(main)
+    leave(run(main))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,4 +110,4 @@ def in_words(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    entry()

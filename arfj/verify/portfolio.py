@@ -31,7 +31,7 @@ from arfj.verify.search import Clock, Finding, Progress, Step, silent
 
 FEW_INPUTS = 12
 """Inputs that vary, up to which the input is split."""
-ROOT_STEPS = 20
+ROOT_STEPS = 8
 RESTARTS = 8
 PHASES_ALONE = 3.0
 """Seconds of branch and bound before a mixed-integer program runs beside it."""
@@ -243,7 +243,7 @@ class _Beside:
 
     def __exit__(self, *_: object) -> None:
         self.own.stop.set()
-        self.thread.join(5.0)
+        self.thread.join(1.0)
 
 
 def _open(margins: Margins, bounds: Bounds) -> tuple[Margins, Bounds]:
