@@ -1,5 +1,6 @@
 """`python -m arfj.verify`: its document, its files and its errors."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from arfj.graph import Activation, Affine, Graph
 from arfj.network import Dense, Network
 from arfj.verify import Options, verify
 from arfj.verify.__main__ import main
+from arfj.verify.progress import telling, watched
+from arfj.verify.search import Step
 from arfj.verify.vnnlib import parse_property
 
 BOX = "(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)(assert (>= X_0 {}))(assert (<= X_0 {}))"
@@ -212,6 +215,22 @@ def test_ctrl_c_while_reading_still_answers(call, folder, monkeypatch):
     monkeypatch.setattr(files, "load_network", press)
     ran = call(folder / "n.npz", folder / "robust.vnnlib")
     assert (ran.status, ran.out.splitlines()[0]) == (130, "unknown: interrupted")
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
+def test_ctrl_c_that_c_code_swallows_is_heard_at_the_next_report():
+    with watched(10.0) as progress:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            progress(Step("bounds", 1, None, 0, 1.0))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_line_tells_how_much_time_is_left():
+    told = []
+    telling(told.append, 60.0)(Step("splitting inputs", 3, -0.5, 7, 12.0))
+    assert told == ["splitting inputs: 3 open, worst bound -0.5, 7 branches, 48 s left"]
 
 
 def test_an_interrupted_search_tells_its_bound():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from arfj.bounds.batched import compile_seconds
-from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, leave, run, status_line
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, leave, run
 from arfj.errors import UsageError
 from arfj.files import make_folder
 from arfj.verify import standard
@@ -19,7 +19,7 @@ from arfj.verify.files import verify_files
 from arfj.verify.outcome import INTERRUPTED as REASON
 from arfj.verify.outcome import Outcome, write_result
 from arfj.verify.portfolio import Options
-from arfj.verify.progress import telling
+from arfj.verify.progress import watched
 from arfj.verify.property import Property
 
 PROG = standard.PROG
@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
     begun = time.perf_counter()
     prop: Property | None = None
     try:
-        with status_line("reading") as tell:
-            outcome, prop = verify_files(options.network, options.property, limits, telling(tell, limits.seconds))
+        with watched(limits.seconds) as progress:
+            outcome, prop = verify_files(options.network, options.property, limits, progress)
     except KeyboardInterrupt:  # before there was anything to keep
         outcome = Outcome("unknown", REASON, time.perf_counter() - begun, 0)
     if options.results is not None:

@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, status_line
+from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds
 from arfj.errors import ArfjError, NetworkError, UsageError
 from arfj.verify.files import is_onnx, verify_file
 from arfj.verify.outcome import INTERRUPTED as REASON
 from arfj.verify.outcome import Outcome, standard_answer
 from arfj.verify.portfolio import Options
-from arfj.verify.progress import telling
+from arfj.verify.progress import watched
 from arfj.verify.property import Property, Tensor
 from arfj.verify.vnnlib import read_property
 
@@ -124,8 +124,8 @@ def _verify(options: argparse.Namespace) -> int:
         prop = read_property(options.query)
         path = _network(options.network, prop)
         _check_types(path, prop)
-        with status_line("reading") as tell:
-            outcome = verify_file(path, prop, limits, telling(tell, limits.seconds), begun)
+        with watched(limits.seconds) as progress:
+            outcome = verify_file(path, prop, limits, progress, begun)
     except KeyboardInterrupt:
         outcome = Outcome("unknown", REASON, time.perf_counter() - begun, 0)
     if outcome.verdict == "unknown":
