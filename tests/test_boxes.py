@@ -106,6 +106,7 @@ def test_clip_keeps_what_lies_on_the_edge(far):
         low = far + rng.normal(size=3)
         up = low + rng.random(3) * 10.0 ** rng.uniform(-3, 3, size=3)
         row, x = rng.normal(size=3) * 10.0 ** rng.uniform(-4, 4), rng.uniform(low, up)
+        x[1:] = np.where(row > 0, low, up)[1:]  # then the first input is cut off right behind x
         exact = ((np.where(row > 0, low, up).astype(np.longdouble) - x) * row).sum()
         # Far from 0 the clip relies on what every proven minimum is less by.
         margin = 1e-11 * np.abs(row) @ np.maximum(np.abs(low), np.abs(up)) if far else 0.0
