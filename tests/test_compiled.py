@@ -47,7 +47,7 @@ def test_proofs_are_those_of_numpy_and_no_setting_changes():
 @pytest.mark.skipif(jax.config.jax_enable_x64, reason="float64 is on for the whole process")
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
 def test_rounded_to_float32_it_refuses(monkeypatch):
-    monkeypatch.setattr(batched, "_in_float64", lambda _engine: contextlib.nullcontext())
+    monkeypatch.setattr(batched, "in_float64", lambda _engine: contextlib.nullcontext())
     with pytest.raises(TypeError, match="a proof is float64"):
         program("jax")
 

@@ -129,7 +129,7 @@ class PhaseProgram:
         self.room = tuple(padded.sizes[i] for i in activations(padded))
         self.rows = padded.classes
         exact = _numbers(padded, lower, upper, region, least)
-        with _in_float64(engine):
+        with in_float64(engine):
             self.proof = _converted(exact, engine, "float64")
             self.search = self.proof if precision == "float64" else _converted(exact, engine, precision)
 
@@ -143,7 +143,7 @@ class PhaseProgram:
         chosen = np.zeros((size, self.rows))
         chosen[:count, : mixtures.shape[1]] = np.maximum(mixtures, 0.0)
         run = _compiled() if self.engine == "jax" else _improve_numpy
-        with _in_float64(self.engine):
+        with in_float64(self.engine):
             warm = np.asarray(slopes is not None)
             found = run(self.structure, self.steps, warm, self.search, self.proof, chosen, *wide)
             bound, best_slopes, best_betas, score, x = (np.asarray(part)[:count] for part in found)
@@ -224,7 +224,7 @@ def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:
     return _mapped(converted, numbers.tree())
 
 
-def _in_float64(engine: Engine) -> AbstractContextManager[object]:
+def in_float64(engine: Engine) -> AbstractContextManager[object]:
     """JAX rounds all float64 to float32 unless told not to; here it is told, for what is done inside alone."""
     if engine == "numpy":
         return nullcontext()

@@ -104,7 +104,7 @@ class Relaxed:
         scale = {index: np.zeros_like(s) for index, s in slopes.items()}
         best = np.full(len(rows), -np.inf)
         for step in range(steps + 1):
-            passed = self._pass(target, rows, slopes)
+            passed = self.linear(target, rows, slopes)
             best = np.maximum(best, self.value(passed))
             if step == steps:
                 break
@@ -119,7 +119,8 @@ class Relaxed:
                 slopes[index] = np.where(line.open, np.clip(moved, 0.0, 1.0), slopes[index])
         return best
 
-    def _pass(self, target: int, rows: Floats, slopes: dict[int, Floats]) -> Pass:
+    def linear(self, target: int, rows: Floats, slopes: dict[int, Floats]) -> Pass:
+        """Linear lower bounds of C v_target in x, with the slopes below that are given for every row."""
         return backward(np, self.steps, self.numbers, target, rows, self.lines, slopes, None, self._known(target))
 
     def _known(self, target: int) -> list[Floats]:
