@@ -16,4 +16,4 @@ fi
 if [[ ! -x $root/.venv/bin/python ]]; then
     "${PYTHON:-python3}" -m venv "$root/.venv"
 fi
-"$root/.venv/bin/python" -m pip install --quiet --editable "${root}[verify]"
+"$root/.venv/bin/python" -m pip install --quiet --editable "${root}[verify,gpu]"
