@@ -1,5 +1,7 @@
 """Bounds on many boxes: planes lie below the network, clipping keeps every counterexample, what is known stays true."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,12 @@ from random_graphs import KINDS, badly_scaled, exact_values, random_graph, rando
 
 from arfj.bounds import crown_bounds
 from arfj.bounds.boxes import BoxProgram, clip
-from arfj.graph import Affine, Graph
-from arfj.verify.inputs import _shrunk
+from arfj.graph import Activation, Affine, Graph
+from arfj.region import Region
+from arfj.verify.inputs import _shrunk, split_inputs
+from arfj.verify.margins import margins_of
+from arfj.verify.property import Case, Polyhedron
+from arfj.verify.search import Clock
 
 
 def points_in(low, up, rng):
@@ -139,3 +145,20 @@ def test_beyond_float64():
         new_low, new_up = clip(low[None], up[None], planes.lower[0], planes.rows[0])
         assert np.array_equal(new_low[0], low)
         assert np.array_equal(new_up[0], up)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_splitting_loses_no_part_of_the_box(seed):
+    """|x - c| + |y - d| is at most 1e-7 near one point alone, wherever that is: also right beside every cut."""
+    rng = np.random.default_rng(seed)
+    for _ in range(10):
+        c = rng.integers(1, 32, size=2) / 32 + rng.choice([0.0, 1e-3, -1e-3, 0.01, 0.02], size=2)
+        eye = np.eye(2)
+        nodes = (Affine((0,), (np.hstack([eye, -eye]),), np.concatenate([-c, c])), Activation(1, "relu"))
+        graph = Graph(2, (*nodes, Affine((2,), (np.ones((4, 1)),), np.zeros(1))))
+        case = Case(np.zeros(2), np.ones(2), (Polyhedron(np.array([[1.0]]), np.array([-1e-7])),))
+        margins, low, up = margins_of(graph, case), np.zeros(2), np.ones(2)
+        bounds = crown_bounds(margins.graph, Region.between(low, up))
+        found = split_inputs(margins, bounds, (low, up), Clock(time.perf_counter() + 20))
+        assert found.status == "found"
+        assert margins.graph(found.x[None])[0, 0] <= 0
