@@ -19,6 +19,11 @@ from arfj.errors import UsageError
 from arfj.network import Floats
 
 
+def long_sum(terms: int) -> float:
+    """By how much a magnitude is raised because its sum has very many terms: the margin for rounding covers 2^14."""
+    return max(1.0, terms / 2**14)
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """X(R) of the module's docstring.
@@ -155,9 +160,9 @@ class Region:
             return np.where(moving, np.minimum(t[:, None] * gain, room), 0.0)
 
     def magnitude(self, weights: ArrayLike) -> Floats:
-        """sum_i |w_i| max(|l_i|, |u_i|), the scale of the rounding error of w . x, per row."""
+        """sum_i |w_i| max(|l_i|, |u_i|), the scale of the rounding error of w . x, per row; more for long sums."""
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        return np.asarray(np.abs(w) @ np.maximum(np.abs(self.lower), np.abs(self.upper)))
+        return np.asarray(np.abs(w) @ (np.maximum(np.abs(self.lower), np.abs(self.upper)) * long_sum(w.shape[1])))
 
     def contains(self, x: ArrayLike, tolerance: float = 0.0) -> bool:
         """Whether x, shape (n,), lies in the region up to `tolerance`."""

@@ -27,6 +27,7 @@ from scipy.sparse import csr_array
 from arfj.bounds.relaxation import Lines
 from arfj.graph import Activation, Affine, Graph, Matrix
 from arfj.network import Floats
+from arfj.region import long_sum
 
 Array = Any
 
@@ -87,13 +88,14 @@ def absolute(matrix: Matrix) -> Matrix:
 
 def sizes(graph: Graph, most: Mapping[int, Floats]) -> list[Floats]:
     """m_i of the module's docstring for every value, from `most[j]` >= |v_j| for the input and every activation."""
-    result = [most[0]]
+    result = [most[0] * long_sum(len(most[0]))]
     for index, node in enumerate(graph.nodes, start=1):
         if isinstance(node, Activation):
             result.append(np.maximum(most[index], result[node.source]))
             continue
         terms = [result[j] @ absolute(m) for j, m in zip(node.sources, node.maps, strict=True)]
-        result.append(np.asarray(sum(terms) + np.abs(node.bias)))
+        length = long_sum(sum(m.shape[0] for m in node.maps))
+        result.append(np.asarray((sum(terms) + np.abs(node.bias)) * length))
     return result
 
 

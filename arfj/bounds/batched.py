@@ -388,7 +388,7 @@ def _prove(batch: _Batch, slope: dict[int, Array], beta: dict[int, Array]) -> tu
     low, up = batch.numbers[3]
     sizes = batch.numbers[4]
     passed = batch.passed(lines, slope, beta, sizes)
-    handled = passed.magnitude + abs(passed.rows) @ xp.maximum(abs(low), abs(up))
+    handled = passed.magnitude + abs(passed.rows) @ sizes[0]
     for i, pull in beta.items():
         step = batch.steps[i - 1]
         if isinstance(step, ActivationStep):

@@ -8,7 +8,7 @@ from arfj.bounds.backward import absolute, sites
 from arfj.bounds.records import Bounds, outward
 from arfj.graph import Activation, Affine, Graph, Kind, Matrix
 from arfj.network import Floats, Network
-from arfj.region import Region
+from arfj.region import Region, long_sum
 
 CHUNK = 512
 """Rows that are handed to a support function at a time: its sorted copies stay in the cache."""
@@ -57,7 +57,8 @@ def propagate(node: Affine, values: list[Pair], region: Region) -> Pair:
         middle = middle + (0.5 * (low + up)) @ matrix
         reach = reach + (0.5 * (up - low)) @ sizes
         magnitude = magnitude + np.maximum(np.abs(low), np.abs(up)) @ sizes
-    return outward(middle - reach, middle + reach, magnitude)
+    length = long_sum(sum(matrix.shape[0] for matrix in node.maps))
+    return outward(middle - reach, middle + reach, magnitude * length)
 
 
 def interval_bounds(network: Network | Graph, region: Region) -> Bounds:
