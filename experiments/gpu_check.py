@@ -27,7 +27,8 @@ from unittest import mock
 import numpy as np
 
 from arfj.bounds import Bounds, crown_bounds
-from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles, compile_seconds
+from arfj.bounds.ascent import compile_seconds
+from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles
 from arfj.bounds.reduce import Reduced, reduce
 from arfj.cli import ANSWERED, Parser, run
 from arfj.errors import ArfjError, UsageError

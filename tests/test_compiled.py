@@ -9,7 +9,8 @@ import pytest
 from conftest import SEESAW
 
 from arfj.bounds import batched, crown_bounds
-from arfj.bounds.batched import PhaseProgram, compile_seconds
+from arfj.bounds.ascent import compile_seconds
+from arfj.bounds.batched import PhaseProgram
 from arfj.bounds.compiled import Compiled, cache_folder, keep_programs
 from arfj.cli import run
 from arfj.network import Dense, Network

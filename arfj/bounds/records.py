@@ -11,8 +11,8 @@ from arfj.network import Floats
 
 OUTWARD = 1e-11
 """Bounds are widened by this share of the magnitude of the summed terms: float64 rounding of a sum of n terms is below
-n 2^-53 of it, 9e-14 for n = 784, and a backward pass chains a handful of such sums. Longer ones than n = 2^14 have their
-magnitude raised (`arfj.region.long_sum`)."""
+n 2^-53 of it, 9e-14 for n = 784, and a backward pass chains a handful of such sums. Where n is above 2^14, the
+magnitude is raised (`arfj.region.long_sum`)."""
 
 
 @dataclass(frozen=True, eq=False)

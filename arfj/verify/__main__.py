@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from arfj.bounds.batched import compile_seconds
+from arfj.bounds.ascent import compile_seconds
 from arfj.cli import ANSWERED, INTERRUPTED, Parser, checked_seconds, leave, run
 from arfj.errors import UsageError
-from arfj.files import make_folder
+from arfj.files import is_device, make_folder
 from arfj.verify import standard
 from arfj.verify.files import verify_files
 from arfj.verify.outcome import INTERRUPTED as REASON
@@ -90,7 +90,8 @@ def _check_results(name: str) -> None:
     """Before any work is spent."""
     if not name or Path(name).is_dir():
         raise UsageError(f"--results {name!r} is {'a folder' if name else 'empty'}; expected the path of a file")
-    make_folder(Path(name).parent)
+    if not is_device(name):
+        make_folder(Path(name).parent)
 
 
 def in_words(outcome: Outcome) -> str:
