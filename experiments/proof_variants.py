@@ -66,6 +66,8 @@ VARIANTS: dict[str, tuple[Options, Patch]] = {
     ),
     "no tightening": (Options(time_limit=LIMIT), lambda: mock.patch.object(prove, "PATIENCE", np.inf)),
     "interval bounds": (Options(time_limit=LIMIT, bounds="interval"), contextlib.nullcontext),
+    "CROWN bounds": (Options(time_limit=LIMIT, bounds="crown"), contextlib.nullcontext),
+    "exact bounds": (Options(time_limit=LIMIT, bounds="exact"), contextlib.nullcontext),
     "paper formulation": (Options(time_limit=LIMIT, formulation="paper"), contextlib.nullcontext),
 }
 
@@ -76,15 +78,16 @@ def questions(problem: str) -> Iterator[Question]:
         "one network": lambda: sampled("nominal").ensemble,
         "two networks": lambda: Ensemble((bundled_nominal(), bundled_outer()[0]), "outer"),
         "six perturbed": lambda: sampled("inner").ensemble,
-    }[problem]()
+    }[problem.split(",", maxsplit=1)[0]]()
     images = bundled_images()
     for true, image in enumerate(images.nominal):
         yield Question(image, true, (true - 1) % 10, ensemble)
 
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
-    "one network": tuple(VARIANTS),
+    "one network": tuple(name for name in VARIANTS if name not in ("CROWN bounds", "exact bounds")),
     "two networks": (DEFAULT, "SCIP's own settings", "all scenarios at once", "no tightening", "interval bounds"),
+    "two networks, by bounds": (DEFAULT, "interval bounds", "CROWN bounds", "exact bounds"),
     "six perturbed": (DEFAULT, "all scenarios at once"),
 }
 
@@ -112,8 +115,8 @@ def table(rows: Sequence[Row]) -> str:
     """Markdown: per problem and variant, how many optima were proven, and the geometric mean of the time ratios."""
     seconds = {(row["problem"], row["variant"], row["true"]): row for row in rows}
     lines = [
-        "| problem | variant | proven | seconds, median | seconds, sum | nodes, sum | times the default |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| problem | variant | proven | seconds, median | seconds, sum | binaries, mean | nodes, sum | times the default |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for problem, names in PROBLEMS.items():
         for name in names:
@@ -134,6 +137,7 @@ def _line(problem: str, name: str, rows: Sequence[Row], all_rows: Mapping[tuple[
         f"{proven} of {len(rows)}",
         f"{np.median(times):.1f}",
         f"{times.sum():.0f}",
+        f"{np.mean([row['binaries'] for row in rows]):.0f}",
         str(sum(row["nodes"] for row in rows)),
         f"{'at least ' if proven < len(rows) else ''}{ratio:.2f}",
     )
