@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from arfj.errors import ArfjError, UsageError
@@ -87,6 +88,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     """Call `main` with the arguments; turn its errors into one line on stderr and an exit status (INTERFACE)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show
     try:
@@ -125,6 +127,13 @@ def leave(status: int) -> NoReturn:
             sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    # Python has None for a stream that the caller closed (>&-), and no line is read there.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the process' whole life
 
 
 def _silence_stdout() -> None:

@@ -43,9 +43,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises:
         ArfjError: the folder cannot be made or written, or the disk is full; `path` is then as it was before.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays what it is
     temporary: Path | None = None
     try:
+        if is_device(path):
+            with Path(path).open("wb") as stream:
+                yield stream
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         temporary = Path(name)
@@ -57,11 +61,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         temporary.replace(target)
         temporary = None
     except OSError as error:
-        raise write_error(target, error) from error
+        raise write_error(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is /dev/null, a pipe or the like: written to, and never replaced by a file."""
+    target = Path(path)
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def _umask() -> int:

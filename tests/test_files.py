@@ -164,3 +164,20 @@ def test_missing_file(tmp_path):
         load_arrays(tmp_path / "none.npz")
     with pytest.raises(ArfjError, match="does not exist"):
         load_array(tmp_path / "none.npy")
+
+
+def test_a_pipe_and_a_link_stay_what_they_are(tmp_path):
+    pipe, link, real = tmp_path / "pipe", tmp_path / "link", tmp_path / "real"
+    os.mkfifo(pipe)
+    link.symlink_to(real)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for path in (pipe, link):
+            with atomic_write(path) as stream:
+                stream.write(b"unsat")
+        assert os.read(reader, 100) == b"unsat"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert real.read_bytes() == b"unsat"

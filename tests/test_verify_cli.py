@@ -276,6 +276,18 @@ def test_ctrl_c_of_a_process(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams(folder, closed):
+    line = f'exec "$0" -m arfj.verify "$1" "$2" --results "$3" {closed}'
+    files = [folder / "n.npz", folder / "robust.vnnlib", folder / "r.txt"]
+    command = ["/bin/sh", "-c", line, sys.executable, *files]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "r.txt").read_text() == "unsat\n"
+
+
+@pytest.mark.slow
 def test_the_installed_command(folder):
     command = os.path.join(os.path.dirname(sys.executable), "arfj-verify")  # noqa: PTH118, PTH120
     if not os.path.exists(command):  # noqa: PTH110

@@ -13,6 +13,8 @@ python=$root/.venv/bin/python
 if [[ ! -x $python ]]; then
     python=${PYTHON:-python3}
 fi
-rm -f -- "$5" # an older answer must not stand for this one if the command fails
+if [[ -f $5 ]]; then
+    rm -f -- "$(readlink -f -- "$5")" # an older answer must not stand for this one if the command fails
+fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 exec "$python" -m arfj.verify "$3" "$4" --time-limit "$6" --results "$5"
