@@ -13,7 +13,7 @@ from arfj.cli import run
 from arfj.network import Dense, Network
 from arfj.region import Region
 from arfj.report.store import Store
-from experiments import bounds_quality, gpu_check, verify_benchmark
+from experiments import bounds_quality, ensemble_bounds, gpu_check, verify_benchmark
 from experiments.table_bundled import inserted
 
 ROW = {
@@ -236,3 +236,19 @@ class TestGpuCheck:
         check = gpu_check.Check(np.inf)
         gpu_check.agreement(check, {"network": "n"}, given, 16)
         assert len(check.wrong) == found
+
+
+class TestEnsembleBounds:
+    def test_smoke(self, capsys):
+        assert run(ensemble_bounds.main, ["--smoke"]) == 0
+        assert "| 10 | 0." in capsys.readouterr().out
+
+    def test_the_report_shows_the_rows(self):
+        text = ensemble_bounds.REPORT.read_text(encoding="utf-8")
+        rows = Store(ensemble_bounds.ROWS).rows()
+        assert len(rows) == 10 * len(ensemble_bounds.RADII)
+        assert inserted(text, ensemble_bounds.table(rows), ensemble_bounds.MARK) == text
+
+    def test_one_call_is_nearly_as_good(self):
+        for row in Store(ensemble_bounds.ROWS).rows():
+            assert row["crown"] - row["together"] > 0.7 * (row["crown"] - row["alpha"])
