@@ -86,7 +86,7 @@ def table(rows: Sequence[Row]) -> str:
     if not rows:
         raise ArfjError("there are no rows; measure them with --run")
     lines = [
-        "| L1 radius | alpha-CROWN, width | in one call, width | in one call, ms | one by one in NumPy, ms | first call, s |",
+        "| L1 radius | alpha-CROWN, width | one call, width | one call, ms | one by one in NumPy, ms | first call, s |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for radius in sorted({row["radius"] for row in rows}):

@@ -7,8 +7,10 @@ room for its solver's tolerances. A counterexample is one only after its replay.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -177,7 +179,10 @@ class _Verification:
         if isinstance(found, Finding):
             return found
         if int((case.upper > case.lower).sum()) <= FEW_INPUTS:
-            return split_inputs(*found, (case.lower, case.upper), self.clock)
+            margins, bounds = found
+            box = (case.lower, case.upper)
+            run = functools.partial(split_inputs, margins, bounds, box)
+            return self._beside_program(margins, lambda: reduce(margins.graph, bounds), case, run)
         found = self._root(found[0], case, found[1])
         if isinstance(found, Finding):
             return found
@@ -203,12 +208,16 @@ class _Verification:
             return Finding("open", reason, bound=_worst(margins, bounds), branches=1)
         region = region_of(case)
         search = PhaseSearch(margins, reduced, region, self.options.engine, self.options.precision)
-        if not search.program.neurons:
+        if not search.program.neurons or search.smooth:
             return search.run(self.clock)
-        if search.program.neurons > MOST_OPEN or search.smooth:
-            return search.run(self.clock)
+        return self._beside_program(margins, lambda: reduced, case, search.run)
+
+    def _beside_program(
+        self, margins: Margins, reduced: Callable[[], Reduced | None], case: Case, run: Callable[[Clock], Finding]
+    ) -> Finding:
+        """What `run` finds, or a mixed-integer program beside it."""
         with _Beside(margins, reduced, case, self.clock) as beside:
-            found = search.run(beside.clock)
+            found = run(beside.clock)
         other = beside.finding
         if found.status == "open" and other is not None and other.status != "open":
             return Finding(other.status, other.reason, other.x, other.bound, found.branches + other.branches)
@@ -218,7 +227,7 @@ class _Verification:
 class _Beside:
     """A mixed-integer program in a thread of its own, which begins late and ends the search if it is first."""
 
-    def __init__(self, margins: Margins, reduced: Reduced, case: Case, clock: Clock) -> None:
+    def __init__(self, margins: Margins, reduced: Callable[[], Reduced | None], case: Case, clock: Clock) -> None:
         self.finding: Finding | None = None
         self.failure: BaseException | None = None
         self.clock = Clock(clock.deadline, clock.begun, clock.progress, threading.Event(), clock.branches)
@@ -228,7 +237,10 @@ class _Beside:
             if self.own.stop.wait(min(PHASES_ALONE, max(clock.left, 0.0))):
                 return
             try:
-                self.finding = solve_by_program(margins, reduced, region_of(case), self.own)
+                network = reduced()
+                if network is None or sum(len(places) for _, places in network.neurons) > MOST_OPEN:
+                    return
+                self.finding = solve_by_program(margins, network, region_of(case), self.own)
             except BaseException as error:
                 self.failure = error
                 return
