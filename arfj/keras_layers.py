@@ -18,6 +18,9 @@ from arfj.builder import Builder, Places, Tensor, average, convolution, same_pad
 from arfj.errors import NetworkError
 from arfj.network import Floats
 
+LEAKY_SLOPE = 0.2
+"""Of `keras.activations.leaky_relu` where it is a layer's activation."""
+
 
 @dataclass
 class Reader:
@@ -66,10 +69,14 @@ class Reader:
         for kind in ("relu", "sigmoid", "tanh"):
             if function is getattr(known, kind):
                 return self.builder.activate(value, kind)
+        if function is known.leaky_relu:
+            return self.builder.leaky(value, LEAKY_SLOPE)
         if function is known.softmax:
             return self.softmaxed(value, -1)
         name = getattr(function, "__name__", type(function).__name__)
-        raise NetworkError(f"activation {name}; expected relu, sigmoid, tanh, linear, or softmax at the end")
+        raise NetworkError(
+            f"activation {name}; expected relu, leaky_relu, sigmoid, tanh, linear, or softmax at the end"
+        )
 
     def softmaxed(self, value: Tensor, axis: object) -> Tensor:
         """The logits; the softmax over them must be the last thing that the network does."""

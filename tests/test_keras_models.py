@@ -137,6 +137,7 @@ GRAPHS = {
     "reshaped": lambda: image(layers.Reshape((3, -1, 7)), layers.MaxPooling2D(2), layers.Flatten()),
     "smooth": lambda: sequential(layers.Dense(5, "tanh"), layers.Dense(4), layers.Activation("sigmoid")),
     "leaky": lambda: sequential(layers.Dense(5), layers.LeakyReLU(0.2), layers.Dense(4), layers.ReLU(negative_slope=2)),
+    "leaky, built in": lambda: sequential(layers.Dense(5, "leaky_relu"), layers.Dense(4)),
     "bounded": lambda: sequential(
         layers.Dense(5), layers.ReLU(max_value=0.5, negative_slope=0.1), layers.Dense(4), layers.ReLU(max_value=1)
     ),
