@@ -237,6 +237,18 @@ def test_beyond_float64_nothing_is_robust(inputs, scale):
     assert verify(graph, prop_of(case), Options(0.5)).verdict != "robust"
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e200])
+def test_no_program_with_numbers_that_a_solver_takes_for_infinite(scale, capfd):
+    weight = scale * np.array([[1.0, -2.0], [-1.0, 1.5]])
+    graph = Graph(2, (Affine((0,), (weight,), np.ones(2)), Activation(1, "relu"), Affine((2,), (weight,), np.ones(2))))
+    case = Case(-np.ones(2), np.ones(2), (Polyhedron(np.array([[1.0, -1.0]]), np.zeros(1)),))
+    margins = margins_of(graph, case)
+    with np.errstate(all="ignore"):
+        reduced = reduce(margins.graph, crown_bounds(margins.graph, region_of(case)))
+    assert solve_by_program(margins, reduced, region_of(case), clock(5)).status == "open"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_candidate_is_replayed(monkeypatch):
     """Whatever a search calls a counterexample: without its replay there is none."""
     question = Question(1, "dense")

@@ -33,6 +33,8 @@ LEAST = 1e-8
 """SCIP takes coefficients below 1e-9 for 0."""
 MOST_DELTA = 1e-3
 """The largest delta at which `infeasible` is believed."""
+HOPELESS = 1e9
+"""A delta from which on no program is made: its coefficients may be what a solver takes for infinite."""
 
 Indices = NDArray[np.intp]
 
@@ -61,7 +63,10 @@ def solve_by_program(margins: Margins, reduced: Reduced, region: Region, clock: 
 
 def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: int, clock: Clock) -> Finding:
     rows = np.flatnonzero(margins.owner == polyhedron)
-    delta = tolerated(reduced, rows, region)
+    with np.errstate(over="ignore", invalid="ignore"):  # a thread does not take over its starter's
+        delta = tolerated(reduced, rows, region)
+    if not delta < HOPELESS:
+        return Finding("open", "the numbers are too large for a mixed-integer program")
     problem, pixels = program(reduced, region, rows, delta)
 
     def watch(_: Step) -> None:
