@@ -183,6 +183,8 @@ class _Verification:
             box = (case.lower, case.upper)
             run = functools.partial(split_inputs, margins, bounds, box)
             return self._beside_program(margins, lambda: reduce(margins.graph, bounds), case, run)
+        if self.clock.over:
+            return Finding("open", "time limit", bound=_worst(*found), branches=1)
         found = self._root(found[0], case, found[1])
         if isinstance(found, Finding):
             return found
