@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import KINDS, badly_scaled, exact_values, random_graph, random_region
+from reference import random_network
 
 from arfj.bounds import crown_bounds
 from arfj.bounds.boxes import BoxProgram, clip
 from arfj.graph import Activation, Affine, Graph
 from arfj.region import Region
+from arfj.verify import pool as pools
 from arfj.verify.inputs import _shrunk, split_inputs
-from arfj.verify.margins import margins_of
+from arfj.verify.margins import margins_of, region_of
 from arfj.verify.property import Case, Polyhedron
 from arfj.verify.search import Clock
 
@@ -162,3 +164,20 @@ def test_splitting_loses_no_part_of_the_box(seed):
         found = split_inputs(margins, bounds, (low, up), Clock(time.perf_counter() + 20))
         assert found.status == "found"
         assert margins.graph(found.x[None])[0, 0] <= 0
+
+
+def test_boxes_from_disk(monkeypatch):
+    """The same branches and the same answer, wherever open boxes are held."""
+    network = random_network((5, 20, 20, 20, 2), 1, "linear")
+    low, up = np.full(5, -1.0), np.full(5, 1.0)
+    seen = network(np.random.default_rng(0).uniform(low, up, size=(20000, 5)))
+    least = float((seen[:, 0] - seen[:, 1]).min())
+    found = []
+    for memory in (2**30, 1):
+        monkeypatch.setattr(pools, "IN_MEMORY", memory)
+        case = Case(low, up, (Polyhedron(np.array([[1.0, -1.0]]), np.array([0.3 * abs(least) - least])),))
+        margins = margins_of(network.graph(), case)
+        bounds = crown_bounds(margins.graph, region_of(case), every=False)
+        found.append(split_inputs(margins, bounds, (low, up), Clock(time.perf_counter() + 30)))
+    assert found[0].status == found[1].status == "proven"
+    assert found[0].branches == found[1].branches > 128

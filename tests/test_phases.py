@@ -12,10 +12,11 @@ from arfj.bounds import Bounds, crown_bounds, interval_bounds
 from arfj.bounds.reduce import reduce
 from arfj.graph import Activation, Affine, Graph
 from arfj.region import Region
-from arfj.verify import phases
+from arfj.verify import pool as pools
 from arfj.verify.margins import Margins, margins_of, region_of
 from arfj.verify.mip import MOST_DELTA, TOLERANCE, solve_by_program, tolerated
-from arfj.verify.phases import Nodes, PhaseSearch, Pool
+from arfj.verify.phases import Nodes, PhaseSearch
+from arfj.verify.pool import Pool
 from arfj.verify.property import Case, Polyhedron
 from arfj.verify.search import Clock
 
@@ -92,7 +93,7 @@ def nodes_of(rng, count, neurons=5):
 @pytest.mark.parametrize("memory", [2**30, 1])
 def test_pool(monkeypatch, memory, tmp_path):
     """It gives back what went in, least bounds first, in memory or from a file."""
-    monkeypatch.setattr(phases, "IN_MEMORY", memory)
+    monkeypatch.setattr(pools, "IN_MEMORY", memory)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     rng = np.random.default_rng(0)
@@ -106,8 +107,8 @@ def test_pool(monkeypatch, memory, tmp_path):
         inside.sort(key=lambda node: node.bound[0])
         expected, inside = inside[: len(taken.bound)], inside[len(taken.bound) :]
         order = np.argsort(taken.bound)
-        for name, array in taken.fields().items():
-            assert np.array_equal(array[order], np.concatenate([one.fields()[name] for one in expected])), name
+        for name, array in vars(taken).items():
+            assert np.array_equal(array[order], np.concatenate([getattr(one, name) for one in expected])), name
         assert len(pool) == len(inside)
         assert pool.worst == (inside[0].bound[0] if inside else None)
     assert bool(list(tmp_path.iterdir())) == (memory == 1)
@@ -120,7 +121,7 @@ def test_search_from_disk(monkeypatch):
     graph, case = instance(3, 2, (4, 8, 8, 2), share=2e3)
     found = []
     for memory in (2**30, 1):
-        monkeypatch.setattr(phases, "IN_MEMORY", memory)
+        monkeypatch.setattr(pools, "IN_MEMORY", memory)
         margins, reduced, region = prepared(graph, case)
         found.append(PhaseSearch(margins, reduced, region, batch=16).run(clock(60)))
     assert found[0].status == found[1].status == "proven"

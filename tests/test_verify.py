@@ -393,3 +393,47 @@ def test_vnncomp_residual_and_convolutional(network, pattern):
     assert files
     for prop in files[:1]:
         contradicted(load_network(path), read_property(prop), 1.0)
+
+
+def hard_case(sizes=(10, 40, 40, 40, 2), seed=0):
+    """A network and a property of its that take far longer than a test: the margin is just out of reach."""
+    network = random_network(sizes, seed, "linear")
+    rng = np.random.default_rng(seed)
+    middle = rng.normal(size=sizes[0])
+    low, up = middle - 1.5, middle + 1.5
+    seen = network(rng.uniform(low, up, size=(20000, sizes[0])))
+    offset = float((seen[:, 0] - seen[:, 1]).min())
+    unsafe = Polyhedron(np.array([[1.0, -1.0]]), np.array([-(offset - 2.0 * abs(offset))]))
+    return network, Case(low, up, (unsafe,))
+
+
+def test_an_easy_case_is_found_behind_a_hard_one():
+    """All cases are looked at before any of them is branched on."""
+    network, hard = hard_case()
+    offset = float(np.diff(network(hard.lower[None]))[0, 0])
+    easy = Case(hard.lower, hard.upper, (Polyhedron(np.array([[1.0, -1.0]]), np.array([offset])),))
+    begun = time.perf_counter()
+    outcome = verify(network, Property((hard, easy), 10, 2), Options(seconds=30))
+    assert outcome.verdict == "falsified"
+    assert time.perf_counter() - begun < 10
+
+
+def test_hard_cases_share_the_time():
+    network, hard = hard_case()
+    outcome = verify(network, Property((hard, hard), 10, 2), Options(seconds=2))
+    assert (outcome.verdict, outcome.timed_out) == ("unknown", True)
+    assert outcome.bound is not None
+    assert outcome.seconds < 4
+
+
+def test_a_deadline_leaves_looser_bounds():
+    """Past it neurons keep their intervals: sound, and never tighter than with time."""
+    graph = random_network((6, 9, 9, 9, 3), 4, "linear").graph()
+    region = Region.between(np.zeros(6), np.ones(6))
+    late, full = crown_bounds(graph, region, 5, deadline=0.0), crown_bounds(graph, region, 5)
+    values = graph.values(np.random.default_rng(0).random((500, 6)))
+    for place, site in enumerate((1, 3, 5, 7)):
+        assert (late.lower[place] <= full.lower[place] + 1e-12).all()
+        assert (late.lower[place] <= values[site].min(axis=0)).all()
+        assert (late.upper[place] >= values[site].max(axis=0)).all()
+    assert (late.lower[3] < full.lower[3] - 1e-3).any()

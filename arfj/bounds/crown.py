@@ -6,9 +6,11 @@ slopes of its own in all layers; a step costs one backward pass and one forward 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arfj.bounds.backward import (
     Pass,
@@ -142,7 +144,12 @@ class Relaxed:
 
 
 def crown_bounds(
-    network: Network | Graph, region: Region, steps: int = 0, known: Bounds | None = None, every: bool = True
+    network: Network | Graph,
+    region: Region,
+    steps: int = 0,
+    known: Bounds | None = None,
+    every: bool = True,
+    deadline: float = np.inf,
 ) -> Bounds:
     """CROWN bounds (steps = 0) or alpha-CROWN bounds of every pre-activation, each intersected with intervals'.
 
@@ -152,6 +159,7 @@ def crown_bounds(
         steps: ascent steps on the slopes.
         known: sound bounds that are intersected with.
         every: all neurons, or only those whose ReLU intervals (and `known`) leave open.
+        deadline: `time.perf_counter()` after which neurons are left with intervals and `known`.
     """
     relaxed = Relaxed(network.graph(), region)
     graph = relaxed.graph
@@ -167,7 +175,7 @@ def crown_bounds(
             low, up = _met(low, up, known.lower[len(found)], known.upper[len(found)])
         if relaxed.lines or graph.nodes[site - 1].sources != (0,):
             open_ones = (low < 0) & (up > 0) if not every and site < len(graph.nodes) else np.ones(len(low), dtype=bool)
-            low, up = _tightened(relaxed, site, (low, up), np.flatnonzero(open_ones), steps)
+            low, up = _tightened(relaxed, site, (low, up), np.flatnonzero(open_ones), steps, deadline)
         found.append((low, up))
         relaxed.append((low, up))
     return Bounds(tuple(low for low, _ in found), tuple(up for _, up in found))
@@ -180,9 +188,13 @@ def _affine(relaxed: Relaxed) -> Pair:
     return propagate(node, relaxed.values, relaxed.region)
 
 
-def _tightened(relaxed: Relaxed, site: int, bounds: Pair, neurons: np.ndarray, steps: int) -> Pair:
+def _tightened(
+    relaxed: Relaxed, site: int, bounds: Pair, neurons: NDArray[np.intp], steps: int, deadline: float
+) -> Pair:
     low, up = bounds[0].copy(), bounds[1].copy()
     for at in range(0, len(neurons), CHUNK):
+        if time.perf_counter() > deadline:
+            break
         chosen = neurons[at : at + CHUNK]
         rows = np.zeros((len(chosen), len(low)))
         rows[np.arange(len(chosen)), chosen] = 1.0

@@ -18,6 +18,7 @@ from arfj.bounds.boxes import BoxProgram, Planes, clip
 from arfj.bounds.interval import Pair
 from arfj.network import Floats
 from arfj.verify.margins import Margins
+from arfj.verify.pool import Pool
 from arfj.verify.search import Clock, Finding
 
 Singles = NDArray[np.float32]
@@ -45,27 +46,29 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
         clock: when to stop.
     """
     program = BoxProgram(margins.graph, bounds, *box, STEPS)
-    queue, cutter = _Boxes.one(box, program.root()), _Cutter(box)
+    start = _Boxes.one(box, program.root())
+    queue, cutter = Pool(start), _Cutter(box)
+    queue.add(start)
     branches = 0
     while len(queue):
         if clock.over:
             return Finding("open", "time limit", bound=queue.worst, branches=branches)
-        taken, queue = queue.parted(BATCH)
-        planes = program(taken.low, taken.up, taken.known)
-        branches += len(taken)
-        clock.branches += len(taken)
+        taken = queue.take(BATCH)
+        planes = program(taken.low, taken.up, taken.known.swapaxes(0, 1))
+        branches += len(taken.bound)
+        clock.branches += len(taken.bound)
         x = _candidate(margins, planes, taken.low, taken.up)
         if x is not None:
             return Finding("found", "a box' corner or middle is unsafe", x, branches=branches)
         low, up, worst, size = _clipped(margins, planes, taken.low, taken.up)
         kept = np.asarray((low <= up).all(axis=1))
         gains = cutter.observed(taken, np.where(kept, worst, 0.0))
-        boxes = _Boxes(low, up, worst, planes.known, gains, taken.axis).chosen(kept)
+        boxes = _Boxes(low, up, worst, planes.known.swapaxes(0, 1), gains, taken.axis).chosen(kept)
         halves = cutter.cut(boxes, size[kept])
         if halves is None:
-            worst_left = queue.joined(boxes).worst
-            return Finding("open", "boxes are down to single numbers", bound=worst_left, branches=branches)
-        queue = queue.joined(halves)
+            queue.add(boxes)
+            return Finding("open", "boxes are down to single numbers", bound=queue.worst, branches=branches)
+        queue.add(halves)
         clock.tell("splitting inputs", len(queue), queue.worst)
     return Finding("proven", "no box holds a counterexample", branches=branches)
 
@@ -77,7 +80,7 @@ class _Boxes:
     Attributes:
         low, up: their corners, shape (boxes, inputs).
         bound: the bound of the box that each was cut from, shape (boxes,).
-        known: bounds of neurons on that box, shape (2, boxes, neurons).
+        known: bounds of neurons on that box, shape (boxes, 2, neurons).
         gains: what the last cut of each input gained among the ancestors, NaN where it was not cut, (boxes, inputs).
         axis: which input was cut last, -1 for none, shape (boxes,).
     """
@@ -93,32 +96,11 @@ class _Boxes:
     def one(cls, box: Pair, known: Singles) -> _Boxes:
         """The box to begin with."""
         low, up = box[0][None], box[1][None]
-        return cls(low, up, np.full(1, -np.inf), known, np.full(low.shape, np.nan), np.full(1, -1))
-
-    def __len__(self) -> int:
-        return len(self.bound)
-
-    @property
-    def worst(self) -> float | None:
-        """The least bound."""
-        return float(self.bound.min()) if len(self.bound) and np.isfinite(self.bound.min()) else None
+        return cls(low, up, np.full(1, -np.inf), known.swapaxes(0, 1), np.full(low.shape, np.nan), np.full(1, -1))
 
     def chosen(self, which: NDArray[np.generic]) -> _Boxes:
         """Some of them, by index or by flag."""
-        rows = (self.low[which], self.up[which], self.bound[which])
-        return _Boxes(*rows, self.known[:, which], self.gains[which], self.axis[which])
-
-    def parted(self, count: int) -> tuple[_Boxes, _Boxes]:
-        """Those with the least bounds, and the others."""
-        count = min(count, len(self))
-        order = np.argpartition(self.bound, count - 1)
-        return self.chosen(order[:count]), self.chosen(order[count:])
-
-    def joined(self, other: _Boxes) -> _Boxes:
-        """Both."""
-        pairs = [(getattr(self, name), getattr(other, name)) for name in ("low", "up", "bound", "gains", "axis")]
-        low, up, bound, gains, axis = (np.concatenate(pair) for pair in pairs)
-        return _Boxes(low, up, bound, np.concatenate([self.known, other.known], axis=1), gains, axis)
+        return _Boxes(**{name: array[which] for name, array in vars(self).items()})
 
 
 class _Cutter:

@@ -8,12 +8,9 @@ the assumed phases decides, and its multipliers are proven like all others.
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import tempfile
+import math
 import time
-import weakref
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +18,12 @@ from numpy.typing import NDArray
 
 from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles
 from arfj.bounds.reduce import Reduced
+from arfj.graph import Affine
 from arfj.network import Floats
 from arfj.region import Region
 from arfj.verify.leaf import leaf_multipliers
 from arfj.verify.margins import Margins
+from arfj.verify.pool import Pool
 from arfj.verify.search import Clock, Finding
 
 STEPS = 20
@@ -32,14 +31,14 @@ BATCH = 256
 """Subproblems of a call, both children of each parent counted."""
 MIXING = 4.0
 """How fast a mixture turns to the rows that are high at the minimisers: the exponent, over the spread of the rows."""
+WORK = 2e10
+"""Multiplications of a call, about: larger networks have smaller batches, so that the clock is looked at in time."""
 LATER_BATCH = 1024
 """Subproblems of a call once they are bounded by a compiled program."""
 LATER = 3.0
 """Seconds of search before a program is compiled: that takes seconds, and pays where thousands are left."""
 LATER_LEFT = 15.0
 """Seconds that must be left then."""
-IN_MEMORY = 2**30
-"""Bytes of open subproblems that are held in memory; the rest goes to a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,72 +53,9 @@ class Nodes:
     bound: Floats
     owner: NDArray[np.int32]
 
-    def fields(self) -> dict[str, NDArray[Any]]:
-        """The arrays by their names."""
-        return dict(vars(self))
-
     def chosen(self, rows: slice | NDArray[Any]) -> Nodes:
         """The subproblems `rows`."""
         return Nodes(**{name: array[rows] for name, array in vars(self).items()})
-
-
-class Pool:
-    """Open subproblems in slots of growing arrays, which continue in a temporary file when memory gets large."""
-
-    def __init__(self, like: Nodes) -> None:
-        self.like = like
-        self.bound = np.full(0, np.inf)
-        self.arrays = {name: array[:0] for name, array in like.fields().items()}
-        self.free = np.zeros(0, dtype=np.intp)
-        self.count = 0
-        self._folder: Path | None = None
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def worst(self) -> float | None:
-        """The least bound."""
-        return float(self.bound.min()) if self.count else None
-
-    def add(self, nodes: Nodes) -> None:
-        """Put subproblems into free slots."""
-        count = len(nodes.bound)
-        if count > len(self.free):
-            self._grow(max(1024, 2 * len(self.bound), len(self.bound) + count - len(self.free)))
-        slots, self.free = self.free[:count], self.free[count:]
-        for name, array in nodes.fields().items():
-            self.arrays[name][slots] = array
-        self.bound[slots] = nodes.bound
-        self.count += count
-
-    def take(self, count: int) -> Nodes:
-        """Remove the subproblems with the least bounds."""
-        count = min(count, self.count)
-        slots = np.argpartition(self.bound, count - 1)[:count]
-        nodes = Nodes(**{name: array[slots] for name, array in self.arrays.items()})
-        self.bound[slots] = np.inf
-        self.free = np.concatenate([slots, self.free])
-        self.count -= count
-        return nodes
-
-    def _grow(self, slots: int) -> None:
-        old = len(self.bound)
-        row = sum(array[:1].nbytes for array in self.like.fields().values())
-        for name, array in self.arrays.items():
-            wider = self._room(name, (slots, *array.shape[1:]), array.dtype, on_disk=row * slots > IN_MEMORY)
-            wider[:old] = array
-            self.arrays[name] = wider
-        self.bound = np.concatenate([self.bound, np.full(slots - old, np.inf)])
-        self.free = np.concatenate([self.free, np.arange(old, slots)])
-
-    def _room(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], on_disk: bool) -> NDArray[Any]:
-        if not on_disk or 0 in shape:
-            return np.zeros(shape, dtype=dtype)
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="arfj-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # at the latest when Python ends
-        return np.memmap(self._folder / f"{name}-{shape[0]}", dtype=dtype, mode="w+", shape=shape)
 
 
 class PhaseSearch:
@@ -142,7 +78,11 @@ class PhaseSearch:
         precision: Precision = "float64",
         batch: int = BATCH,
     ) -> None:
-        self.margins, self.reduced, self.region, self.batch = margins, reduced, region, batch
+        self.margins, self.reduced, self.region = margins, reduced, region
+        maps = (m for node in reduced.graph.nodes if isinstance(node, Affine) for m in node.maps)
+        each = 2 * (STEPS + 1) * sum(math.prod(m.shape) for m in maps)
+        self.most = max(16, int(WORK / max(each, 1)))
+        self.batch = min(batch, self.most)
         least = reduced.sizes(region)
         self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
@@ -194,9 +134,9 @@ class PhaseSearch:
         self.program = PhaseProgram(
             self.reduced.graph, self.reduced.bounds, self.region, STEPS, "jax", "float32", least
         )
-        self.batch = LATER_BATCH
+        self.batch = min(LATER_BATCH, self.most)
 
-    def _least(self, pool: Pool) -> float | None:
+    def _least(self, pool: Pool[Nodes]) -> float | None:
         known = [bound for bound in (pool.worst, self.hopeless) if bound is not None]
         return min(known) if known else None
 

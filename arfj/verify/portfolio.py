@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -38,7 +38,10 @@ RESTARTS = 8
 PHASES_ALONE = 3.0
 """Seconds of branch and bound before a mixed-integer program runs beside it."""
 
+TIME_LIMIT = "time limit"
+
 Device = Literal["cpu", "gpu"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,36 +120,56 @@ class _Verification:
         self.rng = np.random.default_rng(options.seed)
         self.branches = 0
         self.least = np.inf
+        self.proofs: list[str] = []
+        self.open_reason = ""
+        self.interrupted = False
         self.told: Step | None = None
         self.tell, clock.progress = clock.progress, self._note
 
     def run(self) -> Outcome:
-        reasons: list[str] = []
-        open_reason = ""
-        interrupted = False
+        """All cases at their roots, then those that stay open, each with its share of the time that is left."""
+        waiting: list[tuple[Case, Margins, Bounds]] = []
         for case in self.prop.cases:
-            self.told = None
-            try:
-                finding = Finding("open", "time limit") if self.clock.over else self._case(case)
-            except KeyboardInterrupt:
-                finding, interrupted = self._interrupted(), True
-            self.branches += finding.branches
-            if finding.status == "found" and finding.x is not None:
-                counterexample = self._replayed(finding.x)
-                if counterexample is not None:
-                    return self._outcome("falsified", finding.reason, counterexample)
-                finding = Finding("open", "a candidate did not survive its replay", bound=finding.bound)
-            if finding.status == "open":
-                open_reason = finding.reason if interrupted else open_reason or finding.reason
-                self.least = min(self.least, -np.inf if finding.bound is None else finding.bound)
-                if interrupted or self.clock.over:
-                    self.least = self.least if case is self.prop.cases[-1] else -np.inf
-                    break
-            else:
-                reasons.append(finding.reason)
-        if open_reason:
-            return self._outcome("unknown", open_reason)
-        return self._outcome("robust", "; ".join(dict.fromkeys(reasons)))
+            found = self._guarded(functools.partial(self._first, case), None)
+            if not isinstance(found, Finding):
+                waiting.append((case, *found))
+            elif (outcome := self._settled(found)) is not None:
+                return outcome
+        for position, (case, margins, bounds) in enumerate(waiting):
+            clock = self.clock.within(self.clock.left / (len(waiting) - position))
+            search = functools.partial(self._second, case, margins, bounds, clock)
+            outcome = self._settled(self._guarded(search, _worst(margins, bounds)))
+            if outcome is not None:
+                return outcome
+        if self.open_reason:
+            return self._outcome("unknown", self.open_reason)
+        return self._outcome("robust", "; ".join(dict.fromkeys(self.proofs)))
+
+    def _guarded(self, search: Callable[[], T], bound: float | None) -> T | Finding:
+        """What a search gives, unless time is over or the user has interrupted."""
+        if self.interrupted or self.clock.over:
+            return Finding("open", INTERRUPTED if self.interrupted else TIME_LIMIT, bound=bound)
+        self.told = None
+        try:
+            return search()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return self._interrupted()
+
+    def _settled(self, finding: Finding) -> Outcome | None:
+        """Take a finding down; the outcome if it ends the verification."""
+        self.branches += finding.branches
+        if finding.status == "found" and finding.x is not None:
+            counterexample = self._replayed(finding.x)
+            if counterexample is not None:
+                return self._outcome("falsified", finding.reason, counterexample)
+            finding = Finding("open", "a candidate did not survive its replay", bound=finding.bound)
+        if finding.status == "proven":
+            self.proofs.append(finding.reason)
+            return None
+        self.open_reason = finding.reason if self.interrupted else self.open_reason or finding.reason
+        self.least = min(self.least, -np.inf if finding.bound is None else finding.bound)
+        return None
 
     def _replayed(self, x: Floats) -> Counterexample | None:
         found = replay_near_float32(self.network, self.prop, x)
@@ -166,64 +189,65 @@ class _Verification:
         self.tell(step)
 
     def _outcome(self, verdict: Verdict, reason: str, counterexample: Counterexample | None = None) -> Outcome:
-        timed_out = verdict == "unknown" and reason == "time limit"
+        timed_out = verdict == "unknown" and reason == TIME_LIMIT
         bound = float(self.least) if verdict == "unknown" and np.isfinite(self.least) else None
         seconds = time.perf_counter() - self.clock.begun
         return Outcome(verdict, reason, seconds, self.branches, counterexample, bound, timed_out)
 
-    def _case(self, case: Case) -> Finding:
+    def _first(self, case: Case) -> Finding | tuple[Margins, Bounds]:
+        """The root of a case: what is cheap."""
         if not case.unsafe:
             return Finding("proven", "nothing is unsafe")
-        margins = margins_of(self.graph, case)
-        found = self._root(margins, case, None)
-        if isinstance(found, Finding):
-            return found
-        if int((case.upper > case.lower).sum()) <= FEW_INPUTS:
-            margins, bounds = found
-            box = (case.lower, case.upper)
-            run = functools.partial(split_inputs, margins, bounds, box)
-            return self._beside_program(margins, lambda: reduce(margins.graph, bounds), case, run)
-        if self.clock.over:
-            return Finding("open", "time limit", bound=_worst(*found), branches=1)
-        found = self._root(found[0], case, found[1])
-        if isinstance(found, Finding):
-            return found
-        return self._branch(*found, case)
+        return self._root(margins_of(self.graph, case), case, None, self.clock)
 
-    def _root(self, margins: Margins, case: Case, known: Bounds | None) -> Finding | tuple[Margins, Bounds]:
+    def _second(self, case: Case, margins: Margins, bounds: Bounds, clock: Clock) -> Finding:
+        """Branch on the inputs where few of them vary, else on ReLUs."""
+        if int((case.upper > case.lower).sum()) <= FEW_INPUTS:
+            run = functools.partial(split_inputs, margins, bounds, (case.lower, case.upper))
+            return _beside_program(margins, lambda: reduce(margins.graph, bounds), case, clock, run)
+        found = self._root(margins, case, bounds, clock)
+        return found if isinstance(found, Finding) else self._branch(*found, case, clock)
+
+    def _root(
+        self, margins: Margins, case: Case, known: Bounds | None, clock: Clock
+    ) -> Finding | tuple[Margins, Bounds]:
         """Bounds over the whole box, then descent: plain and short first; optimised, from `known` bounds, and long."""
         worst = None if known is None else _worst(margins, known)
-        self.clock.tell("bounds" if known is None else "optimised bounds", margins.polyhedra, worst, every=0.0)
+        clock.tell("bounds" if known is None else "optimised bounds", margins.polyhedra, worst, every=0.0)
         steps, restarts = (0, RESTARTS) if known is None else (ROOT_STEPS, 4 * RESTARTS)
-        bounds = crown_bounds(margins.graph, region_of(case), steps, known, every=False)
+        bounds = crown_bounds(margins.graph, region_of(case), steps, known, every=False, deadline=clock.deadline)
         margins, bounds = _open(margins, bounds)
         if not margins.polyhedra:
             return Finding("proven", f"root bounds ({'alpha-' if steps else ''}CROWN)", branches=1)
-        clock = self.clock.within(0.1 * self.options.seconds)
-        x = descend(margins, (case.lower, case.upper), restarts, self.rng, clock)
+        x = descend(margins, (case.lower, case.upper), restarts, self.rng, clock.within(0.1 * self.options.seconds))
         return (margins, bounds) if x is None else Finding("found", "projected gradient descent", x, branches=1)
 
-    def _branch(self, margins: Margins, bounds: Bounds, case: Case) -> Finding:
-        reduced = None if self.clock.over else reduce(margins.graph, bounds)
+    def _branch(self, margins: Margins, bounds: Bounds, case: Case, clock: Clock) -> Finding:
+        reduced = None if clock.over else reduce(margins.graph, bounds)
         if reduced is None:
-            reason = "time limit" if self.clock.over else "the network is too large to branch on"
+            reason = TIME_LIMIT if clock.over else "the network is too large to branch on"
             return Finding("open", reason, bound=_worst(margins, bounds), branches=1)
         region = region_of(case)
         search = PhaseSearch(margins, reduced, region, self.options.engine, self.options.precision)
         if not search.program.neurons or search.smooth:
-            return search.run(self.clock)
-        return self._beside_program(margins, lambda: reduced, case, search.run)
+            return search.run(clock)
+        return _beside_program(margins, lambda: reduced, case, clock, search.run)
 
-    def _beside_program(
-        self, margins: Margins, reduced: Callable[[], Reduced | None], case: Case, run: Callable[[Clock], Finding]
-    ) -> Finding:
-        """What `run` finds, or a mixed-integer program beside it."""
-        with _Beside(margins, reduced, case, self.clock) as beside:
-            found = run(beside.clock)
-        other = beside.finding
-        if found.status == "open" and other is not None and other.status != "open":
-            return Finding(other.status, other.reason, other.x, other.bound, found.branches + other.branches)
-        return found
+
+def _beside_program(
+    margins: Margins,
+    reduced: Callable[[], Reduced | None],
+    case: Case,
+    clock: Clock,
+    run: Callable[[Clock], Finding],
+) -> Finding:
+    """What `run` finds, or a mixed-integer program beside it."""
+    with _Beside(margins, reduced, case, clock) as beside:
+        found = run(beside.clock)
+    other = beside.finding
+    if found.status == "open" and other is not None and other.status != "open":
+        return Finding(other.status, other.reason, other.x, other.bound, found.branches + other.branches)
+    return found
 
 
 class _Beside:
