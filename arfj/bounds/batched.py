@@ -31,7 +31,7 @@ from arfj.region import Region
 
 WIDTH = 16
 """Neurons of a layer are padded to a multiple of this, so that few programs are compiled."""
-BATCHES = (16, 64, 256, 1024)
+BATCHES = (16, 64, 256, 1024, 4096)
 """Batches are padded to one of these before they go to a compiled program."""
 
 Engine = Literal["numpy", "jax"]

@@ -35,6 +35,8 @@ WORK = 2e10
 """Multiplications of a call, about: larger networks have smaller batches, so that the clock is looked at in time."""
 LATER_BATCH = 1024
 """Subproblems of a call once they are bounded by a compiled program."""
+GPU_BATCH = 4096
+"""Subproblems of a call on a GPU, which is asked for from the start."""
 LATER = 3.0
 """Seconds of search before a program is compiled: that takes seconds, and pays where thousands are left."""
 LATER_LEFT = 15.0
@@ -67,6 +69,7 @@ class PhaseSearch:
         region: a box.
         engine: what bounds the subproblems.
         precision: of the search; proofs are float64.
+        batch: subproblems of a call; None: what suits the engine and the network.
     """
 
     def __init__(
@@ -76,13 +79,13 @@ class PhaseSearch:
         region: Region,
         engine: Engine = "numpy",
         precision: Precision = "float64",
-        batch: int = BATCH,
+        batch: int | None = None,
     ) -> None:
         self.margins, self.reduced, self.region = margins, reduced, region
         maps = (m for node in reduced.graph.nodes if isinstance(node, Affine) for m in node.maps)
         each = 2 * (STEPS + 1) * sum(math.prod(m.shape) for m in maps)
         self.most = max(16, int(WORK / max(each, 1)))
-        self.batch = min(batch, self.most)
+        self.batch = batch or (GPU_BATCH if engine == "jax" else min(BATCH, self.most))
         least = reduced.sizes(region)
         self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
