@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ EXAMPLES = """\
   PYTHONPATH=. python -m experiments.gpu_check                      on the GPU that JAX finds
   PYTHONPATH=. python -m experiments.gpu_check --instances DIR      verify instances of VNN-COMP on it, too
   python -m experiments.gpu_check --output gpu.json                 the document into a file as well
+  python -m experiments.gpu_check --cpu                             the same networks on the CPU
   python -m experiments.gpu_check --smoke                           a small network, on a CPU if there is no GPU
 """
 AGREEMENT = 1e-9
@@ -88,6 +89,7 @@ class Specification:
 SPECIFICATIONS = tuple(
     Specification((784, *(256,) * layers, 10), largest=2**18 if layers == 6 else 0) for layers in (2, 4, 6)
 )
+ON_CPU = tuple(replace(one, batches=(256, 1024), largest=0) for one in SPECIFICATIONS)
 SMOKE = Specification((12, 24, 3), unstable=12, batches=(16,), search=16, seconds=0.2, largest=64)
 
 
@@ -378,6 +380,7 @@ def main(argv: Sequence[str]) -> int:
     """Measure, and print the table and the document."""
     parser = Parser("python -m experiments.gpu_check", "The batched bounds on a GPU.", EXAMPLES)
     parser.add_argument("--smoke", action="store_true", help="a small network, on a CPU if there is no GPU")
+    parser.add_argument("--cpu", action="store_true", help="the same networks on the CPU, in smaller batches")
     parser.add_argument("--instances", type=Path, metavar="DIR", help="a folder with one sub-folder a benchmark")
     parser.add_argument("--most", type=int, default=8, metavar="N", help="instances of a benchmark (default 8)")
     parser.add_argument("--time-limit", type=float, default=10.0, metavar="S", help="of an instance (default 10)")
@@ -386,8 +389,8 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     begun = time.perf_counter()
     check = Check(begun + options.seconds)
-    document = _device(options.smoke)
-    for specification in (SMOKE,) if options.smoke else SPECIFICATIONS:
+    document = _device(options.smoke or options.cpu)
+    for specification in (SMOKE,) if options.smoke else ON_CPU if options.cpu else SPECIFICATIONS:
         # Instances come last, but not in vain: networks leave them a third of the time.
         share = 1.0 if options.instances is None else 0.66
         check.deadline = begun + share * options.seconds
@@ -415,7 +418,7 @@ def _device(smoke: bool) -> Record:
     except ImportError:
         raise UsageError("JAX is missing: pip install 'jax[cuda13]'") from None
     if found["platform"] == "cpu" and not smoke:
-        raise UsageError("JAX finds no GPU here; --smoke tries everything in small on the CPU")
+        raise UsageError("JAX finds no GPU here; --cpu measures the CPU, --smoke tries everything in small")
     return found
 
 

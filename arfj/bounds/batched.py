@@ -93,6 +93,7 @@ class PhaseProgram:
         precision: of the search; proofs are float64.
         least: sizes of all values that rounding is relative to, where the network's own may be too small
             (`Reduced.sizes`).
+        batches: what a compiled program's batches are padded to, rising; each of them is compiled for.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class PhaseProgram:
         engine: Engine = "numpy",
         precision: Precision = "float64",
         least: Sequence[Floats] | None = None,
+        batches: Sequence[int] = BATCHES,
     ) -> None:
+        self.batches = batches
         self.engine, self.steps, self.precision = engine, steps, precision
         self.widths = tuple(graph.sizes[i] for i in activations(graph))
         self.neurons = sum(self.widths)
@@ -122,7 +125,7 @@ class PhaseProgram:
     ) -> Answer:
         """Bound subproblems: w (batch, outputs), signs (batch, neurons), slopes and betas to start from or None."""
         count = len(mixtures)
-        size = count if self.engine == "numpy" else next((b for b in BATCHES if count <= b), count)
+        size = count if self.engine == "numpy" else next((b for b in self.batches if count <= b), count)
         wide = [self._spread(array, size) for array in (signs, slopes, betas)]
         chosen = np.zeros((size, self.rows))
         chosen[:count, : mixtures.shape[1]] = np.maximum(mixtures, 0.0)

@@ -35,6 +35,8 @@ WORK = 2e10
 """Multiplications of a call, about: larger networks have smaller batches, so that the clock is looked at in time."""
 LATER_BATCH = 1024
 """Subproblems of a call once they are bounded by a compiled program."""
+SMALL = 128
+"""Subproblems up to which a call is left to NumPy: a compiled program has one size, others would take seconds more."""
 GPU_BATCH = 4096
 """Subproblems of a call on a GPU, which is asked for from the start."""
 LATER = 3.0
@@ -86,11 +88,17 @@ class PhaseSearch:
         each = 2 * (STEPS + 1) * sum(math.prod(m.shape) for m in maps)
         self.most = max(16, int(WORK / max(each, 1)))
         self.batch = batch or (GPU_BATCH if engine == "jax" else min(BATCH, self.most))
-        least = reduced.sizes(region)
-        self.program = PhaseProgram(reduced.graph, reduced.bounds, region, STEPS, engine, precision, least)
+        self.small = self._program("numpy", precision)
+        self.program = self.small if engine == "numpy" else self._program(engine, precision)
         self.smooth = any(getattr(node, "kind", "relu") != "relu" for node in reduced.graph.nodes)
         self.hopeless: float | None = None
         self.may_compile = importlib.util.find_spec("jax") is not None
+
+    def _program(self, engine: Engine, precision: Precision) -> PhaseProgram:
+        reduced, least = self.reduced, self.reduced.sizes(self.region)
+        return PhaseProgram(
+            reduced.graph, reduced.bounds, self.region, STEPS, engine, precision, least, batches=(self.batch,)
+        )
 
     def run(self, clock: Clock) -> Finding:
         """Search until every subproblem is done, a candidate is found, or the clock is over."""
@@ -133,11 +141,8 @@ class PhaseSearch:
         if self.program.engine == "jax" or seconds < LATER or left < LATER_LEFT or not self.may_compile:
             return
         self.may_compile = False
-        least = self.reduced.sizes(self.region)
-        self.program = PhaseProgram(
-            self.reduced.graph, self.reduced.bounds, self.region, STEPS, "jax", "float32", least
-        )
         self.batch = min(LATER_BATCH, self.most)
+        self.program = self._program("jax", "float32")
 
     def _least(self, pool: Pool[Nodes]) -> float | None:
         known = [bound for bound in (pool.worst, self.hopeless) if bound is not None]
@@ -156,7 +161,8 @@ class PhaseSearch:
 
     def _bounded(self, nodes: Nodes) -> tuple[Nodes, Answer]:
         warm = bool(np.isfinite(nodes.bound).any())
-        answer = self.program(nodes.mixture, nodes.signs, *((nodes.slopes, nodes.betas) if warm else (None, None)))
+        program = self.small if len(nodes.bound) <= SMALL else self.program
+        answer = program(nodes.mixture, nodes.signs, *((nodes.slopes, nodes.betas) if warm else (None, None)))
         bound = np.maximum(answer.bound, nodes.bound)
         result = Nodes(
             self._remixed(nodes, answer), nodes.signs, answer.slopes, answer.betas, answer.score, bound, nodes.owner
@@ -215,4 +221,4 @@ class PhaseSearch:
             return Finding("found", "a linear program over fixed phases is unsafe", program.x)
         if program.mixture is None or program.betas is None:
             return False
-        return bool(self.program(program.mixture[None], node.signs, node.slopes, program.betas[None]).bound[0] > 0)
+        return bool(self.small(program.mixture[None], node.signs, node.slopes, program.betas[None]).bound[0] > 0)
