@@ -18,7 +18,7 @@ from arfj.graph import Activation, Affine, Graph
 from arfj.network import load_network
 from arfj.region import Region
 from arfj.verify import Case, Options, Polyhedron, Property, portfolio, read_property, verify
-from arfj.verify.falsify import descend
+from arfj.verify.falsify import descend, wander
 from arfj.verify.inputs import split_inputs
 from arfj.verify.margins import margins_of, region_of
 from arfj.verify.mip import solve_by_program
@@ -437,3 +437,25 @@ def test_a_deadline_leaves_looser_bounds():
         assert (late.lower[place] <= values[site].min(axis=0)).all()
         assert (late.upper[place] >= values[site].max(axis=0)).all()
     assert (late.lower[3] < full.lower[3] - 1e-3).any()
+
+
+def around_a_point(centre, radius):
+    """f(x) = |x - c|, unsafe where every entry is at most the radius: as many rows as inputs."""
+    n = len(centre)
+    eye = np.eye(n)
+    nodes = (
+        Affine((0,), (np.hstack([eye, -eye]),), np.concatenate([-centre, centre])),
+        Activation(1, "relu"),
+        Affine((2,), (np.vstack([eye, eye]),), np.zeros(n)),
+    )
+    case = Case(np.zeros(n), np.ones(n), (Polyhedron(eye, np.full(n, -radius)),))
+    return margins_of(Graph(n, nodes), case), (case.lower, case.upper)
+
+
+def test_local_search_finds_corners_of_many_rows():
+    centre = np.array([0.31, 0.77, 0.05, 0.5, 0.93])
+    margins, box = around_a_point(centre, 1e-3)
+    x = wander(margins, box, np.random.default_rng(0), clock())
+    assert np.abs(x - centre).max() <= 1e-3
+    margins, box = around_a_point(centre, -1e-3)
+    assert wander(margins, box, np.random.default_rng(0), clock(1.0)) is None

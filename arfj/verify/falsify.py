@@ -19,6 +19,10 @@ from arfj.verify.search import Clock
 STEPS = 30
 FIRST_STEP = 0.5
 """Share of the box' half width."""
+POINTS, PARENTS, CHILDREN, GENERATIONS = 20_000, 32, 32, 30
+"""Of a round of local search: a third of a second for ACAS Xu."""
+FIRST_REACH = 0.05
+"""Its first steps, as a share of the box' width."""
 DEEPEN = 10
 """Steps that are still taken once a candidate is found: one that is barely one may not survive float32."""
 
@@ -104,3 +108,31 @@ def _starts(low: Floats, up: Floats, restarts: int, rng: np.random.Generator) ->
     starts = np.where((np.arange(restarts) % 2 == 0)[:, None], uniform, corners)
     starts[:1] = 0.5 * (low + up)
     return np.clip(starts, low, up)
+
+
+def wander(margins: Margins, box: Pair, rng: np.random.Generator, clock: Clock) -> Floats | None:
+    """Random local search, one round: a point of the box where some polyhedron's rows are all at most 0, or None.
+
+    For few inputs and polyhedra of several rows, on whose edges gradients of the largest row go back and forth: the
+    best of many uniform points move by normal steps, which grow while they help and shrink where they do not.
+    """
+    low, up = box
+    points = rng.uniform(low, up, size=(POINTS, len(low)))
+    margin = margins.least(margins.graph(points))
+    for polyhedron in range(margins.polyhedra):
+        chosen = np.argpartition(margin[:, polyhedron], PARENTS)[:PARENTS]
+        x, value, reach = points[chosen], margin[chosen, polyhedron], np.full(PARENTS, FIRST_REACH)
+        for _ in range(GENERATIONS):
+            if value.min() <= 0:
+                return np.asarray(x[value.argmin()])
+            if clock.over:
+                return None
+            steps = reach[:, None, None] * (up - low) * rng.normal(size=(PARENTS, CHILDREN, len(low)))
+            tried = np.clip(x[:, None] + steps, low, up)
+            found = margins.least(margins.graph(tried.reshape(-1, len(low))))[:, polyhedron].reshape(PARENTS, CHILDREN)
+            best = found.argmin(axis=1)
+            better = found.min(axis=1) < value
+            x = np.where(better[:, None], tried[np.arange(PARENTS), best], x)
+            value = np.minimum(value, found.min(axis=1))
+            reach = reach * np.where(better, 1.1, 0.6)
+    return None

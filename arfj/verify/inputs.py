@@ -8,6 +8,7 @@ box' ancestors (elsewhere, where it has not been cut yet), and, a little, its wi
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from arfj.bounds import Bounds
 from arfj.bounds.boxes import BoxProgram, Planes, clip
 from arfj.bounds.interval import Pair
 from arfj.network import Floats
+from arfj.verify.falsify import wander
 from arfj.verify.margins import Margins
 from arfj.verify.pool import Pool
 from arfj.verify.search import Clock, Finding
@@ -32,6 +34,8 @@ CLIPS = 2
 """Rounds of clipping: the second one starts from the smaller box."""
 EVEN = 0.3
 """The weight of widths: planes may hide an input behind a flat line."""
+HUNT, PATIENCE = 0.2, 0.1
+"""The share of the time that looks for counterexamples, and by how many seconds it begins late."""
 FIRST_GAIN = 0.3
 """What a cut is taken to gain before any was seen, as a share of the way to 0."""
 
@@ -49,10 +53,13 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
     start = _Boxes.one(box, program.root())
     queue, cutter = Pool(start), _Cutter(box)
     queue.add(start)
-    branches = 0
+    branches, hunt = 0, _Hunt(margins, box)
     while len(queue):
         if clock.over:
             return Finding("open", "time limit", bound=queue.worst, branches=branches)
+        x = hunt.go(clock)
+        if x is not None:
+            return Finding("found", "random local search", x, branches=branches)
         taken = queue.take(BATCH)
         planes = program(taken.low, taken.up, taken.known.swapaxes(0, 1))
         branches += len(taken.bound)
@@ -71,6 +78,23 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
         queue.add(halves)
         clock.tell("splitting inputs", len(queue), queue.worst)
     return Finding("proven", "no box holds a counterexample", branches=branches)
+
+
+class _Hunt:
+    """Rounds of local search for a counterexample, which take a share of the time: short proofs pay nothing."""
+
+    def __init__(self, margins: Margins, box: Pair) -> None:
+        self.margins, self.box, self.rng = margins, box, np.random.default_rng(0)
+        self.begun, self.spent = time.perf_counter(), 0.0
+
+    def go(self, clock: Clock) -> Floats | None:
+        """One round, if it is time for one."""
+        now = time.perf_counter()
+        if self.spent > HUNT * (now - self.begun) - PATIENCE:
+            return None
+        x = wander(self.margins, self.box, self.rng, clock)
+        self.spent += time.perf_counter() - now
+        return x
 
 
 @dataclass(frozen=True, eq=False)
