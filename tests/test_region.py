@@ -25,15 +25,18 @@ def cases(draw):
 
 
 def by_linear_program(region, w):
-    """max w.x over x = centre + p - q, 0 <= p, q, sum p + q <= R."""
-    size = len(w)
+    """max w.x over x = centre + p - q, 0 <= p, q, sum p + q <= R.
+
+    For w of size 1: a solver takes gains below its tolerance, some 1e-7, for none.
+    """
+    size, scale = len(w), max(float(np.abs(w).max()), 1e-300)
     radius = min(region.radius, region.reach)
     caps = [*zip([0] * size, region.upper - region.centre), *zip([0] * size, region.centre - region.lower)]  # noqa: B905
     answer = linprog(
-        np.r_[-w, w], A_ub=np.ones((1, 2 * size)), b_ub=[radius], bounds=caps, options={"time_limit": 30.0}
+        np.r_[-w, w] / scale, A_ub=np.ones((1, 2 * size)), b_ub=[radius], bounds=caps, options={"time_limit": 30.0}
     )
     assert answer.status == 0
-    return float(w @ region.centre) - answer.fun
+    return float(w @ region.centre) - scale * answer.fun
 
 
 @SOLVE

@@ -78,7 +78,7 @@ def _value_times_matrix(builder: Builder, value: Tensor, matrix: Constant) -> Te
     rows, shape = value.size // matrix.shape[0], (*value.shape[:-1], matrix.shape[1])
     if rows == 1:
         return builder.linear(value, matrix, 0.0, shape)
-    return builder.sparse(value, csr_array(kron(np.eye(rows), matrix, format="csr")), 0.0, shape)
+    return builder.sparse(value, csr_array(kron(csr_array(np.eye(rows)), csr_array(matrix), format="csr")), 0.0, shape)
 
 
 def _matrix_times_value(builder: Builder, matrix: Constant, value: Tensor) -> Tensor:
@@ -90,7 +90,9 @@ def _matrix_times_value(builder: Builder, matrix: Constant, value: Tensor) -> Te
     shape = (*value.shape[:-2], matrix.shape[0], columns) if len(value.shape) > 1 else (matrix.shape[0],)
     if columns == 1:
         return builder.linear(value, matrix.T, 0.0, shape)
-    return builder.sparse(value, csr_array(kron(matrix.T, np.eye(columns), format="csr")), 0.0, shape)
+    return builder.sparse(
+        value, csr_array(kron(csr_array(matrix.T), csr_array(np.eye(columns)), format="csr")), 0.0, shape
+    )
 
 
 def _matmul(call: Call) -> list[Value]:
