@@ -1,15 +1,21 @@
 """Small networks whose answers are known by hand, and a way to call a command like a user."""
 
 import json
+import os
 import signal
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from joblib.externals.loky import get_reusable_executor
 
 from arfj.cli import run
 from arfj.network import Network
+
+# `.ci/run` asks for the same examples every time; by hand they are fresh each time.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SEESAW = Network.from_arrays([[[-1.0, 1.0]]], [[1.0, 0.0]])
 """One pixel x, outputs (1 - x, x): from 0.2, class 1 is reached at 1.2 / 2.2 (gamma 0.2)."""
