@@ -27,20 +27,15 @@ from scipy.sparse import csr_array
 
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.bounds.interval import over_region
-from arfj.cli import ANSWERED, Parser, run
+from arfj.cli import run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.errors import ArfjError
-from arfj.files import atomic_write
 from arfj.network import Dense, Floats, Network
 from arfj.region import Region
 from arfj.report.store import Store
-from experiments.table_bundled import inserted
+from experiments.tables import HERE, Experiment, Row
 
-Row = Mapping[str, Any]
-
-HERE = Path(__file__).parent
 ROWS = HERE / "rows" / "bounds_quality.jsonl"
-REPORT = HERE.parent / "PERFORMANCE.md"
 MARK = "bounds_quality"
 EXAMPLES = """\
   python -m experiments.bounds_quality            print the table of the committed rows
@@ -224,24 +219,15 @@ def smoke() -> list[Row]:
 
 def main(argv: Sequence[str]) -> int:
     """Measure, print, or write the table."""
-    parser = Parser("python -m experiments.bounds_quality", "How wide bounds are.", EXAMPLES)
-    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="where the rows are")
-    parser.add_argument("--run", action="store_true", help="measure what has no row yet")
-    parser.add_argument("--smoke", action="store_true", help="one small network, into rows that are not kept")
-    parser.add_argument("--write", action="store_true", help="replace the table in PERFORMANCE.md")
-    options = parser.parse_args(argv)
-    if options.smoke:
-        print(table(smoke()))
-        return ANSWERED
-    store = Store(options.rows)
-    if options.run:
-        measure(store, networks(), bundled_images().nominal)
-    text = table(store.rows())
-    if options.write:
-        with atomic_write(REPORT) as stream:
-            stream.write(inserted(REPORT.read_text(encoding="utf-8"), text, MARK).encode())
-    print(text)
-    return ANSWERED
+    everything = Experiment(
+        MARK,
+        "How wide bounds are.",
+        EXAMPLES,
+        lambda store: measure(store, networks(), bundled_images().nominal),
+        table,
+        smoke,
+    )
+    return everything.main(argv)
 
 
 if __name__ == "__main__":

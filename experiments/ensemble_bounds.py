@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,15 @@ import numpy as np
 
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.bounds.together import ensemble_bounds
-from arfj.cli import ANSWERED, Parser, run
+from arfj.cli import run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.errors import ArfjError
-from arfj.files import atomic_write
 from arfj.network import Network
 from arfj.region import Region
 from arfj.report.store import Store
-from experiments.table_bundled import inserted
+from experiments.tables import HERE, Experiment, Row
 
-Row = Mapping[str, Any]
-
-HERE = Path(__file__).parent
 ROWS = HERE / "rows" / "ensemble_bounds.jsonl"
-REPORT = HERE.parent / "PERFORMANCE.md"
 MARK = "ensemble_bounds"
 EXAMPLES = """\
   python -m experiments.ensemble_bounds            print the table of the committed rows
@@ -108,24 +103,15 @@ def smoke() -> list[Row]:
 
 def main(argv: Sequence[str]) -> int:
     """Measure, print, or write the table."""
-    parser = Parser("python -m experiments.ensemble_bounds", "Six networks bounded by one call.", EXAMPLES)
-    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="where the rows are")
-    parser.add_argument("--run", action="store_true", help="measure what has no row yet")
-    parser.add_argument("--smoke", action="store_true", help="two networks and one image, into rows that are not kept")
-    parser.add_argument("--write", action="store_true", help="replace the table in PERFORMANCE.md")
-    options = parser.parse_args(argv)
-    if options.smoke:
-        print(table(smoke()))
-        return ANSWERED
-    store = Store(options.rows)
-    if options.run:
-        measure(store, [bundled_nominal(), *bundled_outer()], range(10))
-    text = table(store.rows())
-    if options.write:
-        with atomic_write(REPORT) as stream:
-            stream.write(inserted(REPORT.read_text(encoding="utf-8"), text, MARK).encode())
-    print(text)
-    return ANSWERED
+    everything = Experiment(
+        MARK,
+        "Six networks bounded by one call.",
+        EXAMPLES,
+        lambda store: measure(store, [bundled_nominal(), *bundled_outer()], range(10)),
+        table,
+        smoke,
+    )
+    return everything.main(argv)
 
 
 if __name__ == "__main__":

@@ -18,20 +18,15 @@ from unittest import mock
 import numpy as np
 
 from arfj.attack import Options, prove, sampled, solve_question
-from arfj.cli import ANSWERED, Parser, run
+from arfj.cli import run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
-from arfj.files import atomic_write
 from arfj.question import Question
 from arfj.report.store import Store
 from arfj.solver import scip
-from experiments.table_bundled import inserted
+from experiments.tables import HERE, Experiment, Row
 
-Row = Mapping[str, Any]
-
-HERE = Path(__file__).parent
 ROWS = HERE / "rows" / "proof_variants.jsonl"
-REPORT = HERE.parent / "PERFORMANCE.md"
 MARK = "proof_variants"
 EXAMPLES = """\
   python -m experiments.proof_variants                    print the table of the committed rows
@@ -146,20 +141,14 @@ def _line(problem: str, name: str, rows: Sequence[Row], all_rows: Mapping[tuple[
 
 def main(argv: Sequence[str]) -> int:
     """Measure, print, or write the table."""
-    parser = Parser("python -m experiments.proof_variants", "What each part of the proof is worth.", EXAMPLES)
-    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="where the rows are")
-    parser.add_argument("--run", action="store_true", help="measure what has no row yet")
-    parser.add_argument("--write", action="store_true", help="replace the table in PERFORMANCE.md")
-    options = parser.parse_args(argv)
-    store = Store(options.rows)
-    if options.run:
-        measure(store)
-    text = table(store.rows())
-    if options.write:
-        with atomic_write(REPORT) as stream:
-            stream.write(inserted(REPORT.read_text(encoding="utf-8"), text, MARK).encode())
-    print(text)
-    return ANSWERED
+    everything = Experiment(
+        MARK,
+        "What each part of the proof is worth.",
+        EXAMPLES,
+        measure,
+        table,
+    )
+    return everything.main(argv)
 
 
 if __name__ == "__main__":

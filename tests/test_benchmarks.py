@@ -13,7 +13,7 @@ from arfj.cli import run
 from arfj.network import Dense, Network
 from arfj.region import Region
 from arfj.report.store import Store
-from experiments import bounds_quality, ensemble_bounds, gpu_check, verify_benchmark
+from experiments import bounds_quality, ensemble_bounds, gpu_check, tables, verify_benchmark
 from experiments.table_bundled import inserted
 
 ROW = {
@@ -132,7 +132,7 @@ class TestBoundsQuality:
         assert [line.split("|")[1].strip() for line in lines[2:]] == ["0.5", "1.5"]
 
     def test_performance_shows_the_committed_rows(self):
-        text = bounds_quality.REPORT.read_text(encoding="utf-8")
+        text = tables.REPORT.read_text(encoding="utf-8")
         shown = bounds_quality.table(Store(bounds_quality.ROWS).rows())
         assert inserted(text, shown, bounds_quality.MARK) == text
 
@@ -244,7 +244,7 @@ class TestEnsembleBounds:
         assert "| 10 | 0." in capsys.readouterr().out
 
     def test_the_report_shows_the_rows(self):
-        text = ensemble_bounds.REPORT.read_text(encoding="utf-8")
+        text = tables.REPORT.read_text(encoding="utf-8")
         rows = Store(ensemble_bounds.ROWS).rows()
         assert len(rows) == 10 * len(ensemble_bounds.RADII)
         assert inserted(text, ensemble_bounds.table(rows), ensemble_bounds.MARK) == text

@@ -6,7 +6,7 @@ import pytest
 
 from arfj.cli import run
 from arfj.report.store import Store
-from experiments import proof_variants, table_bundled
+from experiments import proof_variants, table_bundled, tables
 from experiments.table_bundled import MARK, README, ROWS, inserted, last_rows, main, table, take
 
 BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
@@ -79,7 +79,7 @@ def test_no_rows(tmp_path, capsys, content):
 
 
 def test_performance_shows_the_committed_rows():
-    text = proof_variants.REPORT.read_text(encoding="utf-8")
+    text = tables.REPORT.read_text(encoding="utf-8")
     rows = Store(proof_variants.ROWS).rows()
     assert inserted(text, proof_variants.table(rows), proof_variants.MARK) == text
 
