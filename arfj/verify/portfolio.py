@@ -8,6 +8,7 @@ room for its solver's tolerances. A counterexample is one only after its replay.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ PHASES_ALONE = 3.0
 """Seconds of branch and bound before a mixed-integer program runs beside it."""
 
 TIME_LIMIT = "time limit"
+LOG = logging.getLogger(__name__)
 
 Device = Literal["cpu", "gpu"]
 T = TypeVar("T")
@@ -255,7 +257,6 @@ class _Beside:
 
     def __init__(self, margins: Margins, reduced: Callable[[], Reduced | None], case: Case, clock: Clock) -> None:
         self.finding: Finding | None = None
-        self.failure: BaseException | None = None
         self.clock = Clock(clock.deadline, clock.begun, clock.progress, threading.Event(), clock.branches)
         self.own = Clock(clock.deadline, clock.begun)
 
@@ -267,8 +268,8 @@ class _Beside:
                 if network is None or sum(len(places) for _, places in network.neurons) > MOST_OPEN:
                     return
                 self.finding = solve_by_program(margins, network, region_of(case), self.own)
-            except BaseException as error:
-                self.failure = error
+            except Exception:
+                LOG.info("the mixed-integer program failed; the search goes on without it", exc_info=True)
                 return
             if self.finding.status != "open":
                 self.clock.stop.set()
