@@ -48,6 +48,7 @@ notebooks: $(VENV)/.test
 
 bundle: $(VENV)/.test
 	$(BIN)/python -m training.train --bundle
+	$(BIN)/python -m training.train --growth
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,9 @@ from arfj.network import Network
 from training import Settings, fresh_networks, outcomes
 from training.benchmark import numpy_epoch
 from training.check import check_set
+from training.growth import Growth, make_growth
 from training.sets import Plan, choose_images, make_set
+from training.settings import Convolution
 from training.train import main
 
 pytest.importorskip("tensorflow", reason="needs pip install 'arfj[train]'")
@@ -61,6 +63,29 @@ def test_the_steps_are_those_of_plain_numpy(small):
     numpy_epoch(arrays, small.train_images.astype(np.float32) / np.float32(255), small.train_labels, 32, 0.05)
     expected = Network.from_arrays(arrays[0::2], arrays[1::2]).parameters()
     np.testing.assert_allclose(train(0, settings, small).parameters(), expected, atol=1e-4)
+
+
+def test_a_convolution_is_made_dense(small):
+    settings = Settings(hidden=(12,), epochs=1, rate=0.02, convolution=Convolution(filters=2, kernel=5, stride=4))
+    assert (settings.sizes, settings.relus) == ((784, 72, 12, 10), 94)
+    first, again = (train(3, settings, small) for _ in range(2))
+    assert first.sizes == settings.sizes
+    assert first.fingerprint() == again.fingerprint()
+    weight = first.layers[0].weight.reshape(28, 28, 6, 6, 2)
+    assert np.count_nonzero(weight) == 5 * 5 * 6 * 6 * 2
+    np.testing.assert_array_equal(weight[8:13, 4:9, 2, 1], weight[:5, :5, 0, 0])
+    tf, keras = import_tensorflow()
+    model = new_model(keras, settings.sizes, 3, settings.convolution)
+    with tf.GradientTape() as tape:  # one step of plain Keras, over all images
+        outputs = model(data.scaled(small.train_images).astype(np.float32))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(small.train_labels.astype(int), outputs))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    arrays = [v.numpy() - 0.02 * g.numpy() for v, g in zip(model.trainable_variables, gradients, strict=True)]
+    whole = Settings(hidden=(12,), epochs=1, batch=1600, rate=0.02, convolution=settings.convolution)
+    stepped = train(3, whole, small)
+    np.testing.assert_allclose(stepped.layers[0].weight[:5, 0], arrays[0][0, :, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(stepped.layers[1].weight, arrays[2], atol=1e-6)
+    np.testing.assert_allclose(stepped.layers[2].bias, arrays[5], atol=1e-6)
 
 
 def test_discards_are_none_and_counted(small):
@@ -172,6 +197,90 @@ def test_a_changed_set_is_found_out(words, finished, small, tmp_path, monkeypatc
         check_set(folder)
 
 
+GROWTH = Growth({"12": Settings(hidden=(12,), least=0.95, most=1.0)}, samples=2, own=3, epsilon=1.0)
+
+
+@pytest.fixture(scope="module")
+def grown(finished, small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grown") / "set"
+    shutil.copytree(finished, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.many.train", instead_of_training)
+        make_growth(folder, GROWTH, small)
+    return folder
+
+
+def test_growth_sets_stand_beside_a_bundle(grown, small, monkeypatch, capsys):
+    monkeypatch.setattr("training.check.load_fashion_mnist", lambda download: small)
+    content = json.loads((grown / "growth" / "manifest.json").read_text())["sets"]
+    files = {name: [entry["file"] for entry in part["networks"]] for name, part in content.items()}
+    assert files == {
+        "12": ["growth/12_00.npz", "growth/12_01.npz", "growth/12_02.npz"],
+        "10": ["networks/nominal.npz", "networks/outer_00.npz", "growth/10_02.npz", "growth/10_03.npz"],
+    }
+    seeds = {name: [entry["seed"] for entry in part["networks"]] for name, part in content.items()}
+    # The bundle took the seeds 1, 2 and 4, the last of them held out, and discarded 0 and 3.
+    assert seeds == {"12": [1, 2, 4], "10": [1, 2, 5, 7]}
+    assert [entry["seed"] for entry in content["12"]["discarded"]] == [3]
+    assert [entry["seed"] for entry in content["10"]["discarded"]] == [6]
+    assert content["12"]["networks"][0]["images"] == list(range(10))
+    with np.load(grown / files["12"][1], allow_pickle=False) as arrays:
+        assert arrays["W0"].dtype == arrays["b0"].dtype == np.float32
+    assert sorted(path.name for path in (grown / "growth").iterdir())[-1] == "manifest.json"
+    assert run(main, ["--check", str(grown)]) == 0
+    assert "7 networks in 2 growth sets agree" in capsys.readouterr().out
+
+
+def test_growth_sets_are_remade_and_resume(grown, finished, small, tmp_path, quick):
+    folder = tmp_path / "set"
+    shutil.copytree(finished, folder)
+
+    def stop(kept, trained):
+        if trained == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_growth(folder, GROWTH, small, seen=stop)
+    assert not (folder / "growth" / "manifest.json").exists()
+    make_growth(folder, GROWTH, small)
+    assert quick == [1, 2, 3, 4, 5, 6, 7], "the second run trains only what the first had not finished"
+    for path in (grown / "growth").glob("*.npz"):
+        assert path.read_bytes() == (folder / "growth" / path.name).read_bytes()
+
+
+def test_growth_needs_a_bundle(small, tmp_path):
+    with pytest.raises(ArfjError, match="missing or broken"):
+        make_growth(tmp_path, GROWTH, small)
+
+
+def held_out_network(folder):
+    content = json.loads((folder / "growth" / "manifest.json").read_text())
+    shutil.copy(folder / "networks" / "outer_01.npz", folder / "growth" / "10_02.npz")
+    held_out = json.loads((folder / "manifest.json").read_text())["networks"][-1]
+    content["sets"]["10"]["networks"][2] |= {key: held_out[key] for key in ("accuracy", "d_osd", "d_in", "sha256")}
+    content["sets"]["10"]["networks"][2]["fingerprint"] = held_out["fingerprint"]
+    (folder / "growth" / "manifest.json").write_text(json.dumps(content))
+
+
+GROWTH_CHANGES = {
+    "SHA-256 differs": lambda folder: (folder / "growth" / "12_01.npz").write_bytes(b"other"),
+    "is not in the manifest": lambda folder: (folder / "growth" / "12_09.npz").write_bytes(b""),
+    "missing or broken": lambda folder: (folder / "growth" / "manifest.json").write_text("{}"),
+    "no JSON object": lambda folder: (folder / "growth" / "manifest.json").write_text("[]"),
+    "one of the networks held out": held_out_network,
+}
+
+
+@pytest.mark.parametrize("words", GROWTH_CHANGES)
+def test_a_changed_growth_set_is_found_out(words, grown, small, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.check.load_fashion_mnist", lambda download: small)
+    folder = tmp_path / "set"
+    shutil.copytree(grown, folder)
+    GROWTH_CHANGES[words](folder)
+    with pytest.raises(ArfjError, match=words):
+        check_set(folder)
+
+
 def test_an_unreachable_set_is_given_up(small, tmp_path, quick):
     plan = Plan(Settings(hidden=(10,), least=0.2, most=0.3))
     with pytest.raises(ArfjError, match="only 0 of 30 trained networks are accepted"):
@@ -187,6 +296,7 @@ def test_no_image_for_a_class(small):
 WRONG = {
     "--output DIR, --check DIR": [],
     "not allowed with": ["--bundle", "--output", "x"],
+    "not allowed with argument --bundle": ["--bundle", "--growth"],
     "expected at least 1": ["--output", "x", "--epochs", "0"],
     "hidden layers": ["--output", "x", "--hidden", "8", "0"],
     "learning rate": ["--output", "x", "--rate", "nan"],
@@ -214,6 +324,9 @@ def test_bad_settings():
     for bad in ({"last_rate": 0}, {"batch": 0}, {"most": 1.5}):
         with pytest.raises(UsageError):
             Settings(**bad)
+    for bad in ((0, 4, 4), (4, 29, 4), (4, 4, 0)):
+        with pytest.raises(UsageError, match="at most 28 pixels"):
+            Convolution(*bad)
 
 
 @pytest.mark.slow

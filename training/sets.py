@@ -101,10 +101,9 @@ def make_set(
         ArfjError: too few networks are accepted, or the folder cannot be written.
     """
     cache = make_folder(make_folder(folder) / ".trained")
-    draws = list(
-        _draws(outcomes(itertools.count(plan.first_seed), plan.settings, n_jobs, data, cache), plan, data, seen)
-    )
-    nominal, *outer = [draw for draw in draws if not draw.reason]
+    trained = outcomes(itertools.count(plan.first_seed), plan.settings, n_jobs, data, cache)
+    drawn = list(draws(trained, plan.samples + 1, plan.epsilon_outer, data, seen))
+    nominal, *outer = [draw for draw in drawn if not draw.reason]
     networks = _named(nominal.outcome.network, [draw.outcome.network for draw in outer], plan)
     images = choose_images([network for name, network in networks.items() if _side(name, plan) == "attack"], data)
     _write_networks(folder / NETWORKS, networks)
@@ -115,32 +114,41 @@ def make_set(
         | {"sha256": file_digest(folder / NETWORKS / f"{name}.npz")}
         for (name, network), seed in zip(networks.items(), _seeds(nominal, outer, plan), strict=True)
     ]
-    content = _manifest(folder, plan, entries, [draw for draw in draws if draw.reason], images)
+    content = _manifest(folder, plan, entries, [draw for draw in drawn if draw.reason], images)
     with atomic_write(folder / MANIFEST) as stream:
         stream.write((json.dumps(content, indent=1) + "\n").encode())
     shutil.rmtree(cache)
     return content
 
 
-def _draws(
-    trained: Iterator[Outcome], plan: Plan, data: FashionMnist, seen: Callable[[int, int], None]
+def draws(
+    trained: Iterator[Outcome],
+    wanted: int,
+    epsilon: float,
+    data: FashionMnist,
+    seen: Callable[[int, int], None],
+    centre: Network | None = None,
 ) -> Iterator[Draw]:
-    """Go through the seeds until the nominal network and all outer samples are there."""
+    """Go through the trained networks until `wanted` are kept, the first as the nominal one if there is no `centre`.
+
+    Raises:
+        ArfjError: fewer than a tenth of them are accepted.
+    """
     images = scaled(data.train_images[:OSD_IMAGES])
-    nominal: NDArray[np.float64] | None = None
+    nominal = None if centre is None else centre.probabilities(images)
     kept = 0
     for count, outcome in enumerate(trained, start=1):
         probabilities = outcome.network.probabilities(images)
         distance = None if nominal is None else d_osd(probabilities, nominal)
         reason = outcome.reason
-        if not reason and distance is not None and distance >= plan.epsilon_outer:
-            reason = f"d_osd {distance:.4f} is not below {plan.epsilon_outer}"
+        if not reason and distance is not None and distance >= epsilon:
+            reason = f"d_osd {distance:.4f} is not below {epsilon}"
         if not reason:
             nominal = probabilities if nominal is None else nominal
             kept += 1
         seen(kept, count)
         yield Draw(outcome, distance, reason)
-        if kept == plan.samples + 1:
+        if kept == wanted:
             return
         if count >= 30 and kept < 0.1 * count:
             raise ArfjError(
@@ -234,17 +242,15 @@ def _manifest(
             "test": f"test images 0..{TEST_IMAGES - 1}",
         },
         "trained": len(discarded) + plan.samples + 1,
-        "discarded": [
-            {
-                "seed": draw.outcome.seed,
-                "accuracy": draw.outcome.accuracy,
-                "d_osd": draw.distance,
-                "reason": draw.reason,
-            }
-            for draw in discarded
-        ],
+        "discarded": [discarded_entry(draw) for draw in discarded],
         "networks": entries,
     }
+
+
+def discarded_entry(draw: Draw) -> dict[str, Any]:
+    """What a manifest says of a seed whose network is not kept."""
+    outcome = draw.outcome
+    return {"seed": outcome.seed, "accuracy": outcome.accuracy, "d_osd": draw.distance, "reason": draw.reason}
 
 
 def file_digest(path: Path) -> str:

@@ -9,7 +9,30 @@ from typing import Any
 
 from arfj.errors import UsageError
 
-INPUTS, CLASSES = 784, 10
+SIDE = 28
+INPUTS, CLASSES = SIDE * SIDE, 10
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A first layer of `filters` windows of `kernel` x `kernel` pixels, `stride` pixels apart, without padding.
+
+    Raises:
+        UsageError: a number below 1, or a window larger than an image.
+    """
+
+    filters: int
+    kernel: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if min(self.filters, self.kernel, self.stride) < 1 or self.kernel > SIDE:
+            raise UsageError(f"{self}: expected numbers of at least 1, and windows of at most {SIDE} pixels")
+
+    @property
+    def outputs(self) -> int:
+        """Number of neurons."""
+        return self.filters * ((SIDE - self.kernel) // self.stride + 1) ** 2
 
 
 @dataclass(frozen=True)
@@ -20,11 +43,12 @@ class Settings:
     from `rate` in the first to `rate * last_rate` in the last.
 
     Attributes:
-        hidden: neurons of the hidden layers; inputs 784 and outputs 10 are those of Fashion-MNIST.
+        hidden: neurons of the hidden dense layers; inputs 784 and outputs 10 are those of Fashion-MNIST.
         epochs: passes through the training images, reshuffled for each.
         batch: images a step.
         rate, last_rate: the learning rate of the first epoch, and the share of it that is left in the last.
         least, most: the test accuracy of the networks to keep; others are discarded.
+        convolution: the layer before the dense ones, if there is one.
 
     Raises:
         UsageError: a value out of range.
@@ -37,6 +61,7 @@ class Settings:
     last_rate: float = 0.01
     least: float = 0.83
     most: float = 0.86
+    convolution: Convolution | None = None
 
     def __post_init__(self) -> None:
         if not all(size >= 1 for size in self.hidden):
@@ -51,7 +76,13 @@ class Settings:
     @property
     def sizes(self) -> tuple[int, ...]:
         """n_0..n_K, inputs and outputs included."""
-        return (INPUTS, *self.hidden, CLASSES)
+        first = () if self.convolution is None else (self.convolution.outputs,)
+        return (INPUTS, *first, *self.hidden, CLASSES)
+
+    @property
+    def relus(self) -> int:
+        """ReLUs of a network, those of its outputs included."""
+        return sum(self.sizes[1:])
 
     def rate_of(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -19,8 +19,12 @@ from arfj.cli import ANSWERED, Parser, run
 from arfj.data import load_fashion_mnist
 from arfj.errors import UsageError
 from training.check import check_set
+from training.growth import FOLDER as GROWTH
+from training.growth import Growth, make_growth, summary_of_growth
 from training.sets import Plan, make_set
 from training.settings import Settings
+
+BUNDLE = Path(arfj.__file__).parent / "bundle"
 
 EXAMPLES = """\
   python -m training.train --output my-set                       one nominal network, 5 inner and 5 outer samples
@@ -28,6 +32,7 @@ EXAMPLES = """\
   python -m training.train --output wide --hidden 16 16          another structure
   python -m training.train --check my-set                        compute accuracies, distances and digests again
   python -m training.train --bundle                              make the networks that ship with the package again
+  python -m training.train --growth                              then the larger ones, and more samples, beside them
 """
 
 
@@ -44,6 +49,11 @@ def parser() -> Parser:
     what.add_argument("--check", type=Path, metavar="DIR", help="compare a set with its manifest")
     what.add_argument(
         "--bundle", action="store_true", help="make arfj/bundle again (its own options; needs a checkout)"
+    )
+    what.add_argument(
+        "--growth",
+        action="store_true",
+        help="make arfj/bundle/growth again, from arfj/bundle: larger networks, and outer samples for alpha up to 50",
     )
     add = result.add_argument
     add("--alpha", type=int, default=plan.alpha, help="samples of each kind for attacks (%(default)s)")
@@ -95,6 +105,19 @@ def _make(folder: Path, plan: Plan, options: argparse.Namespace) -> None:
     with _progress(plan.samples + 1) as seen:
         manifest = make_set(folder, plan, data, options.n_jobs, seen)
     print(summary(manifest))
+    _tell(folder, start, options)
+
+
+def _make_growth(bundle: Path, options: argparse.Namespace) -> None:
+    data, growth = load_fashion_mnist(options.download), Growth()
+    start = perf_counter()
+    with _progress(growth.wanted) as seen:
+        manifest = make_growth(bundle, growth, data, options.n_jobs, seen)
+    print(summary_of_growth(manifest))
+    _tell(bundle / GROWTH, start, options)
+
+
+def _tell(folder: Path, start: float, options: argparse.Namespace) -> None:
     jobs = joblib.effective_n_jobs(options.n_jobs)
     print(f"written to {folder} in {perf_counter() - start:.0f} s with {jobs} processes")
 
@@ -126,11 +149,13 @@ def main(argv: Sequence[str]) -> int:
     if options.check:
         print(check_set(options.check, options.download))
     elif options.bundle:
-        _make(Path(arfj.__file__).parent / "bundle", Plan(), options)
+        _make(BUNDLE, Plan(), options)
+    elif options.growth:
+        _make_growth(BUNDLE, options)
     elif options.output:
         _make(options.output, _plan(options), options)
     else:
-        raise UsageError("say what to do: --output DIR, --check DIR or --bundle (see --help)")
+        raise UsageError("say what to do: --output DIR, --check DIR, --bundle or --growth (see --help)")
     return ANSWERED
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import astuple
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 
 from arfj.data import FashionMnist
 from arfj.errors import ArfjError
-from arfj.keras_models import import_keras
+from arfj.keras_models import from_keras, import_keras
 from arfj.network import Network
-from training.settings import Settings
+from training.settings import SIDE, Convolution, Settings
 
 
 @functools.cache
@@ -51,8 +52,8 @@ def train(seed: int, settings: Settings, data: FashionMnist) -> Network:
         ArfjError: TensorFlow is missing.
     """
     tf, keras = import_tensorflow()
-    model = new_model(keras, settings.sizes, seed)
-    epoch = compiled_epoch(settings.sizes, settings.batch)
+    model = new_model(keras, settings.sizes, seed, settings.convolution)
+    epoch = compiled_epoch(settings.sizes, settings.batch, settings.convolution)
     weights = tuple(tf.constant(variable.numpy()) for variable in model.trainable_variables)
     images, labels = tf.constant(data.train_images), tf.constant(data.train_labels.astype(np.int32))
     order = np.random.default_rng(seed)
@@ -60,24 +61,37 @@ def train(seed: int, settings: Settings, data: FashionMnist) -> Network:
         shuffled = tf.constant(order.permutation(len(data.train_images)).astype(np.int32))
         weights = epoch(weights, images, labels, shuffled, tf.constant(settings.rate_of(index), tf.float32))
     arrays = [weight.numpy() for weight in weights]
-    return Network.from_arrays(arrays[0::2], arrays[1::2])
+    if settings.convolution is None:
+        return Network.from_arrays(arrays[0::2], arrays[1::2])
+    model.set_weights(arrays)
+    network = from_keras(model)
+    chain = network if isinstance(network, Network) else network.dense_chain()
+    assert chain is not None, "a convolution and dense layers with ReLU are a chain"  # noqa: S101 - for the types
+    return chain
 
 
-def new_model(keras: ModuleType, sizes: tuple[int, ...], seed: int) -> Any:  # noqa: ANN401 - Keras has no types
+def new_model(keras: ModuleType, sizes: tuple[int, ...], seed: int, convolution: Convolution | None = None) -> Any:  # noqa: ANN401 - Keras has no types
     """ReLU after every layer, the output layer included; Glorot-uniform weights drawn from the seed, biases zero."""
     seeds = np.random.SeedSequence(seed).generate_state(len(sizes) - 1)
-    layers = [
-        keras.layers.Dense(size, "relu", kernel_initializer=keras.initializers.GlorotUniform(int(layer_seed)))
-        for size, layer_seed in zip(sizes[1:], seeds, strict=True)
-    ]
+    layers: list[Any] = []
+    for size, layer_seed in zip(sizes[1:], seeds, strict=True):
+        start = keras.initializers.GlorotUniform(int(layer_seed))
+        if layers or convolution is None:
+            layers.append(keras.layers.Dense(size, "relu", kernel_initializer=start))
+        else:
+            filters, kernel, stride = astuple(convolution)
+            window = keras.layers.Conv2D(filters, kernel, stride, activation="relu", kernel_initializer=start)
+            layers += [keras.layers.Reshape((SIDE, SIDE, 1)), window, keras.layers.Flatten()]
     return keras.Sequential([keras.Input((sizes[0],)), *layers])
 
 
 @functools.cache
-def compiled_epoch(sizes: tuple[int, ...], batch: int) -> Callable[..., tuple[Any, ...]]:
+def compiled_epoch(
+    sizes: tuple[int, ...], batch: int, convolution: Convolution | None = None
+) -> Callable[..., tuple[Any, ...]]:
     """(weights, images, labels, order, rate) -> weights after the steps of one epoch; compiled once a process."""
     tf, keras = import_tensorflow()
-    model = new_model(keras, sizes, 0)
+    model = new_model(keras, sizes, 0, convolution)
 
     def step(weights: tuple[Any, ...], images: Any, labels: Any, rate: Any) -> tuple[Any, ...]:  # noqa: ANN401
         with tf.GradientTape() as tape:
