@@ -1,12 +1,16 @@
 """The tables in the README are printed by commands from committed rows."""
 
 import json
+import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from arfj.cli import run
+from arfj.errors import ArfjError
 from arfj.report.store import Store
-from experiments import proof_variants, table_bundled, tables
+from experiments import peers, proof_variants, table_bundled, tables
 from experiments.table_bundled import MARK, README, ROWS, inserted, last_rows, main, table, take
 
 BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
@@ -105,3 +109,123 @@ def test_variants_measure_what_is_missing(tmp_path, monkeypatch, capsys):
     before = path.read_bytes()
     assert run(proof_variants.main, ["--rows", str(path), "--run"]) == 0
     assert path.read_bytes() == before
+
+
+PEER = {
+    "key": "p/1/arfj/SCIP", "problem": "p", "true": 1, "tool": "arfj", "variant": "SCIP", "status": "optimal",
+    "seconds": 2.0, "distance": 5.0, "bound": 5.0, "hit": True, "violation": 0.0, "time_limit": 60.0, "cpu": "C",
+    "load": 1.25, "versions": {"python": "3"},
+}  # fmt: skip
+OTHER = PEER | {"key": "p/1/omlt/big-M", "tool": "omlt", "variant": "big-M", "seconds": 8.0}
+
+
+class TestPeers:
+    def test_smoke(self, capsys):
+        """The answer is known by hand: x_0 from 0.8 to 1/6."""
+        assert run(peers.main, ["--smoke"]) == 0
+        told = capsys.readouterr()
+        assert "| smoke | arfj | SCIP | 1 of 1 |" in told.out
+        assert "smoke/0/arfj/SCIP: optimal" in told.err
+        assert "0.63333, hit: True" in told.err
+
+    def test_known_table(self):
+        late = {"key": "a", "true": 4, "seconds": 61.0, "status": "unproven", "distance": 6.0, "bound": 1.0}
+        large = {"key": "b", "tool": "gurobi-machinelearning", "variant": "x = xbar + p - q", "status": "too large"}
+        none = {"distance": None, "bound": None, "hit": None, "violation": None, "versions": None}
+        leaky = {"hit": False, "violation": 3e-5}
+        rows = [PEER, PEER | {"key": "c", "true": 4}, OTHER, OTHER | late | leaky, PEER | large | none]
+        assert peers.table([PEER | {"seconds": 9.0}, *rows]).splitlines()[2:] == [
+            "| p | arfj | SCIP | 2 of 2 | 2.0 | 2.0 | 1.00 | 0 | 2 of 2 |",
+            "| p | gurobi-machinelearning | x = xbar + p - q | 0 of 1, 1 too large | - | - | - | 0 | 0 of 0 |",
+            "| p | omlt | big-M | 1 of 2 | 34.0 | ≥ 60.0 | ≥ 10.95 | 0 | 1 of 2 |",
+            "",
+            "- Answers that miss a condition by more than 1e-6: 1, at most by 3e-05.",
+            "- arfj: python 3.",
+            "- gurobi-machinelearning: of unknown version.",
+            "- omlt: python 3.",
+            "- C, one thread on one core.",
+            "- Load average before a process: median 1.2, at most 1.2; the measurement itself makes 1.",
+        ]
+
+    @pytest.mark.parametrize(
+        ("claim", "wrong"),
+        [
+            ({}, False),
+            ({"distance": 5.004, "bound": 4.999}, False),
+            ({"distance": 5.1, "bound": 5.0}, True),  # an optimum that another answer beats
+            ({"distance": 4.9, "bound": 4.9, "hit": False}, True),  # below the proven one, and no answer
+            ({"distance": 4.999, "bound": 4.999, "hit": False}, False),
+            ({"distance": 6.0, "bound": 3.0, "status": "unproven"}, False),
+            ({"distance": 6.0, "bound": 5.5, "status": "unproven"}, True),
+            ({"distance": None, "bound": None, "status": "unproven", "hit": None}, False),
+            ({"distance": None, "bound": None, "status": "infeasible", "hit": None}, True),
+        ],
+    )
+    def test_a_claim_is_held_against_what_is_known(self, claim, wrong):
+        assert peers.wrong(OTHER | claim, [PEER, OTHER | claim]) == wrong
+        assert ("**1 WRONG**" in peers.table([PEER, OTHER | claim])) == wrong
+        peers.check([PEER, OTHER | claim])
+
+    def test_a_better_answer_of_a_peer_is_loud(self, tmp_path, capsys):
+        better = OTHER | {"distance": 4.5, "bound": 4.5}
+        path = rows_file(tmp_path / "r.jsonl", PEER, better)
+        assert run(peers.main, ["--rows", str(path)]) == 1
+        assert "1 WRONG: p/1/arfj/SCIP" in capsys.readouterr().err
+        assert not peers.wrong(better, [PEER, better])
+
+    def test_tools_take_turns_and_a_second_run_asks_no_more(self, tmp_path, monkeypatch):
+        asked = []
+
+        def ask(task, tool, variant, _interpreter, _seconds):
+            asked.append((task.true, tool, variant))
+            x = [1 / 6, 1.5] if tool == "omlt" else None  # 1.5 is put into [0, 1]
+            status = "optimal" if tool == "omlt" else "too large"
+            return {"x": x, "status": status, "seconds": 1.0, "bound": None, "versions": None}
+
+        monkeypatch.setattr(peers, "ask", ask)
+        store, first = Store(tmp_path / "r.jsonl"), peers.smoke_task()
+        for _ in range(2):
+            peers.measure(store, [first, replace(first, problem="more", true=1, target=0)], {"arfj": "", "omlt": ""}, 9)
+            assert asked == [
+                (0, "arfj", "SCIP"), (0, "arfj", "Gurobi"), (0, "omlt", "big-M"), (0, "omlt", "partition"),
+                (1, "arfj", "Gurobi"), (1, "omlt", "big-M"), (1, "omlt", "partition"), (1, "arfj", "SCIP"),
+            ]  # fmt: skip
+        rows = store.rows()
+        assert [row["hit"] for row in rows] == [None, None, True, True, None, False, False, None]
+        assert rows[2]["distance"] == pytest.approx(0.8 - 1 / 6 + 0.8)
+        assert rows[5]["violation"] == pytest.approx(1.2 - 1 / 6)
+        assert "x" not in rows[2]
+
+    def test_a_process_without_an_answer_is_an_error_with_its_last_line(self):
+        said = peers.ask(peers.smoke_task(), "no such tool", "", sys.executable, 5.0)
+        assert said["status"] == "error"
+        assert said["message"] == "KeyError: 'no such tool'"
+
+    def test_instances_are_those_of_the_proof_variants(self):
+        found = peers.tasks([4])
+        assert [(task.problem, len(task.networks), task.true, task.target) for task in found] == [
+            ("one network", 1, 4, 3), ("two networks", 2, 4, 3)
+        ]  # fmt: skip
+        for task in found:
+            question = list(proof_variants.questions(task.problem))[4]
+            assert np.array_equal(task.nominal, question.flat)
+            assert [n.fingerprint() for n in task.networks] == [n.fingerprint() for n in question.ensemble]
+
+    def test_an_environment_without_the_peers_is_one_line(self, monkeypatch):
+        with pytest.raises(ArfjError, match="does not run"):
+            peers.check_peers("/no/such/python")
+        monkeypatch.setattr(peers, "PACKAGES", {"arfj": ("arfj",), "omlt": ("omlt-that-nobody-made",)})
+        with pytest.raises(ArfjError, match="pip install omlt-that-nobody-made"):
+            peers.check_peers(sys.executable)
+
+    @pytest.mark.parametrize("options", [["--true", "10"], ["--time-limit", "0"]])
+    def test_wrong_usage(self, options):
+        assert run(peers.main, options) == 2
+
+    def test_performance_shows_the_committed_rows(self):
+        rows = Store(peers.ROWS).rows()
+        if not rows:
+            pytest.skip("not measured yet")
+        text = tables.REPORT.read_text(encoding="utf-8")
+        assert inserted(text, peers.table(rows), peers.MARK) == text
+        peers.check(rows)
