@@ -1,8 +1,9 @@
 """Images and the networks that ship with the package.
 
 Fashion-MNIST is looked for in four places (`load_fashion_mnist`); what the main job needs lies in `arfj/bundle`, so
-that it runs with no download: one nominal network, inner and outer samples, and some hundred images. A manifest
-records how they were made; `python -m training.train --bundle` makes them again.
+that it runs with no download: one nominal network, inner and outer samples, and some hundred images. Beside them lie
+larger networks and more outer samples, for what grows with these (`bundled_growth`). A manifest records how they were
+made; `python -m training.train --bundle`, then `--growth`, makes them again.
 """
 
 from __future__ import annotations
@@ -177,8 +178,9 @@ def bundle_folder() -> Traversable:
 def _bundled_file(*parts: str) -> Traversable:
     resource = bundle_folder().joinpath(*parts)
     if not resource.is_file():
+        option = "--growth" if parts[0] == "growth" else "--bundle"
         raise DataError(
-            f"the package lacks bundle/{'/'.join(parts)}; install it again, or run python -m training.train --bundle"
+            f"the package lacks bundle/{'/'.join(parts)}; install it again, or run python -m training.train {option}"
         )
     return resource
 
@@ -189,7 +191,20 @@ def manifest() -> dict[str, Any]:
     Raises:
         DataError: the bundle is missing or broken.
     """
-    resource = _bundled_file("manifest.json")
+    return _manifest("manifest.json")
+
+
+def growth_manifest() -> dict[str, Any]:
+    """The same for `bundled_growth`, a part for each of its names; files are named from `bundle_folder()` on.
+
+    Raises:
+        DataError: the bundle is missing or broken.
+    """
+    return _manifest("growth", "manifest.json")
+
+
+def _manifest(*parts: str) -> dict[str, Any]:
+    resource = _bundled_file(*parts)
     try:
         content = json.loads(resource.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -205,7 +220,7 @@ def bundled_nominal() -> Network:
     Raises:
         DataError: the bundle lacks it.
     """
-    return _bundled_network("nominal.npz")
+    return _bundled_network("networks", "nominal.npz")
 
 
 def bundled_inner(held_out: bool = False) -> tuple[Network, ...]:
@@ -226,16 +241,47 @@ def bundled_outer(held_out: bool = False) -> tuple[Network, ...]:
     return _bundled_side("outer", held_out)
 
 
+def bundled_growth(name: str) -> tuple[Network, ...]:
+    """The nominal network of an architecture, then its outer samples in the order of alpha: all with d_osd < 0.2 to it.
+
+    Args:
+        name: "16-16-16", "32-32-32" and "64-64" (hidden layers) and "conv" (4 windows of 4 x 4 pixels, 4 apart, made
+            dense; then 16 neurons) have 6 networks each. "8-8-8" has 51, first `bundled_nominal` and the 5 of
+            `bundled_outer()`, and none of those held out.
+
+    Raises:
+        UsageError: no such architecture.
+        DataError: the bundle is missing or broken, or lacks a network.
+    """
+    return tuple(_bundled_network(*file.split("/")) for file in growth_files(name))
+
+
+def growth_files(name: str) -> tuple[str, ...]:
+    """The files of `bundled_growth(name)`, as `growth_manifest` names them.
+
+    Raises:
+        UsageError: no such architecture.
+        DataError: the bundle is missing or broken.
+    """
+    try:
+        files = {key: tuple(e["file"] for e in part["networks"]) for key, part in growth_manifest()["sets"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"bundle/growth/manifest.json is broken ({error!r}); install the package again") from error
+    if name not in files:
+        raise UsageError(f"the bundle has no growth set {name!r}; expected one of {', '.join(files)}")
+    return files[name]
+
+
 def _bundled_side(kind: str, held_out: bool) -> tuple[Network, ...]:
     folder = bundle_folder() / "networks"
     count = sum(item.name.startswith(f"{kind}_") for item in folder.iterdir()) if folder.is_dir() else 0
     chosen = range(ATTACK_SIDE, count) if held_out else range(ATTACK_SIDE)
-    return tuple(_bundled_network(f"{kind}_{index:02d}.npz") for index in chosen)
+    return tuple(_bundled_network("networks", f"{kind}_{index:02d}.npz") for index in chosen)
 
 
 @functools.cache
-def _bundled_network(name: str) -> Network:
-    with importlib.resources.as_file(_bundled_file("networks", name)) as path:
+def _bundled_network(*parts: str) -> Network:
+    with importlib.resources.as_file(_bundled_file(*parts)) as path:
         return load_dense(path)
 
 

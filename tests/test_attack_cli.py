@@ -142,7 +142,7 @@ class TestWrongUsage:
             ("alpha is -1", ["--outer", "--alpha", -1]),
             ("alpha is -1", ["--inner", "--alpha", -1]),
             ("epsilon is -0.5", ["--inner", "--epsilon", -0.5]),
-            ("--train", ["--outer", "--alpha", 6]),
+            ("--train", ["--outer", "--alpha", 51]),
             ("drop --alpha 2", ["--nominal", "--alpha", 2]),
             ("--outer", ["--inner", "--train"]),
             ("--true 12 is out of range", ["--nominal", "--true", 12]),

@@ -191,6 +191,12 @@ def test_a_missing_bundle(monkeypatch, tmp_path):
     for read in (data.manifest, data.bundled_nominal, data.bundled_inner, data.bundled_outer):
         with pytest.raises(ArfjError, match=r"training\.train --bundle"):
             read()
+    with pytest.raises(DataError, match=r"training\.train --growth"):
+        data.bundled_growth("conv")
+    (tmp_path / "growth").mkdir()
+    (tmp_path / "growth" / "manifest.json").write_text('{"sets": {"conv": {}}}')
+    with pytest.raises(DataError, match=r"growth/manifest\.json is broken"):
+        data.bundled_growth("conv")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(DataError, match="broken"):
         data.manifest()

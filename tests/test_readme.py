@@ -10,7 +10,7 @@ from arfj.attack.__main__ import _parser as attack_parser
 from arfj.bounds.__main__ import _parser as bounds_parser
 from arfj.bounds.__main__ import main as bounds_main
 from arfj.cli import run
-from arfj.data import bundle_folder
+from arfj.data import bundle_folder, growth_manifest
 from arfj.evaluate.__main__ import _parser as evaluate_parser
 from arfj.verify.__main__ import _parser as verify_parser
 from arfj.verify.__main__ import main as verify_main
@@ -78,3 +78,13 @@ def test_make_targets_exist():
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?:`|^    )make (\w+)", TEXT, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", growth_manifest()["sets"])
+def test_growth_rows_are_those_of_the_manifest(name):
+    part = growth_manifest()["sets"][name]
+    shares = [100 * entry["accuracy"] for entry in part["networks"]]
+    distances = [entry["d_osd"] for entry in part["networks"][1:]]
+    ranges = f"{min(shares):.1f} to {max(shares):.1f} % | {min(distances):.4f} to {max(distances):.4f} |"
+    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |"))
+    assert row.endswith(f"| {part['relus']} | {len(shares)} | {ranges}")

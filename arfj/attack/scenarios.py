@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from arfj.data import bundled_images, bundled_nominal, bundled_outer
+from arfj.data import bundled_growth, bundled_images, bundled_nominal
 from arfj.ensemble import (
     ALPHA,
     EPSILON_INNER,
@@ -87,12 +87,12 @@ def sampled(
 
 
 def bundled_draws(alpha: int) -> tuple[Network, ...]:
-    """The bundled outer samples, the held-out ones never among them.
+    """The 50 bundled outer samples in order, the held-out ones never among them.
 
     Raises:
         UsageError: alpha exceeds their number.
     """
-    networks = bundled_outer()
+    networks = bundled_growth("8-8-8")[1:]
     if alpha > len(networks):
         raise UsageError(
             f"the bundle has {len(networks)} outer samples for attacks (the held-out ones stay out); "
