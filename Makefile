@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
+FULL = $(OUT)/benchmark-full
 LIMIT := 600
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -12,13 +13,15 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
 VERSION := import sys; print(*sys.version_info[:2], sep=".")
 ATTACK = $(BIN)/python -m arfj.attack
 
-.PHONY: help run test lint benchmark notebooks bundle clean FORCE
+.PHONY: help run test lint benchmark benchmark-full notebooks bundle clean FORCE
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run        install what the main job needs, and attack the bundled image of class 9 (output: $(OUT)/)"
 	@echo "make test       install everything, then lint, types, tests"
-	@echo "make benchmark  all ten images against nominal, inner and outer networks (LIMIT=$(LIMIT) seconds an image)"
+	@echo "make benchmark  what the attack takes: a few cheap instances of each suite, in minutes (output: $(OUT)/benchmark/)"
+	@echo "make benchmark-full  all ten images against nominal, inner and outer networks (LIMIT=$(LIMIT) seconds an image),"
+	@echo "                then all suites: hours (output: $(OUT)/benchmark-full/)"
 	@echo "make notebooks  execute notebooks/ (output: $(OUT)/notebooks/)"
 	@echo "make bundle     train the networks that ship with the package again (needs Fashion-MNIST)"
 	@echo "make clean      remove $(VENV), $(OUT) and caches"
@@ -36,10 +39,14 @@ lint: $(VENV)/.test
 	$(BIN)/python -m mypy
 
 benchmark: $(VENV)/.run
-	$(ATTACK) --nominal --time-limit $(LIMIT) --output $(OUT)/benchmark
-	$(ATTACK) --inner --alpha 5 --time-limit $(LIMIT) --output $(OUT)/benchmark
-	$(ATTACK) --outer --alpha 5 --time-limit $(LIMIT) --output $(OUT)/benchmark
-	$(BIN)/python -m experiments.table_bundled --rows $(OUT)/benchmark/results.jsonl
+	$(BIN)/python -m experiments.attack_benchmark --short --rows $(OUT)/benchmark/results.jsonl --plot $(OUT)/benchmark
+
+benchmark-full: $(VENV)/.run
+	$(ATTACK) --nominal --time-limit $(LIMIT) --output $(FULL)
+	$(ATTACK) --inner --alpha 5 --time-limit $(LIMIT) --output $(FULL)
+	$(ATTACK) --outer --alpha 5 --time-limit $(LIMIT) --output $(FULL)
+	$(BIN)/python -m experiments.table_bundled --rows $(FULL)/results.jsonl
+	$(BIN)/python -m experiments.attack_benchmark --run --rows $(FULL)/suites.jsonl --plot $(FULL)
 
 notebooks: $(VENV)/.test
 	mkdir -p $(OUT)/notebooks

@@ -1,7 +1,7 @@
 """`python -m experiments.table_bundled`: least distances of the ten bundled images, from committed rows.
 
 FJAE fools the nominal network alone, IRAE also five perturbed copies of it, ORAE also five retrained networks.
-The rows are those of `make benchmark`; nothing is solved here.
+The rows are those of `make benchmark-full`; nothing is solved here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ KINDS = {"nominal": "FJAE", "inner": "IRAE", "outer": "ORAE"}
 CLASSES = 10
 EXAMPLES = """\
   python -m experiments.table_bundled                                    print the table of the committed rows
-  python -m experiments.table_bundled --rows out/benchmark/results.jsonl another run's
-  python -m experiments.table_bundled --take out/benchmark/results.jsonl commit to that run's rows
+  python -m experiments.table_bundled --rows out/benchmark-full/results.jsonl  another run's
+  python -m experiments.table_bundled --take out/benchmark-full/results.jsonl  commit to that run's rows
   python -m experiments.table_bundled --write                            put the table into README.md
 """
 
@@ -58,7 +58,7 @@ def last_rows(path: Path) -> list[Row]:
     """
     last = {(row["kind"], row["true"]): row for row in Store(path).rows() if row.get("kind") in KINDS}
     if not last:
-        raise ArfjError(f"{path} holds no rows; run make benchmark, or name a results.jsonl with --rows")
+        raise ArfjError(f"{path} holds no rows; run make benchmark-full, or name a results.jsonl with --rows")
     return [last[key] for key in sorted(last, key=lambda key: (list(KINDS).index(key[0]), key[1]))]
 
 
