@@ -37,8 +37,8 @@ ROOM = 1e-4
 GAP = 0.1
 """A program stops at this relative gap; looser ones cost more in the end, for later programs inherit their bounds."""
 
-SECONDS = 0.3
-"""Limit of one program."""
+SECONDS = 0.1
+"""Limit of one program, unless another is given."""
 
 LEAST_SECONDS = 0.02
 """Below this a program is not worth starting."""
@@ -51,7 +51,12 @@ POLL = 0.01
 
 
 def tighten(
-    question: Question, bounds: Sequence[Bounds], radius: float, deadline: float, threads: int = 1
+    question: Question,
+    bounds: Sequence[Bounds],
+    radius: float,
+    deadline: float,
+    threads: int = 1,
+    seconds: float = SECONDS,
 ) -> list[Bounds]:
     """Bounds of every scenario that hold at every answer x of `question` with ||x - xbar||_1 <= radius.
 
@@ -61,6 +66,7 @@ def tighten(
         radius: R, at least the distance of a known answer.
         deadline: `time.perf_counter()` value after which what is left stays as it was, as does what does not end.
         threads: scenarios at a time.
+        seconds: limit of one program.
     """
     found = list(bounds)
     failures: list[BaseException] = []
@@ -71,7 +77,7 @@ def tighten(
     def work() -> None:
         try:
             for index, bound in waiting:
-                found[index] = tighten_scenario(question.restricted([index]), bound, radius, deadline, stop)
+                found[index] = tighten_scenario(question.restricted([index]), bound, radius, deadline, stop, seconds)
                 over.append(index)
         except BaseException as error:
             failures.append(error)
@@ -91,7 +97,12 @@ def tighten(
 
 
 def tighten_scenario(
-    question: Question, bounds: Bounds, radius: float, deadline: float, stop: Sequence[bool] = ()
+    question: Question,
+    bounds: Bounds,
+    radius: float,
+    deadline: float,
+    stop: Sequence[bool] = (),
+    seconds: float = SECONDS,
 ) -> Bounds:
     """`tighten` for a question with one scenario; nothing is changed any more once `stop` is filled.
 
@@ -108,15 +119,17 @@ def tighten_scenario(
         for neuron in unstable:
             if stop:
                 return bounds
-            _tighten_neuron(programs, int(neuron), lower, upper, deadline)
+            _tighten_neuron(programs, int(neuron), lower, upper, deadline, seconds)
         bounds = bounds.replaced(layer, lower, upper)
     return bounds
 
 
-def _tighten_neuron(programs: _Programs, neuron: int, lower: Floats, upper: Floats, deadline: float) -> None:
+def _tighten_neuron(
+    programs: _Programs, neuron: int, lower: Floats, upper: Floats, deadline: float, seconds: float
+) -> None:
     """Both sides of one neuron; where no answer has it on, its sign is decided and the other side is left."""
     for on in (True, False):
-        left = min(SECONDS, deadline - time.perf_counter())
+        left = min(seconds, deadline - time.perf_counter())
         if left < LEAST_SECONDS or (not on and upper[neuron] <= 0):
             continue
         extent = programs.extent(neuron, on, left)

@@ -31,6 +31,9 @@ Phases = tuple[NDArray[np.bool_], ...]
 MARGIN = 1e-8
 """Class conditions are asked with this much room, so that the replay meets them exactly."""
 
+PRESSED = 1e-9
+"""A multiplier above this is not 0."""
+
 
 @dataclass(frozen=True, eq=False)
 class Corner:
@@ -41,12 +44,14 @@ class Corner:
         distance: ||x - xbar||_1.
         phases: of the region.
         pressure: the multiplier of every phase row, per scenario.
+        binding: the scenarios with a multiplier above 0; without the others the region's optimum is the same.
     """
 
     x: Floats
     distance: float
     phases: Phases
-    pressure: tuple[Floats, ...]
+    pressure: tuple[Floats, ...] = ()
+    binding: tuple[int, ...] = ()
 
 
 def phases_at(question: Question, x: Floats) -> Phases:
@@ -112,11 +117,10 @@ class RegionProgram:
         x[self.raised] += values[: len(self.raised)]
         x[self.lowered] -= values[len(self.raised) : self.moves]
         x = np.clip(x, 0.0, 1.0)
-        pressure, at = [], 0
-        for phase, block in zip(phases, blocks, strict=True):
-            pressure.append(multipliers[at : at + len(phase)])
-            at += len(block)
-        return Corner(x, self.question.distance(x), phases, tuple(pressure))
+        rows = np.split(multipliers, np.cumsum([len(block) for block in blocks])[:-1])
+        pressure = tuple(row[: len(phase)] for row, phase in zip(rows, phases, strict=True))
+        binding = tuple(index for index, row in enumerate(rows) if (row > PRESSED).any())
+        return Corner(x, self.question.distance(x), phases, pressure, binding)
 
     def _class_block(self, network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         if len(network.layers) == 1:
@@ -199,7 +203,7 @@ def _improve(program: RegionProgram, corner: Corner, deadline: float, seen: set[
         (float(force), scenario, neuron)
         for scenario, forces in enumerate(corner.pressure)
         for neuron, force in enumerate(forces)
-        if force > 1e-9
+        if force > PRESSED
     ]
     for _, scenario, neuron in sorted(pressed, reverse=True):
         if time.perf_counter() > deadline:

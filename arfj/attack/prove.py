@@ -30,10 +30,16 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
-PATIENCE = 4.0
-"""Seconds per active scenario that a part may take before its bounds are tightened."""
+PATIENCE = (1.5, 8.0, np.inf)
+"""Seconds per active scenario that a part may take with bounds of level 0, 1, 2 before they are tightened further."""
+TIGHTEN_SECONDS = (0.0, 0.1, 0.4)
+"""Limit of one tightening program, by level: level 0 is bound propagation alone."""
 TIGHTEN_SHARE = 0.3
 """Tightening may take this share of the time that is left."""
+ALONE_SECONDS = 4.0
+"""A scenario that is solved alone, for its bound, may take this long."""
+DOMINANT = 0.85
+"""A scenario whose own optimum has this share of the best distance is branched on first."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 CLOSED = 2e-7
@@ -106,7 +112,9 @@ class Prover:
         active: number of scenarios in the last model.
         interrupted: whether the user stopped it.
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
-        tightened: scenarios whose bounds the solver has tightened.
+        level: how far bounds are tightened by the solver, an index of `TIGHTEN_SECONDS`.
+        tightened: the level of every scenario whose bounds the solver has tightened.
+        alone: lower bounds of single scenarios.
         optimum: the optimum of the last part.
     """
 
@@ -124,7 +132,9 @@ class Prover:
         self.interrupted = False
         self.known: dict[int, Bounds] = {}
         self.radius: dict[int, float] = {}
-        self.tightened: set[int] = set()
+        self.level = 1 if options.bounds == "exact" else 0
+        self.tightened: dict[int, int] = {}
+        self.alone: dict[int, float] = {}
         self.optimum: Floats = question.flat
         self.earlier = earlier
 
@@ -205,8 +215,9 @@ class Prover:
         while True:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
-            if self.tightened or self.options.bounds == "exact":
-                self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
+            self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
+            if self.level == len(PATIENCE) - 1:
+                self.solve_alone(active)
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
@@ -214,21 +225,23 @@ class Prover:
                 return replace(proof, bound=self.bound)
             if solution.status == "optimal" and solution.values is not None and missing:
                 active += self.worst(self.optimum, missing)
-            elif solution.status in ("feasible", "unknown") and not self.tightened:
-                self.tighten(self.best, active)
+            elif solution.status in ("feasible", "unknown") and self.level < len(PATIENCE) - 1:
+                self.level += 1
             else:
                 return replace(proof, bound=self.bound)
 
     def first(self) -> list[int]:
-        """The scenarios to begin with: the nominal network alone."""
-        return [0]
+        """The scenarios to begin with: those that hold the best answer back, or the nominal network alone."""
+        return list(self.best.binding) if self.best is not None and self.best.binding else [0]
 
     def solved_part(self, best: Corner, active: list[int]) -> tuple[Solution, Proof]:
-        """One model with these scenarios; for a short while only, as long as nothing is tightened."""
-        patience = np.inf if self.tightened else PATIENCE * len(active)
+        """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
+        patience = PATIENCE[self.level] * len(active)
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         encoding = self.encoded(part, radius, active)
+        if len(active) > 1 and (leader := self.dominant(best, active)) is not None:
+            encoding = encoding.preferring(active.index(leader))
         solution = self.optimise(part, encoding, best.x, seconds=patience)
         proof = self.judged(solution, radius)
         self.bound = max(self.bound, proof.bound)
@@ -237,9 +250,26 @@ class Prover:
             self.offer(self.optimum, walk=solution.status != "optimal")
         return solution, proof
 
+    def solve_alone(self, active: list[int]) -> None:
+        """What single scenarios prove, each by itself: cheap, a bound of all, and the order to branch in."""
+        for index in active if len(active) > 1 else ():
+            if index in self.alone or self.best is None or self.interrupted or self.left <= 0:
+                continue
+            part, radius = self.question.restricted([index]), cut_off_radius(self.best.distance)
+            encoding = self.encoded(part, radius, [index])
+            solution = self.optimise(part, encoding, self.best.x, seconds=ALONE_SECONDS)
+            self.alone[index] = self.judged(solution, radius).bound
+            self.bound = max(self.bound, self.alone[index])
+
+    def dominant(self, best: Corner, active: list[int]) -> int | None:
+        """The active scenario that alone proves nearly as much as all can, if there is one."""
+        known = {index: self.alone[index] for index in active if index in self.alone}
+        leader = max(known, key=lambda index: known[index], default=None)
+        return leader if leader is not None and known[leader] >= DOMINANT * best.distance else None
+
     def tighten(self, best: Corner, active: list[int]) -> None:
         """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
-        indices = [index for index in active if index not in self.tightened]
+        indices = [index for index in active if self.tightened.get(index, 0) < self.level]
         if not indices:
             return
         self.say("tightening")
@@ -247,11 +277,12 @@ class Prover:
         radius = cut_off_radius(best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
-        for index, bounds in zip(indices, tighten(part, known, radius, deadline, self.options.threads), strict=True):
+        found = tighten(part, known, radius, deadline, self.options.threads, TIGHTEN_SECONDS[self.level])
+        for index, bounds in zip(indices, found, strict=True):
             # An answer at hand outside of them would mean a solver's error.
             if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):
                 self.known[index] = bounds
-        self.tightened.update(indices)
+            self.tightened[index] = self.level
 
     def worst(self, x: Floats, indices: list[int]) -> list[int]:
         """Of these scenarios the one that x fools least, or all of them where x fools them all."""
@@ -312,7 +343,7 @@ class Prover:
         corner = self.program.solve(phases_at(self.question, x))
         if corner is None and (self.best is None or self.question.slack(x) >= -TOLERANCE):
             # The replay decides whether it stands.
-            corner = Corner(x, self.question.distance(x), phases_at(self.question, x), ())
+            corner = Corner(x, self.question.distance(x), phases_at(self.question, x))
         elif corner is not None and walk and not self.interrupted:
             room = min(max(2.0, 0.02 * self.options.time_limit), self.left + 1.0)
             corner = descend(self.program, [corner.x], time.perf_counter() + room, corner)

@@ -1,4 +1,4 @@
-"""The answer found first: gradient attack, then descent over linear regions, until it stops paying.
+"""The answer found first: gradient attack, descent over linear regions, large neighbourhoods, until it stops paying.
 
 Its distance is the radius R in which all big-M constants are computed, and it is handed to the solver as a start, so
 the nearer it is to the optimum, the smaller the model.
@@ -11,10 +11,13 @@ from collections.abc import Callable
 
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
+from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.question import Question
 
 ROUNDS = 12
-PATIENCE = 2
+PATIENCE = 1
+DESCENT_SHARE, DESCENT_SECONDS = 0.3, 2.0
+"""Descents from the answers of one round may take this share of the time left, and this many seconds."""
 
 
 def warm_start(
@@ -23,7 +26,8 @@ def warm_start(
     """A good answer to the question, or None where the gradient attack finds none.
 
     Rounds of gradient attacks from fresh random starts; the nearest answers of each round that lie in regions not yet
-    seen are descended from. It ends after `PATIENCE` rounds without a gain.
+    seen are descended from, and the best one's neighbourhoods are searched where it is new. It ends after `PATIENCE`
+    rounds without a gain.
 
     Args:
         question: image, target, scenarios.
@@ -37,18 +41,22 @@ def warm_start(
     idle = 0
     for attempt in range(ROUNDS):
         answers = gradient_answers(question, seed * ROUNDS + attempt, deadline)
+        now = time.perf_counter()
+        until = now + min(DESCENT_SHARE * (deadline - now), DESCENT_SECONDS)
         corner = best
         for start in answers:
-            if time.perf_counter() > deadline:
+            if time.perf_counter() > (until if corner is not None else deadline):
                 break
             key = b"".join(phase.tobytes() for phase in phases_at(question, start))
             if key in seen or (best is not None and question.distance(start) > 1.3 * best.distance):
                 continue
             seen.add(key)
-            corner = descend(program, [start], deadline, corner)
+            corner = descend(program, [start], deadline if corner is None else until, corner)
             if told is not None and corner is not None:
                 told(corner)
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
+        if gained and corner is not None:
+            corner = search_neighbourhoods(program, corner, deadline, seed, told)
         idle = 0 if gained else idle + 1
         best = corner
         if idle == PATIENCE or time.perf_counter() > deadline:

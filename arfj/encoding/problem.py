@@ -7,7 +7,7 @@ min c'v   s.t.  row_lower <= A v <= row_upper,  lower <= v <= upper,  v_i intege
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,6 +38,7 @@ class Problem:
         matrix: A, csr (rows, columns).
         row_lower, row_upper: shape (rows,); infinite where a side is free.
         indicators: implications.
+        first: columns that are branched on before all others.
     """
 
     objective: Floats
@@ -48,6 +49,7 @@ class Problem:
     row_lower: Floats
     row_upper: Floats
     indicators: tuple[Indicator, ...] = ()
+    first: tuple[int, ...] = ()
 
     @property
     def variables(self) -> int:
@@ -199,6 +201,11 @@ class Encoding:
     offset: Floats
     lift: Callable[[Floats], tuple[tuple[Indices, Floats], ...]]
     neurons: tuple[tuple[Neurons, ...], ...]
+
+    def preferring(self, scenario: int) -> Encoding:
+        """The same with this scenario's binaries branched on first."""
+        columns = np.concatenate([layer.z[layer.z >= 0] for layer in self.neurons[scenario]])
+        return replace(self, problem=replace(self.problem, first=tuple(columns.tolist())))
 
     def decode(self, values: Floats) -> Floats:
         """x of a solver's column values, clipped into [0, 1]."""

@@ -87,6 +87,8 @@ def build_model(model: gp.Model, problem: Problem) -> gp.MVar:
     columns = model.addMVar(
         len(problem.objective), lb=problem.lower, ub=problem.upper, obj=problem.objective, vtype=kinds
     )
+    for column in problem.first:
+        columns[column].BranchPriority = 1
     low, up = problem.row_lower, problem.row_upper
     equal = low == up
     for sense, chosen, side in (

@@ -18,6 +18,9 @@ from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, St
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
 
+BRANCHING = {"maxreliable": 8.0, "initcand": 100, "maxlookahead": 12, "sbiterquot": 2.0, "sbiterofs": 1_000_000}
+"""More strong branching than SCIP's own: trees of thousands of nodes become half as large."""
+
 _STOPPED: dict[str, str] = {
     "timelimit": "time limit reached",
     "memlimit": "memory limit reached",
@@ -129,6 +132,8 @@ def build_model(problem: Problem) -> tuple[Model, list[Any], list[Any]]:
         )
         for low, up, cost, integer in zip(problem.lower, problem.upper, problem.objective, problem.integer, strict=True)
     ]
+    for column in problem.first:
+        model.chgVarBranchPriority(columns[column], 1)
     matrix = problem.matrix
     for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
         at = slice(matrix.indptr[row], matrix.indptr[row + 1])
@@ -159,7 +164,8 @@ def tune_for_proof(model: Model) -> None:
     """Settings for closing the gap below a start that is within a few per cent of the optimum.
 
     Cuts on big-M rows cost more than they gain, the start leaves heuristics nothing to find, and presolve and
-    restarts only move the work. Default tolerances would leak: see `FEASIBILITY`.
+    restarts only move the work; so does propagation until nothing moves, through rows of hundreds of pixels. Default
+    tolerances would leak: see `FEASIBILITY`.
     """
     model.setParam("numerics/feastol", FEASIBILITY)
     model.setParam("numerics/dualfeastol", FEASIBILITY)
@@ -169,6 +175,7 @@ def tune_for_proof(model: Model) -> None:
     model.setSeparating(PY_SCIP_PARAMSETTING.OFF)
     model.setPresolve(PY_SCIP_PARAMSETTING.OFF)
     model.setParam("presolving/maxrestarts", 0)
+    model.setParam("propagating/maxrounds", 1)
 
 
 def _set_limits(model: Model, limits: Limits) -> None:
@@ -182,6 +189,8 @@ def _set_limits(model: Model, limits: Limits) -> None:
     model.setParam("timing/clocktype", 2)
     if limits.proving:
         tune_for_proof(model)
+        for name, value in BRANCHING.items():
+            model.setParam(f"branching/relpscost/{name}", value)
     if limits.memory is not None:
         model.setParam("limits/memory", min(limits.memory, 8e12))
     if limits.solutions is not None:
