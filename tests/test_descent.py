@@ -120,3 +120,18 @@ def test_real_networks():
     corner = run(question, starts[:1], seconds=4)
     check_corner(question, corner)
     assert corner.distance < question.distance(starts[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_only_binding_scenarios_matter(seed):
+    """Without the others the region's optimum is the same; without one of them it is another one somewhere."""
+    question = random_question(seed, 3, hidden=(4, 4))
+    corners = [RegionProgram(question).solve(phases_at(question, x)) for x in answers(question, 100)[:6]]
+    for corner in corners:
+        kept = [corner.phases[index] for index in corner.binding]
+        part = question.restricted(list(corner.binding)) if kept else None
+        if part is None:
+            assert corner.distance == pytest.approx(0.0, abs=1e-9)
+            continue
+        again = RegionProgram(part).solve(tuple(kept))
+        assert again.distance == pytest.approx(corner.distance, abs=1e-6)

@@ -199,3 +199,15 @@ def test_optimum_by_enumeration(seed):
     best = exact_distance(question)
     solution = solve("scip", tight(question).problem, LIMITS)
     assert solution.value == (None if np.isinf(best) else pytest.approx(best, rel=1e-7))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_preferred_scenario_is_branched_on_first(solver):
+    """The columns named are its binaries; the optimum stays."""
+    question = random_question(4, 2)
+    plain = tight(question)
+    encoding = plain.preferring(1)
+    assert encoding.problem.integer[list(encoding.problem.first)].all()
+    assert set(encoding.problem.first) == {z for layer in encoding.neurons[1] for z in layer.z.tolist() if z >= 0}
+    values = [solve(solver, one.problem, LIMITS).value for one in (plain, encoding)]
+    assert values[0] == pytest.approx(values[1], rel=1e-7)

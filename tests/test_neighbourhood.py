@@ -1,0 +1,127 @@
+"""Large neighbourhoods: never worse than their start, never below the optimum, and the optimum where all is free."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import exact_distance, random_network, random_question
+
+from arfj.attack import neighbourhood
+from arfj.attack.descent import RegionProgram, phases_at
+from arfj.attack.neighbourhood import kink_distances, search_neighbourhoods
+from arfj.attack.warm import warm_start
+from arfj.data import bundled_images, bundled_nominal, bundled_outer
+from arfj.ensemble import Ensemble
+from arfj.question import Question
+
+
+def answers(question, count=300):
+    points = np.random.default_rng(0).random((count, question.flat.size))
+    return [x for x in points if question.slack(x) >= 1e-6]
+
+
+def corners(question):
+    """Corners of the regions of some answers, the farthest last."""
+    program = RegionProgram(question)
+    found = [program.solve(phases_at(question, x)) for x in answers(question)[:20]]
+    return program, sorted((corner for corner in found if corner is not None), key=lambda corner: corner.distance)
+
+
+def search(program, corner, **more):
+    return search_neighbourhoods(program, corner, time.perf_counter() + 30, **more)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**20), scenarios=st.integers(1, 2), gamma=st.sampled_from([0.0, 0.2]))
+def test_all_free_leads_to_the_optimum(seed, scenarios, gamma):
+    """Networks of so few neurons have no phase held: the program is the question."""
+    question = random_question(seed, scenarios, gamma)
+    program, found = corners(question)
+    if not found:
+        return
+    told = []
+    corner = search(program, found[-1], told=told.append)
+    assert question.slack(corner.x) >= 0
+    assert corner.distance == pytest.approx(exact_distance(question), abs=1e-5)
+    assert [one.distance for one in told] == sorted((one.distance for one in told), reverse=True)
+    assert (told[-1] if told else found[-1]) is corner
+
+
+def test_the_neurons_nearest_to_their_kinks_are_free():
+    question = random_question(4, 2, hidden=(4, 4))
+    _program, found = corners(question)
+    x = found[-1].x
+    encoding = neighbourhood._encoded(question, found[-1].distance)
+    start = encoding.complete(x, question.ensemble)
+    problem, everything = neighbourhood._held(encoding, question, x, start, 3)
+    binaries = np.flatnonzero(problem.integer)
+    free = binaries[problem.lower[binaries] < problem.upper[binaries]]
+    held = np.setdiff1d(binaries, free)
+    assert (len(free), everything) == (3, False)
+    assert problem.lower[held].tolist() == start[held].tolist()
+    costs = {}
+    for network, layers in zip(question.ensemble, encoding.neurons, strict=True):
+        for neurons, cost in zip(layers, kink_distances(network, x), strict=True):
+            costs |= {z: one for z, one in zip(neurons.z.tolist(), cost.tolist(), strict=True) if z >= 0}
+    assert max(costs[z] for z in free) <= min(costs[z] for z in held)
+    assert neighbourhood._held(encoding, question, x, start, len(binaries))[1]
+
+
+def test_no_time_and_no_neuron():
+    question = random_question(4, 2)
+    program, found = corners(question)
+    assert search_neighbourhoods(program, found[0], time.perf_counter() - 1) is found[0]
+    flat = random_question(4, 1, hidden=())
+    program, found = corners(flat)
+    assert search(program, found[0]) is found[0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**20))
+def test_kink_distances(seed):
+    """At the boundary of the region along the steepest pixel the pre-activation is 0, if no other one was before."""
+    network = random_network([4, 3, 3, 2], seed)
+    x = np.random.default_rng(seed).random(4)
+    before = network.preactivations(x[None])
+    for layer, costs in enumerate(kink_distances(network, x)):
+        for neuron, cost in enumerate(costs):
+            if not np.isfinite(cost):
+                continue
+            least = np.inf
+            for pixel in range(4):
+                for sign in (-1.0, 1.0):
+                    step = 1e-6 * sign * np.eye(4)[pixel]
+                    slope = (network.preactivations((x + step)[None])[layer] - before[layer])[0, neuron] / 1e-6
+                    if abs(slope) > 1e-9:
+                        least = min(least, abs(before[layer][0, neuron]) / abs(slope))
+            if np.abs(np.concatenate([b[0] for b in before])).min() > 1e-4:  # no kink within the step
+                assert cost == pytest.approx(least, rel=1e-4, abs=1e-9)
+
+
+def test_ctrl_c_keeps_what_was_told(monkeypatch):
+    question = random_question(4, 2)
+    program, found = corners(question)
+    honest = neighbourhood.solve
+
+    def stopped(*arguments):
+        solution = honest(*arguments)
+        object.__setattr__(solution, "interrupted", True)
+        return solution
+
+    monkeypatch.setattr(neighbourhood, "solve", stopped)
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        search(program, found[-1], told=told.append)
+    assert all(question.slack(corner.x) >= 0 for corner in told)
+
+
+@pytest.mark.slow
+def test_six_networks_where_single_flips_end_far_off():
+    """Image 00009: descents end above 13; 12.263 is the least distance seen anywhere."""
+    ensemble = Ensemble((bundled_nominal(), *bundled_outer()), "outer")
+    question = Question(bundled_images().nominal[7], 7, 6, ensemble)
+    corner = warm_start(question, 0, time.perf_counter() + 60)
+    assert question.slack(corner.x) >= 0
+    assert corner.distance < 12.6
