@@ -50,7 +50,7 @@ def test_all_free_leads_to_the_optimum(seed, scenarios, gamma):
 
 
 def test_the_neurons_nearest_to_their_kinks_are_free():
-    question = random_question(4, 2, hidden=(4, 4))
+    question = random_question(12, 2, hidden=(4, 4))
     _program, found = corners(question)
     x = found[-1].x
     encoding = neighbourhood._encoded(question, found[-1].distance)
