@@ -36,7 +36,7 @@ EXAMPLES = f"""\
   {PROG} --outer --alpha 5 --true 9            only the image of class 9
   {PROG} --nominal                             the nominal network alone (Fischetti-Jo)
   {PROG} --inner --alpha 20 --seed 3           20 networks with perturbed weights
-  {PROG} --outer --n-jobs 2 --time-limit 60    two images at a time, a minute each
+  {PROG} --outer --n-jobs 1 --time-limit 60    one image at a time, a minute each
   {PROG} --networks a.npz b.npz --image x.npy --target 3 --json
   {PROG} --grey-box attacked.npz --alpha 5     the attacked network is asked for probabilities only"""
 
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     solving.add_argument("--solver", choices=("scip", "gurobi"), default="scip", help="default scip")
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")
     solving.add_argument("--memory-limit", type=float, metavar="MIB", help="of the solver, in MiB")
-    solving.add_argument("--n-jobs", type=int, default=1, metavar="N", help="images at a time, -1 for all cores (1)")
+    solving.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="images at a time (-1: as many as cores)")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", default=OUTPUT, metavar="DIR", help=f"witnesses, pictures, results.jsonl ({OUTPUT})"
@@ -223,6 +223,8 @@ def _answer(
     try:
         with LiveLine() as live:
             store = Store(folder / "results.jsonl")
+            if options.n_jobs != 1 and len(jobs) > 1:
+                live.count(0, len(jobs))
             for job, result in run_jobs(jobs, settings, folder, store, options.n_jobs, live.update):
                 results.append(result)
                 if table is not None:
@@ -230,7 +232,7 @@ def _answer(
                         if len(results) == 1:  # not before: an error that comes first leaves stdout empty
                             table.start()
                         table.add(result)
-                if options.n_jobs != 1:
+                if options.n_jobs != 1 and len(jobs) > 1:
                     live.count(len(results), len(jobs))
                 pairs.extend(_drawn(job, result, folder, names))
     except (ArfjError, KeyboardInterrupt):
