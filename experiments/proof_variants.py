@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[Options, Patch]] = {
     DEFAULT: (Options(time_limit=LIMIT), contextlib.nullcontext),
     "SCIP's own settings": (
         Options(time_limit=LIMIT),
-        lambda: mock.patch.object(scip, "tune_for_proof", _plain_settings),
+        lambda: mock.patch.multiple(scip, tune_for_proof=_plain_settings, BRANCHING={}),
     ),
     "all scenarios at once": (
         Options(time_limit=LIMIT),

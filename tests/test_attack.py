@@ -256,6 +256,20 @@ class TestInterrupt:
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.interrupted, result.replay.hit) == ("feasible", True, True)
 
+    def test_while_networks_are_solved_alone(self, tmp_path, monkeypatch):
+        """No other program begins after the one that was interrupted."""
+        calls = []
+        honest = module.solve
+
+        def stopped(*arguments):
+            calls.append(1)
+            return replace(honest(*arguments), interrupted=True, status="feasible", bound=0.0)
+
+        monkeypatch.setattr(module, "solve", stopped)
+        monkeypatch.setattr(module, "PATIENCE", (0.0,))
+        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.interrupted, len(calls)) == ("feasible", True, 1)
+
     def test_before_any_answer(self, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "warm_start", interrupt)
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")

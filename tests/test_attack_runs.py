@@ -153,8 +153,8 @@ def test_two_processes_give_what_one_gives(attack, tmp_path):
         arguments = ["--nominal", "--time-limit", 1e-3, "--output", tmp_path / str(jobs), "--json"]
         results.append(attack(*arguments, "--n-jobs", jobs))
     assert [ran.status for ran in results] == [0, 0]
-    labels = [sorted(row["image"] for row in ran.results) for ran in results]
-    assert labels[0] == labels[1]
+    labels = [[row["image"] for row in ran.results] for ran in results]
+    assert labels[0] == labels[1]  # in the order of the questions, whichever ended first
     assert len(labels[0]) == 10
     for row in results[0].results + results[1].results:
         assert row["status"] in ("feasible", "unknown")

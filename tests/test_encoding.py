@@ -211,3 +211,12 @@ def test_a_preferred_scenario_is_branched_on_first(solver):
     assert set(encoding.problem.first) == {z for layer in encoding.neurons[1] for z in layer.z.tolist() if z >= 0}
     values = [solve(solver, one.problem, LIMITS).value for one in (plain, encoding)]
     assert values[0] == pytest.approx(values[1], rel=1e-7)
+
+
+def test_a_scenario_without_neurons_is_preferred_to_no_effect():
+    flat, deep = random_question(4, 1, hidden=()), random_question(4, 1)
+    networks = (*flat.ensemble.networks, *deep.ensemble.networks)
+    question = Question(deep.nominal, deep.true, deep.target, Ensemble(networks, "given"))
+    encoding = tight(question)
+    assert encoding.preferring(0).problem.first == ()
+    assert encoding.preferring(1).problem.first

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("interval", "crown", "alpha-crown", "exact"),
         default="alpha-crown",
         help="of the big-M constants (alpha-crown); exact: alpha-crown, from the start tightened by solver programs of "
-        "0.3 s a side that need not close, where the others are only if an image stays open",
+        "0.1 s a side that need not close, where the others are only if an image stays open",
     )
     solving.add_argument("--solver", choices=("scip", "gurobi"), default="scip", help="default scip")
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")
@@ -220,6 +220,7 @@ def _answer(
     results: list[AttackResult] = []
     pairs: list[tuple[Witness, AttackResult]] = []
     table = None if options.json else AttackTable([job.label for job in jobs], names)
+    place = _place(jobs)
     try:
         with LiveLine() as live:
             store = Store(folder / "results.jsonl")
@@ -237,11 +238,17 @@ def _answer(
                 pairs.extend(_drawn(job, result, folder, names))
     except (ArfjError, KeyboardInterrupt):
         if results:
-            _sum_up(results, folder, table)
+            _sum_up(sorted(results, key=place), folder, table)
         raise
-    _sum_up(results, folder, table)
+    _sum_up(sorted(results, key=place), folder, table)
     if len(pairs) > 1:
-        _overview(pairs, folder, names)
+        _overview(sorted(pairs, key=lambda pair: place(pair[1])), folder, names)
+
+
+def _place(jobs: Sequence[Job]) -> Callable[[AttackResult], int]:
+    """Where a result's question stands: several at a time end as they end."""
+    places = {(job.label, job.question.true): index for index, job in enumerate(jobs)}
+    return lambda result: places[result.label, result.true]
 
 
 def _sum_up(results: Sequence[AttackResult], folder: Path, table: AttackTable | None) -> None:

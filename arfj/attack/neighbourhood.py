@@ -53,6 +53,8 @@ def search_neighbourhoods(
         KeyboardInterrupt: the user stopped a program; better answers have been told.
     """
     question = program.question
+    if deadline - time.perf_counter() <= LEAST_SECONDS:
+        return corner
     encoding = _encoded(question, corner.distance)
     free = FREE if encoding.problem.binaries else 0
     while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
@@ -62,7 +64,8 @@ def search_neighbourhoods(
         solution = solve("scip", problem, limits, start)
         better = None
         if solution.values is not None:
-            better = program.solve(phases_at(question, encoding.decode(solution.values)))
+            left = max(deadline - time.perf_counter(), LEAST_SECONDS)
+            better = program.solve(phases_at(question, encoding.decode(solution.values)), left)
         if better is not None and better.distance < corner.distance * (1 - GAIN):
             corner = better
             if told is not None:
@@ -72,7 +75,7 @@ def search_neighbourhoods(
                 raise KeyboardInterrupt
             break
         else:
-            free = int(np.ceil(free * GROWTH))
+            free = min(MOST_FREE, int(np.ceil(free * GROWTH)))
         if solution.interrupted:
             raise KeyboardInterrupt
     return corner

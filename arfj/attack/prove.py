@@ -218,6 +218,8 @@ class Prover:
             self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
             if self.level == len(PATIENCE) - 1:
                 self.solve_alone(active)
+                if self.interrupted:
+                    return Proof(self.bound, False, "interrupted")
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)

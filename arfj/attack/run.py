@@ -86,7 +86,7 @@ def run_jobs(
 
     Args:
         jobs: the questions.
-        options: for all of them; `threads` is divided by the number of processes.
+        options: for all of them; `threads` are those of each process (`share_of_cores`).
         folder: where witnesses are saved.
         rows: finished rows, read for resuming and appended to.
         n_jobs: processes (joblib; -1 for all cores). No backend is named: `joblib.parallel_config` decides.

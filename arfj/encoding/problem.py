@@ -204,8 +204,8 @@ class Encoding:
 
     def preferring(self, scenario: int) -> Encoding:
         """The same with this scenario's binaries branched on first."""
-        columns = np.concatenate([layer.z[layer.z >= 0] for layer in self.neurons[scenario]])
-        return replace(self, problem=replace(self.problem, first=tuple(columns.tolist())))
+        columns = tuple(z for layer in self.neurons[scenario] for z in layer.z.tolist() if z >= 0)
+        return replace(self, problem=replace(self.problem, first=columns))
 
     def decode(self, values: Floats) -> Floats:
         """x of a solver's column values, clipped into [0, 1]."""

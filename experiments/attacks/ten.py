@@ -123,9 +123,9 @@ def _process(line: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
+            with contextlib.suppress(ProcessLookupError):  # its workers, too, where it has ended itself
+                os.killpg(process.pid, signal.SIGKILL)
             if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
 
 
