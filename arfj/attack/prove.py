@@ -32,6 +32,8 @@ RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
 PATIENCE = (1.5, 8.0, np.inf)
 """Seconds per active scenario that a part may take with bounds of level 0, 1, 2 before they are tightened further."""
+FEW = 3
+"""Fewer scenarios than this have the patience of so many."""
 TIGHTEN_SECONDS = (0.0, 0.1, 0.4)
 """Limit of one tightening program, by level: level 0 is bound propagation alone."""
 TIGHTEN_SHARE = 0.3
@@ -238,7 +240,7 @@ class Prover:
 
     def solved_part(self, best: Corner, active: list[int]) -> tuple[Solution, Proof]:
         """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
-        patience = PATIENCE[self.level] * len(active)
+        patience = PATIENCE[self.level] * max(len(active), FEW)
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         encoding = self.encoded(part, radius, active)
