@@ -209,5 +209,29 @@ class TestInterrupt:
         assert "interrupted" in row
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+def test_workers_end_with_their_parent(out, how):
+    """However the command itself is ended, its processes do not work on until their time limit."""
+    with started("-m", "arfj.attack", "--outer", "--n-jobs", "2", "--json", "--output", out) as process:
+        time.sleep(10)
+        process.send_signal(how)
+        assert process.wait(timeout=30) != 0
+        deadline = time.monotonic() + 30
+        while alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not alive(process.pid)
+
+
+def alive(group):
+    """Whether a process of this group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 HARD = 0
 """Its outer problem takes far longer than the interrupt."""

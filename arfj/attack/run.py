@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,10 @@ from arfj.solver import Step
 
 MODEL = 1
 """Raised when a change of the code may change answers; rows of another number are not resumed from."""
+
+
+ORPHAN_SECONDS = 1.0
+"""How often a worker looks whether its parent is still there."""
 
 
 class Rows(Protocol):
@@ -201,7 +207,7 @@ def _spread(
                 if stop.asked:
                     return
                 known = earlier(job, options, folder, rows)
-                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known)
+                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known, os.getpid())
 
         # Not more are handed out than run: what is handed out is waited for.
         parallel = Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", return_as="generator_unordered")
@@ -236,8 +242,29 @@ class _Stop:
             signal.signal(signal.SIGINT, self.before)
 
 
-def _indexed(index: int, job: Job, options: Options, witness: Path, known: Earlier | None) -> tuple[int, AttackResult]:
+def _indexed(
+    index: int, job: Job, options: Options, witness: Path, known: Earlier | None, asker: int
+) -> tuple[int, AttackResult]:
+    _end_with(asker)
     return index, solve_question(job.question, options, witness, job.label, earlier=known)
+
+
+@functools.cache
+def _end_with(asker: int) -> None:
+    """End this process when the one that asks for its work, its parent, is gone: else it would work on for nobody.
+
+    A backend may also run the work in the asking process itself, or in processes that are no children of it: these are
+    left alone.
+    """
+    if os.getppid() != asker:
+        return
+
+    def watch() -> None:
+        while os.getppid() == asker:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def keep(job: Job, options: Options, rows: Rows, result: AttackResult) -> None:
