@@ -14,14 +14,13 @@ from pathlib import Path
 
 from arfj.cli import ANSWERED, Parser, checked_seconds, run
 from arfj.errors import UsageError
-from arfj.files import atomic_write, make_folder
+from arfj.files import make_folder
 from arfj.report.store import Store
 from experiments.attacks import alpha, formulations, growth, seeds, ten, warm
 from experiments.attacks.plan import Plan, Row, Suite, cores
 from experiments.attacks.plots import plots
 from experiments.attacks.rows import check, last
-from experiments.table_bundled import inserted
-from experiments.tables import HERE, REPORT
+from experiments.tables import HERE, put
 
 ROWS = HERE / "rows" / "attack_benchmark.jsonl"
 MARK = "attack_benchmark"
@@ -112,11 +111,7 @@ def _all(store: Store, plan: Plan, names: Sequence[str], options: Namespace) -> 
     rows = last(store.rows())
     found = tables(rows)
     if options.write and not options.smoke:
-        text = REPORT.read_text(encoding="utf-8")
-        for name, table in found.items():
-            text = inserted(text, table, f"{MARK}:{name}")
-        with atomic_write(REPORT) as stream:
-            stream.write(text.encode())
+        put({f"{MARK}:{name}": table for name, table in found.items()})
     print("\n\n".join(f"{name}: {SUITES[name].title}\n\n{table}" for name, table in found.items()))
     if options.plot is not None:
         for path in plots(rows, options.plot):

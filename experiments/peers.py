@@ -31,12 +31,10 @@ from arfj.cli import ANSWERED, Parser, checked_seconds, run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, replay
-from arfj.files import atomic_write
 from arfj.network import Network
 from arfj.report.store import Store
 from experiments.peers_child import PACKAGES, VARIANTS, Instance
-from experiments.table_bundled import inserted
-from experiments.tables import HERE, REPORT, Row
+from experiments.tables import HERE, Row, put
 from experiments.verify_benchmark import ONE_THREAD, cpu
 
 ROWS = HERE / "rows" / "peers.jsonl"
@@ -58,7 +56,6 @@ AGREE = 1e-3
 BEYOND = 1e19
 """A bound of this size is the tool's word for none."""
 DECIDED = ("optimal", "infeasible")
-TIMED = (*DECIDED, "unproven")
 BASE = ("arfj", "SCIP")
 
 PROBLEMS: Mapping[str, Callable[[], tuple[Network, ...]]] = {
@@ -267,9 +264,11 @@ def _line(mine: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     problem = mine[0]["problem"]
     bad = [row for row in mine if wrong(row, rows)]
     solved = [row for row in mine if _solved(row, rows)]
-    others = [row["status"] for row in mine if row["status"] not in TIMED]
-    times = {row["true"]: _time(row, rows) for row in mine if row["status"] in TIMED}
-    limits = [_time(row, rows) for row in mine if row["status"] in TIMED and not _solved(row, rows)]
+    counted = [row for row in mine if row not in bad and (row["status"] in DECIDED or _timed_out(row))]
+    others = [row["status"] for row in mine if row["status"] not in DECIDED and not _timed_out(row)]
+    times = {row["true"]: _time(row, rows) for row in counted}
+    ordered = sorted(times.values())
+    limits = [_time(row, rows) for row in counted if not _solved(row, rows)]
     base = [row for row in rows if row["problem"] == problem and _is_base(row) and _solved(row, rows)]
     ratios = [times[row["true"]] / row["seconds"] for row in base if row["true"] in times]
     answers = [row for row in mine if row["distance"] is not None]
@@ -279,9 +278,9 @@ def _line(mine: Sequence[Row], rows: Sequence[Row]) -> list[str]:
         mine[0]["tool"],
         mine[0]["variant"],
         f"{len(solved)} of {len(mine)}{counts}",
-        _seconds(float(np.median(list(times.values()))), limits) if times else "-",
-        _seconds(max(times.values()), limits) if times else "-",
-        f"{'≥ ' if limits else ''}{np.exp(np.mean(np.log(ratios))):.2f}" if ratios else "-",
+        _seconds(float(np.median(ordered)), ordered[len(ordered) // 2], limits) if ordered else "-",
+        _seconds(ordered[-1], ordered[-1], limits) if ordered else "-",
+        f"{'≥ ' if limits else ''}{np.exp(np.mean(np.log(ratios))):.2f} on {len(ratios)}" if ratios else "-",
         f"**{len(bad)} WRONG**" if bad else "0",
         f"{sum(row['hit'] for row in answers)} of {len(answers)}",
     )
@@ -292,13 +291,19 @@ def _solved(row: Row, rows: Sequence[Row]) -> bool:
     return row["status"] in DECIDED and not wrong(row, rows)
 
 
+def _timed_out(row: Row) -> bool:
+    """Whether it used its time up and proved nothing."""
+    return row["status"] == "unproven" and float(row["seconds"]) >= 0.95 * float(row["time_limit"])
+
+
 def _time(row: Row, rows: Sequence[Row]) -> float:
     """Seconds; the time limit where the instance was not solved."""
     return float(row["seconds" if _solved(row, rows) else "time_limit"])
 
 
-def _seconds(value: float, limits: Sequence[float]) -> str:
-    return f"{'≥ ' if limits and value >= min(limits) else ''}{value:.1f}"
+def _seconds(value: float, largest: float, limits: Sequence[float]) -> str:
+    """A value, a lower bound where the largest time that enters it is a limit."""
+    return f"{'≥ ' if limits and largest >= min(limits) else ''}{value:.1f}"
 
 
 def check(rows: Sequence[Row]) -> None:
@@ -338,8 +343,7 @@ def main(argv: Sequence[str]) -> int:
         measure(store, tasks(options.true), interpreters, seconds)
     rows = store.rows()
     if options.write:
-        with atomic_write(REPORT) as stream:
-            stream.write(inserted(REPORT.read_text(encoding="utf-8"), table(rows), MARK).encode())
+        put({MARK: table(rows)})
     return _tell(rows)
 
 

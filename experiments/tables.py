@@ -55,7 +55,19 @@ class Experiment:
             self.measure(store)
         text = self.table(store.rows())
         if options.write:
-            with atomic_write(REPORT) as stream:
-                stream.write(inserted(REPORT.read_text(encoding="utf-8"), text, self.name).encode())
+            put({self.name: text})
         print(text)
         return ANSWERED
+
+
+def put(tables: Mapping[str, str]) -> None:
+    """Replace what stands between the marks of these names in PERFORMANCE.md.
+
+    Raises:
+        ArfjError: a mark is missing, or the file cannot be written.
+    """
+    text = REPORT.read_text(encoding="utf-8")
+    for mark, table in tables.items():
+        text = inserted(text, table, mark)
+    with atomic_write(REPORT) as stream:
+        stream.write(text.encode())

@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,23 +26,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from arfj.cli import ANSWERED, Parser, run
 from arfj.errors import ArfjError, UsageError
-from arfj.files import atomic_write
 from arfj.report.store import Store
-from experiments.table_bundled import inserted
+from experiments.processes import group
+from experiments.tables import HERE, Row, put
 
-Row = Mapping[str, Any]
 Tool = Literal["arfj", "vibecheck"]
 Verdict = Literal["sat", "unsat", "unknown", "timeout", "error"]
 
-HERE = Path(__file__).parent
 ROWS = HERE / "rows" / "verify_benchmark.jsonl"
-REPORT = HERE.parent / "PERFORMANCE.md"
 MARK = "verify_benchmark"
 EXAMPLES = """\
   python -m experiments.verify_benchmark                                   print the tables of the committed rows
@@ -202,7 +198,8 @@ def ask(tool: Tool, interpreter: str, instance: Instance, seconds: float) -> Ans
         command = ["-m", "vibecheck", "verify", prop, "--network", f"N={network}"]
         command += ["--timeout", f"{seconds:g}", "--device", "cpu"]
     begun = time.perf_counter()
-    with _one_core(), _process([interpreter, *command]) as process:
+    environment = os.environ | ONE_THREAD | {"CUDA_VISIBLE_DEVICES": ""}
+    with _one_core(), group([interpreter, *command], environment) as process:
         try:
             out, log = process.communicate(timeout=seconds + GRACE)
         except subprocess.TimeoutExpired:
@@ -238,31 +235,6 @@ def _theirs(out: str, log: str, took: float) -> Answer | None:
     said = (out.strip().splitlines() or [""])[0]
     told = re.search(r"verdict: \S+\s+\(([\d.]+)s\)", log)
     return Answer(words[said], took, float(told.group(1)) if told else None) if said in words else None
-
-
-@contextlib.contextmanager
-def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own, all of which has ended afterwards."""
-    environment = os.environ | ONE_THREAD | {"CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(  # noqa: S603 - the tools that the caller names
-        command,
-        env=environment,
-        cwd=HERE.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
 
 
 @contextlib.contextmanager
@@ -452,8 +424,7 @@ def main(argv: Sequence[str]) -> int:
         measure(store, name, SPECIFICATIONS[name], options.instances, interpreters)
     rows = store.rows()
     if options.write:
-        with atomic_write(REPORT) as stream:
-            stream.write(inserted(REPORT.read_text(encoding="utf-8"), table(rows), MARK).encode())
+        put({MARK: table(rows)})
     return _tell(rows)
 
 

@@ -177,7 +177,7 @@ class TestTables:
 
     def test_write(self, tmp_path, monkeypatch, capsys):
         report = tmp_path / "PERFORMANCE.md"
-        monkeypatch.setattr(attack_benchmark, "REPORT", report)
+        monkeypatch.setattr(tables, "REPORT", report)
         report.write_text("".join(f"<!-- {MARK}:{name} -->\nold\n<!-- /{MARK}:{name} -->\n" for name in SUITES))
         assert run(main, ["--rows", str(rows_file(tmp_path / "r.jsonl", ROW)), "--write"]) == 0
         text = report.read_text()

@@ -45,7 +45,7 @@ class TestVerifyBenchmark:
         rows = Store(verify_benchmark.ROWS).rows()
         if not rows:
             pytest.skip("not measured yet")
-        text = verify_benchmark.REPORT.read_text(encoding="utf-8")
+        text = tables.REPORT.read_text(encoding="utf-8")
         assert inserted(text, verify_benchmark.table(rows), verify_benchmark.MARK) == text
         assert not any(row["wrong"] for row in rows)
 

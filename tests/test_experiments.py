@@ -1,7 +1,9 @@
 """The tables in the README are printed by commands from committed rows."""
 
 import json
+import os
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from arfj.cli import run
 from arfj.errors import ArfjError
 from arfj.report.store import Store
 from experiments import peers, proof_variants, table_bundled, tables
+from experiments.processes import group
 from experiments.table_bundled import MARK, README, ROWS, inserted, last_rows, main, table, take
 
 BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
@@ -111,6 +114,21 @@ def test_variants_measure_what_is_missing(tmp_path, monkeypatch, capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+def test_of_a_measured_process_nothing_is_left():
+    """Its child, which would sleep on, ends with it: else their pipe would stay open."""
+    child = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+    begun = time.monotonic()
+    with group([sys.executable, "-c", child]) as process:
+        pid = int(process.stdout.readline())
+        process.wait(timeout=30)
+        os.kill(pid, 0)
+        pipe = os.dup(process.stdout.fileno())
+    with os.fdopen(pipe) as rest:
+        assert rest.read() == ""
+    assert time.monotonic() - begun < 30
+
+
 PEER = {
     "key": "p/1/arfj/SCIP", "problem": "p", "true": 1, "tool": "arfj", "variant": "SCIP", "status": "optimal",
     "seconds": 2.0, "distance": 5.0, "bound": 5.0, "hit": True, "violation": 0.0, "time_limit": 60.0, "cpu": "C",
@@ -135,9 +153,9 @@ class TestPeers:
         leaky = {"hit": False, "violation": 3e-5}
         rows = [PEER, PEER | {"key": "c", "true": 4}, OTHER, OTHER | late | leaky, PEER | large | none]
         assert peers.table([PEER | {"seconds": 9.0}, *rows]).splitlines()[2:] == [
-            "| p | arfj | SCIP | 2 of 2 | 2.0 | 2.0 | 1.00 | 0 | 2 of 2 |",
+            "| p | arfj | SCIP | 2 of 2 | 2.0 | 2.0 | 1.00 on 2 | 0 | 2 of 2 |",
             "| p | gurobi-machinelearning | x = xbar + p - q | 0 of 1, 1 too large | - | - | - | 0 | 0 of 0 |",
-            "| p | omlt | big-M | 1 of 2 | 34.0 | ≥ 60.0 | ≥ 10.95 | 0 | 1 of 2 |",
+            "| p | omlt | big-M | 1 of 2 | ≥ 34.0 | ≥ 60.0 | ≥ 10.95 on 2 | 0 | 1 of 2 |",
             "",
             "- Answers that miss a condition by more than 1e-6: 1, at most by 3e-05.",
             "- arfj: python 3.",
@@ -146,6 +164,47 @@ class TestPeers:
             "- C, one thread on one core.",
             "- Load average before a process: median 1.2, at most 1.2; the measurement itself makes 1.",
         ]
+
+    @pytest.mark.parametrize(
+        ("claim", "cells"),
+        [
+            ({"distance": 5.1}, "1 of 2 | 8.0 | 8.0 | 4.00 on 1 | **1 WRONG** | 2 of 2"),
+            (
+                {"status": "infeasible", "distance": None, "bound": None, "hit": None},
+                "1 of 2 | 8.0 | 8.0 | 4.00 on 1 | **1 WRONG** | 1 of 1",
+            ),
+            # Out of time, but with a bound that an answer refutes.
+            (
+                {"status": "unproven", "distance": 6.0, "bound": 5.5, "seconds": 60.0},
+                "1 of 2 | 8.0 | 8.0 | 4.00 on 1 | **1 WRONG** | 2 of 2",
+            ),
+            (
+                {"status": "unproven", "distance": 6.0, "bound": 4.5, "seconds": 60.0},
+                "1 of 2 | ≥ 34.0 | ≥ 60.0 | ≥ 10.95 on 2 | 0 | 2 of 2",
+            ),
+            # It gave up long before its limit.
+            (
+                {"status": "unproven", "distance": 6.0, "bound": 4.5, "seconds": 3.0},
+                "1 of 2, 1 unproven | 8.0 | 8.0 | 4.00 on 1 | 0 | 2 of 2",
+            ),
+        ],
+    )
+    def test_only_what_is_right_or_out_of_time_counts_in_seconds_and_ratios(self, claim, cells):
+        rows = [PEER, PEER | {"key": "p/4/arfj/SCIP", "true": 4}, OTHER, OTHER | {"key": "a", "true": 4} | claim]
+        assert peers.table(rows).splitlines()[3] == f"| p | omlt | big-M | {cells} |"
+
+    def test_a_tool_with_wrong_answers_alone_has_no_seconds(self):
+        wrong = OTHER | {"distance": 4.0, "bound": 4.0, "hit": False}
+        assert peers.table([PEER, wrong]).splitlines()[3] == (
+            "| p | omlt | big-M | 0 of 1 | - | - | - | **1 WRONG** | 0 of 1 |"
+        )
+
+    def test_write(self, tmp_path, monkeypatch, capsys):
+        report = tmp_path / "PERFORMANCE.md"
+        monkeypatch.setattr(tables, "REPORT", report)
+        report.write_text("before\n<!-- peers -->\nold\n<!-- /peers -->\nafter\n")
+        assert run(peers.main, ["--rows", str(rows_file(tmp_path / "r.jsonl", PEER)), "--write"]) == 0
+        assert report.read_text() == f"before\n<!-- peers -->\n{capsys.readouterr().out}<!-- /peers -->\nafter\n"
 
     @pytest.mark.parametrize(
         ("claim", "wrong"),

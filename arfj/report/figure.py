@@ -74,15 +74,15 @@ def draw(
     Raises:
         ArfjError: matplotlib is missing, or the file cannot be written.
     """
-    figure = _new_figure(WIDTH, HEIGHT)
-    with _style():
+    figure = new_figure(WIDTH, HEIGHT)
+    with style():
         original, change, bar, answer, bars = (_place(figure, left, width) for left, width in COLUMNS)
         _heading(figure, witness, result, class_names)
         _image(original, witness.nominal, "original")
         _change(figure, change, bar, witness)
         _image(answer, witness.x, "result")
         _verdicts(bars, witness, networks, result, class_names)
-        _save(figure, path)
+        save_png(figure, path)
 
 
 def _place(figure: Figure, left: float, width: float) -> Axes:
@@ -110,8 +110,8 @@ def overview(
     blocks = 1 if len(answers) <= ROWS_OF_A_BLOCK else 2
     rows = math.ceil(len(answers) / blocks)
     width, height = 5.6 * blocks, 1.12 * rows + 0.85
-    figure = _new_figure(width, height)
-    with _style():
+    figure = new_figure(width, height)
+    with style():
         outer = figure.add_gridspec(
             1, blocks, left=0.012, right=0.995, top=1 - 0.32 / height, bottom=0.58 / height, wspace=0.03
         )
@@ -122,7 +122,7 @@ def overview(
                 axes = [figure.add_subplot(inner[row, column]) for column in range(4)]
                 _overview_row(axes, witness, result, class_names, titles=row == 0)
         _colour_bar(figure, (0.5 - 1.3 / width, 0.36 / height, 2.6 / width, 0.09 / height))
-        _save(figure, path)
+        save_png(figure, path)
 
 
 def _overview_row(
@@ -270,7 +270,7 @@ def scenario_names(result: AttackResult, count: int) -> list[str]:
     return [str(number) for number in range(1, count + 1)]
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, on the Agg canvas.
 
     Raises:
@@ -286,13 +286,19 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _style() -> Any:  # noqa: ANN401 - matplotlib's context manager
+def style() -> Any:  # noqa: ANN401 - matplotlib's context manager
+    """The style of all figures, while it is entered."""
     from matplotlib import rc_context
 
     return rc_context(STYLE)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all.
+
+    Raises:
+        ArfjError: the file cannot be written.
+    """
     with atomic_write(path) as stream:
         # No version and no date: the same answer gives the same bytes.
         figure.savefig(stream, format="png", metadata={"Software": None})

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arfj.errors import ArfjError
-from arfj.files import atomic_write
-from arfj.report.figure import DPI, OTHER, PALE, STYLE, TARGET, TRUE
+from arfj.report.figure import OTHER, PALE, TARGET, TRUE, new_figure, save_png, style
 from experiments.attacks import alpha, formulations, growth, seeds
 from experiments.attacks import rows as told
 from experiments.attacks.plan import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = (TRUE, TARGET, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", OTHER)
 TRACED = (formulations.PREFIX, alpha.PREFIX, growth.PREFIX, seeds.PREFIX)
@@ -46,8 +43,8 @@ def plots(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 def _alpha(rows: Sequence[Row], path: Path) -> Path:
     """A line an image and solver; hollow marks stand at the time of a question that stayed open."""
-    figure = _figure(6.4, 4.2)
-    with _style():
+    figure = new_figure(6.4, 4.2)
+    with style():
         axes = figure.add_axes((0.11, 0.13, 0.86, 0.82))
         names = sorted({(row["solver"], row["true"]) for row in rows})
         for (solver, true), colour in zip(names, itertools.cycle(COLOURS), strict=False):
@@ -71,15 +68,16 @@ def _alpha(rows: Sequence[Row], path: Path) -> Path:
         axes.set_ylabel("seconds")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="upper left")
-        return _saved(figure, path)
+        save_png(figure, path)
+    return path
 
 
 def _traces(rows: Sequence[Row], path: Path) -> Path:
     """A panel a row: the best answer's distance and the bound against seconds."""
     columns = min(COLUMNS, len(rows))
     lines = math.ceil(len(rows) / columns)
-    figure = _figure(2.3 * columns + 0.5, 1.75 * lines + 0.4)
-    with _style():
+    figure = new_figure(2.3 * columns + 0.5, 1.75 * lines + 0.4)
+    with style():
         grid = figure.subplots(lines, columns, squeeze=False)
         for panel, row in itertools.zip_longest(grid.ravel(), rows):
             if row is None:
@@ -90,7 +88,8 @@ def _traces(rows: Sequence[Row], path: Path) -> Path:
         figure.supxlabel("seconds", size=9.0)
         figure.supylabel("L1 distance", size=9.0)
         figure.tight_layout()
-        return _saved(figure, path)
+        save_png(figure, path)
+    return path
 
 
 def _panel(axes: Axes, row: Row) -> None:
@@ -107,27 +106,3 @@ def _panel(axes: Axes, row: Row) -> None:
     axes.set_title(name if told.decided(row) else f"{name} (open)", size=8.0)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches; no display is needed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArfjError("plots need matplotlib; install it with: pip install 'arfj[plot]'") from error
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style() -> Any:  # noqa: ANN401 - matplotlib's context manager
-    from matplotlib import rc_context
-
-    return rc_context(STYLE)
-
-
-def _saved(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    return path

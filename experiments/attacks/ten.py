@@ -6,16 +6,13 @@ start-up, files read, answers saved, replayed and drawn.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from arfj.solver import SolverName
 from experiments.attacks import rows as told
 from experiments.attacks.measure import compact, machine, present
 from experiments.attacks.plan import BUNDLE, TINY, Plan, Row, Suite, tiny_networks
-from experiments.tables import HERE
+from experiments.processes import group
 
 PREFIX = "ten"
 ALL = tuple(range(10))
@@ -96,7 +93,7 @@ def _run(plan: Plan, store: Store, solver: SolverName, limit: float, true: int |
 
 def _asked(line: Sequence[str], timeout: float) -> tuple[list[dict[str, Any]], str]:
     """The results that the command prints, and why there are none."""
-    with _process(line) as process:
+    with group(line) as process:
         try:
             out, log = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -104,29 +101,6 @@ def _asked(line: Sequence[str], timeout: float) -> tuple[list[dict[str, Any]], s
     if process.returncode != 0:
         return [], (log.strip().splitlines() or [f"status {process.returncode}"])[-1]
     return json.loads(out)["results"], ""
-
-
-@contextlib.contextmanager
-def _process(line: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """The command and its own processes, all of which have ended afterwards."""
-    process = subprocess.Popen(  # noqa: S603 - this interpreter
-        line,
-        cwd=HERE.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # its workers, too, where it has ended itself
-                os.killpg(process.pid, signal.SIGKILL)
-            if process.poll() is None:
-                process.communicate()
 
 
 def table(rows: Sequence[Row]) -> str:
