@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     limit = None if options.limit is None else checked_seconds("--limit", options.limit)
     if options.short and options.rows == ROWS:
         raise UsageError("--short has smaller limits than the committed rows; name a file for its rows with --rows")
+    if options.short and options.write:
+        raise UsageError("--short has smaller limits than the tables in PERFORMANCE.md; leave out --write or --short")
     if options.plot is not None:
         make_folder(options.plot)  # before minutes are spent
     if options.smoke:
@@ -71,7 +73,7 @@ def _parser() -> Parser:
         "--short", action="store_true", help="some cheap instances of the suites (of all without --run)"
     )
     parser.add_argument("--smoke", action="store_true", help="tiny instances, into rows that are not kept")
-    parser.add_argument("--write", action="store_true", help="replace the tables in PERFORMANCE.md")
+    parser.add_argument("--write", action="store_true", help="replace the tables in PERFORMANCE.md; not with --short")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the plots into this folder")
     return parser
 

@@ -185,6 +185,19 @@ class TestTables:
         assert "<!-- attack_benchmark:ten -->\n| image | true → target | distance | scip s |\n" in text
         assert text.count(told.MISSING) == len(SUITES) - 1 == capsys.readouterr().out.count(told.MISSING)
 
+    def test_short_limits_are_not_written(self, tmp_path, monkeypatch, capsys):
+        """Nothing is measured, nothing written, whatever file the rows are for."""
+        report, rows = tmp_path / "PERFORMANCE.md", tmp_path / "r.jsonl"
+        monkeypatch.setattr(tables, "REPORT", report)
+        monkeypatch.setattr(measure, "solved", lambda _case: pytest.fail("solved"))
+        monkeypatch.setattr(ten, "_asked", lambda *_: pytest.fail("solved"))
+        report.write_text("".join(f"<!-- {MARK}:{name} -->\nold\n<!-- /{MARK}:{name} -->\n" for name in SUITES))
+        before = report.read_bytes()
+        assert run(main, ["--short", "--rows", str(rows), "--write", "--plot", str(tmp_path / "plots")]) == 2
+        assert "leave out --write or --short" in capsys.readouterr().err
+        assert report.read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir()] == [report.name]
+
 
 class TestChecks:
     @pytest.mark.parametrize(
