@@ -256,7 +256,7 @@ class TestInterrupt:
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.interrupted, result.replay.hit) == ("feasible", True, True)
 
-    def test_while_networks_are_solved_alone(self, tmp_path, monkeypatch):
+    def test_between_two_parts(self, tmp_path, monkeypatch):
         """No other program begins after the one that was interrupted."""
         calls = []
         honest = module.solve

@@ -201,22 +201,14 @@ def test_optimum_by_enumeration(seed):
     assert solution.value == (None if np.isinf(best) else pytest.approx(best, rel=1e-7))
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_a_preferred_scenario_is_branched_on_first(solver):
-    """The columns named are its binaries; the optimum stays."""
+def test_phases_are_the_columns_of_every_open_neuron():
+    """Every binary stands in one of them, and y or s is 0 in each at every image's values."""
     question = random_question(4, 2)
-    plain = tight(question)
-    encoding = plain.preferring(1)
-    assert encoding.problem.integer[list(encoding.problem.first)].all()
-    assert set(encoding.problem.first) == {z for layer in encoding.neurons[1] for z in layer.z.tolist() if z >= 0}
-    values = [solve(solver, one.problem, LIMITS).value for one in (plain, encoding)]
-    assert values[0] == pytest.approx(values[1], rel=1e-7)
-
-
-def test_a_scenario_without_neurons_is_preferred_to_no_effect():
-    flat, deep = random_question(4, 1, hidden=()), random_question(4, 1)
-    networks = (*flat.ensemble.networks, *deep.ensemble.networks)
-    question = Question(deep.nominal, deep.true, deep.target, Ensemble(networks, "given"))
     encoding = tight(question)
-    assert encoding.preferring(0).problem.first == ()
-    assert encoding.preferring(1).problem.first
+    y, s, z = (list(columns) for columns in zip(*encoding.problem.phases, strict=True))
+    assert sorted(z) == np.flatnonzero(encoding.problem.integer).tolist()
+    assert len({*y, *s, *z}) == 3 * len(z)
+    for x in np.random.default_rng(0).random((50, question.flat.size)):
+        values = encoding.complete(x, question.ensemble)
+        assert (np.where(values[z] > 0.5, values[s], values[y]) == 0.0).all()
+        assert np.array_equal(values[z] > 0.5, values[y] > 0.0)

@@ -97,7 +97,8 @@ def _held(encoding: Encoding, question: Question, x: Floats, start: Floats, free
     held = binaries[np.argsort(np.concatenate(costs), kind="stable")[free:]]
     lower, upper = encoding.problem.lower.copy(), encoding.problem.upper.copy()
     lower[held] = upper[held] = np.round(start[held])
-    return replace(encoding.problem, lower=lower, upper=upper), not len(held)
+    # SCIP's own branching: on these small programs looking ahead costs more than it gains.
+    return replace(encoding.problem, lower=lower, upper=upper, phases=()), not len(held)
 
 
 def kink_distances(network: Network, x: Floats) -> list[Floats]:

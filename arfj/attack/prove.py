@@ -30,7 +30,7 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
-PATIENCE = (1.5, 8.0, np.inf)
+PATIENCE = (0.6, 2.5, np.inf)
 """Seconds per active scenario that a part may take with bounds of level 0, 1, 2 before they are tightened further."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
@@ -38,10 +38,6 @@ TIGHTEN_SECONDS = (0.0, 0.1, 0.4)
 """Limit of one tightening program, by level: level 0 is bound propagation alone."""
 TIGHTEN_SHARE = 0.3
 """Tightening may take this share of the time that is left."""
-ALONE_SECONDS = 4.0
-"""A scenario that is solved alone, for its bound, may take this long."""
-DOMINANT = 0.85
-"""A scenario whose own optimum has this share of the best distance is branched on first."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 CLOSED = 2e-7
@@ -116,7 +112,6 @@ class Prover:
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
         level: how far bounds are tightened by the solver, an index of `TIGHTEN_SECONDS`.
         tightened: the level of every scenario whose bounds the solver has tightened.
-        alone: lower bounds of single scenarios.
         optimum: the optimum of the last part.
     """
 
@@ -136,7 +131,6 @@ class Prover:
         self.radius: dict[int, float] = {}
         self.level = 1 if options.bounds == "exact" else 0
         self.tightened: dict[int, int] = {}
-        self.alone: dict[int, float] = {}
         self.optimum: Floats = question.flat
         self.earlier = earlier
 
@@ -218,10 +212,6 @@ class Prover:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
             self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
-            if self.level == len(PATIENCE) - 1:
-                self.solve_alone(active)
-                if self.interrupted:
-                    return Proof(self.bound, False, "interrupted")
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
@@ -244,8 +234,6 @@ class Prover:
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         encoding = self.encoded(part, radius, active)
-        if len(active) > 1 and (leader := self.dominant(best, active)) is not None:
-            encoding = encoding.preferring(active.index(leader))
         solution = self.optimise(part, encoding, best.x, seconds=patience)
         proof = self.judged(solution, radius)
         self.bound = max(self.bound, proof.bound)
@@ -253,23 +241,6 @@ class Prover:
             self.optimum = exact(part, encoding.decode(solution.values))
             self.offer(self.optimum, walk=solution.status != "optimal")
         return solution, proof
-
-    def solve_alone(self, active: list[int]) -> None:
-        """What single scenarios prove, each by itself: cheap, a bound of all, and the order to branch in."""
-        for index in active if len(active) > 1 else ():
-            if index in self.alone or self.best is None or self.interrupted or self.left <= 0:
-                continue
-            part, radius = self.question.restricted([index]), cut_off_radius(self.best.distance)
-            encoding = self.encoded(part, radius, [index])
-            solution = self.optimise(part, encoding, self.best.x, seconds=ALONE_SECONDS)
-            self.alone[index] = self.judged(solution, radius).bound
-            self.bound = max(self.bound, self.alone[index])
-
-    def dominant(self, best: Corner, active: list[int]) -> int | None:
-        """The active scenario that alone proves nearly as much as all can, if there is one."""
-        known = {index: self.alone[index] for index in active if index in self.alone}
-        leader = max(known, key=lambda index: known[index], default=None)
-        return leader if leader is not None and known[leader] >= DOMINANT * best.distance else None
 
     def tighten(self, best: Corner, active: list[int]) -> None:
         """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""

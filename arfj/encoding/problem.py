@@ -7,7 +7,7 @@ min c'v   s.t.  row_lower <= A v <= row_upper,  lower <= v <= upper,  v_i intege
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,7 +38,7 @@ class Problem:
         matrix: A, csr (rows, columns).
         row_lower, row_upper: shape (rows,); infinite where a side is free.
         indicators: implications.
-        first: columns that are branched on before all others.
+        phases: columns (y, s, z) of every neuron whose phase is open: y > 0 only where z = 1, s > 0 only where z = 0.
     """
 
     objective: Floats
@@ -49,7 +49,7 @@ class Problem:
     row_lower: Floats
     row_upper: Floats
     indicators: tuple[Indicator, ...] = ()
-    first: tuple[int, ...] = ()
+    phases: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def variables(self) -> int:
@@ -95,6 +95,7 @@ class Builder:
     row_lower: list[Floats] = field(default_factory=list)
     row_upper: list[Floats] = field(default_factory=list)
     indicators: list[Indicator] = field(default_factory=list)
+    phases: list[tuple[int, int, int]] = field(default_factory=list)
     least: dict[int, float] = field(default_factory=dict)
     columns: int = 0
     rows: int = 0
@@ -147,6 +148,7 @@ class Builder:
             np.concatenate(self.row_lower),
             np.concatenate(self.row_upper),
             tuple(self.indicators),
+            tuple(self.phases),
         )
 
 
@@ -201,11 +203,6 @@ class Encoding:
     offset: Floats
     lift: Callable[[Floats], tuple[tuple[Indices, Floats], ...]]
     neurons: tuple[tuple[Neurons, ...], ...]
-
-    def preferring(self, scenario: int) -> Encoding:
-        """The same with this scenario's binaries branched on first."""
-        columns = tuple(z for layer in self.neurons[scenario] for z in layer.z.tolist() if z >= 0)
-        return replace(self, problem=replace(self.problem, first=columns))
 
     def decode(self, values: Floats) -> Floats:
         """x of a solver's column values, clipped into [0, 1]."""

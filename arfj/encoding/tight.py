@@ -106,4 +106,5 @@ def _encode_layer(builder: Builder, layer: Dense, source: Source, lower: Floats,
     eye, low, up = np.eye(count), lower[unstable], upper[unstable]
     builder.add_rows([(y[unstable], eye), (z[unstable], -np.diag(up))], upper=0.0)
     builder.add_rows([(s[unstable], eye), (z[unstable], -np.diag(low))], upper=-low)
+    builder.phases += zip(y[unstable].tolist(), s[unstable].tolist(), z[unstable].tolist(), strict=True)
     return Neurons(y, s, z)

@@ -87,8 +87,6 @@ def build_model(model: gp.Model, problem: Problem) -> gp.MVar:
     columns = model.addMVar(
         len(problem.objective), lb=problem.lower, ub=problem.upper, obj=problem.objective, vtype=kinds
     )
-    for column in problem.first:
-        columns[column].BranchPriority = 1
     low, up = problem.row_lower, problem.row_upper
     equal = low == up
     for sense, chosen, side in (
@@ -125,6 +123,10 @@ def _set_limits(model: gp.Model, limits: Limits) -> None:
     parameters.MIPGapAbs = 1e-12
     parameters.Seed = limits.seed % MOST_SEED
     parameters.Threads = limits.threads
+    if limits.proving:
+        # Cuts on big-M rows cost more than they gain, and the start leaves heuristics nothing to find.
+        parameters.Cuts = 0
+        parameters.Heuristics = 0.0
     if limits.memory is not None:
         parameters.SoftMemLimit = limits.memory * 2**20 / 1e9
     if limits.solutions is not None:

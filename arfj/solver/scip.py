@@ -12,6 +12,7 @@ from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 
 from arfj.encoding import Problem
 from arfj.network import Floats
+from arfj.solver.branching import PhaseRule
 from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
@@ -84,6 +85,8 @@ def solve_scip(
     began = time.perf_counter()
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
+    if limits.proving and problem.phases:
+        PhaseRule([tuple(columns[index] for index in neuron) for neuron in problem.phases]).include(model)
     if problem.indicators:
         # SCIP 10 loses optima otherwise: probing takes dual fixings of indicators for implications.
         model.setParam("misc/allowstrongdualreds", False)
@@ -132,8 +135,6 @@ def build_model(problem: Problem) -> tuple[Model, list[Any], list[Any]]:
         )
         for low, up, cost, integer in zip(problem.lower, problem.upper, problem.objective, problem.integer, strict=True)
     ]
-    for column in problem.first:
-        model.chgVarBranchPriority(columns[column], 1)
     matrix = problem.matrix
     for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
         at = slice(matrix.indptr[row], matrix.indptr[row + 1])
