@@ -73,6 +73,7 @@ def test_no_time_and_no_neuron():
     question = random_question(4, 2)
     program, found = corners(question)
     assert search_neighbourhoods(program, found[0], time.perf_counter() - 1) is found[0]
+    assert search_neighbourhoods(program, found[0], time.perf_counter() + 30, least=99) is found[0]
     flat = random_question(4, 1, hidden=())
     program, found = corners(flat)
     assert search(program, found[0]) is found[0]

@@ -38,7 +38,12 @@ GAIN = 1e-7
 
 
 def search_neighbourhoods(
-    program: RegionProgram, corner: Corner, deadline: float, seed: int = 0, told: Callable[[Corner], None] | None = None
+    program: RegionProgram,
+    corner: Corner,
+    deadline: float,
+    seed: int = 0,
+    told: Callable[[Corner], None] | None = None,
+    least: int = 1,
 ) -> Corner:
     """The nearest answer that larger and larger neighbourhoods of `corner` lead to.
 
@@ -48,6 +53,7 @@ def search_neighbourhoods(
         deadline: `time.perf_counter()` value at which to stop.
         seed: of the solver.
         told: called with every better answer.
+        least: with fewer open neurons than this nothing is searched.
 
     Raises:
         KeyboardInterrupt: the user stopped a program; better answers have been told.
@@ -56,7 +62,7 @@ def search_neighbourhoods(
     if deadline - time.perf_counter() <= LEAST_SECONDS:
         return corner
     encoding = _encoded(question, corner.distance)
-    free = FREE if encoding.problem.binaries else 0
+    free = FREE if encoding.problem.binaries >= least else 0
     while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
         start = encoding.complete(corner.x, question.ensemble)
         problem, everything = _held(encoding, question, corner.x, start, free)

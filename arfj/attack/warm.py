@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.neighbourhood import search_neighbourhoods
+from arfj.attack.neighbourhood import FREE, search_neighbourhoods
 from arfj.question import Question
 
 ROUNDS = 12
@@ -56,7 +56,8 @@ def warm_start(
                 told(corner)
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
         if gained and corner is not None:
-            corner = search_neighbourhoods(program, corner, deadline, seed, told)
+            # Where all phases would be free at once, the proof begins with that very program.
+            corner = search_neighbourhoods(program, corner, deadline, seed, told, FREE + 1)
         idle = 0 if gained else idle + 1
         best = corner
         if idle == PATIENCE or time.perf_counter() > deadline:
