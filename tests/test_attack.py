@@ -83,6 +83,23 @@ class TestOptimum:
         assert result.status in ("feasible", "unknown")
         assert result.reason
 
+    def test_the_first_try_may_be_all(self, tmp_path, monkeypatch):
+        """Where it closes, no neighbourhood is searched; where it does not, the search goes on from the best answer."""
+        question = random_question(35, scenarios=3, inputs=6)
+        expected = solve_question(question, QUICK, tmp_path / "w.npz").distance
+        searched = []
+
+        def watched(_program, corner, *_more):
+            searched.append(corner.distance)
+            return corner
+
+        monkeypatch.setattr("arfj.attack.warm.search_neighbourhoods", watched)
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        assert (result.status, result.distance, searched) == ("optimal", pytest.approx(expected, rel=1e-6), [])
+        monkeypatch.setattr(module.Prover, "closed", False)
+        solve_question(question, replace(QUICK, time_limit=3.0), tmp_path / "w.npz")
+        assert searched[0] == pytest.approx(expected, rel=1e-6)
+
     def test_progress_is_told(self, tmp_path):
         told = []
         solve_question(seesaw(), QUICK, tmp_path / "w.npz", "", lambda phase, step: told.append((phase, step)))
@@ -248,13 +265,27 @@ class TestInterrupt:
     def test_during_the_search(self, tmp_path, monkeypatch):
         honest = module.warm_start
 
-        def stopped(question, seed, deadline, told):
+        def stopped(question, seed, deadline, told, _tried):
             told(honest(question, seed, deadline))
             raise KeyboardInterrupt
 
         monkeypatch.setattr(module, "warm_start", stopped)
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.interrupted, result.replay.hit) == ("feasible", True, True)
+
+    def test_in_the_first_try(self, tmp_path, monkeypatch):
+        """The search ends, too: no neighbourhood begins."""
+        monkeypatch.setattr("arfj.attack.warm.search_neighbourhoods", interrupt)
+        honest = module.solve
+        calls = []
+
+        def stopped(*arguments):
+            calls.append(1)
+            return replace(honest(*arguments), interrupted=True, status="feasible", bound=0.0)
+
+        monkeypatch.setattr(module, "solve", stopped)
+        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.interrupted, len(calls)) == ("feasible", True, 1)
 
     def test_between_two_parts(self, tmp_path, monkeypatch):
         """No other program begins after the one that was interrupted."""
@@ -267,6 +298,7 @@ class TestInterrupt:
 
         monkeypatch.setattr(module, "solve", stopped)
         monkeypatch.setattr(module, "PATIENCE", (0.0,))
+        monkeypatch.setattr(module.Prover, "tried", lambda _self, corner: corner)
         result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
         assert (result.status, result.interrupted, len(calls)) == ("feasible", True, 1)
 

@@ -32,6 +32,8 @@ RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
 PATIENCE = (0.6, 2.5, np.inf)
 """Seconds per active scenario that a part may take with bounds of level 0, 1, 2 before they are tightened further."""
+EARLY_SECONDS = 1.0
+"""A first try at the proof, before neighbourhoods of the first answer are searched, may take this long."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
 TIGHTEN_SECONDS = (0.0, 0.1, 0.4)
@@ -190,9 +192,26 @@ class Prover:
             self.offer(self.earlier.x.ravel(), walk=False)
         share = min(WARM_SECONDS, max(WARM_SHARE * self.options.time_limit, WARM_LEAST), 0.5 * self.left) * patience
         self.say("search")
-        found = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found)
+        found = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found, self.tried)
         if found is not None:
             self.found(found)
+
+    def tried(self, corner: Corner) -> Corner | None:
+        """A first short try at the proof: the best answer then, or None where the search need not go on."""
+        self.found(corner)
+        if self.options.formulation == "paper" or self.best is None:
+            return corner
+        self.solved_part(self.best, self.first(), EARLY_SECONDS)
+        if self.closed or self.interrupted:
+            return None
+        self.say("search")
+        return self.best
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bound meets the best answer."""
+        best = self.best
+        return best is not None and best.distance - self.bound <= CLOSED * max(best.distance, 1e-9)
 
     def solved_at_once(self, encoding: Encoding, solutions: int | None = None) -> Proof:
         """All scenarios in one model without a cut-off; optionally only until the first answer."""
@@ -211,11 +230,12 @@ class Prover:
         while True:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
+            if self.closed:  # by the first try
+                return Proof(self.bound, False, "")
             self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
-            done = self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
-            if done or self.interrupted or self.left <= 0:
+            if self.closed or self.interrupted or self.left <= 0:
                 return replace(proof, bound=self.bound)
             if solution.status == "optimal" and solution.values is not None and missing:
                 active += self.worst(self.optimum, missing)
@@ -228,9 +248,9 @@ class Prover:
         """The scenarios to begin with: those that hold the best answer back, or the nominal network alone."""
         return list(self.best.binding) if self.best is not None and self.best.binding else [0]
 
-    def solved_part(self, best: Corner, active: list[int]) -> tuple[Solution, Proof]:
+    def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
         """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
-        patience = PATIENCE[self.level] * max(len(active), FEW)
+        patience = PATIENCE[self.level] * max(len(active), FEW) if seconds is None else seconds
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         encoding = self.encoded(part, radius, active)

@@ -21,7 +21,11 @@ DESCENT_SHARE, DESCENT_SECONDS = 0.3, 2.0
 
 
 def warm_start(
-    question: Question, seed: int, deadline: float, told: Callable[[Corner], None] | None = None
+    question: Question,
+    seed: int,
+    deadline: float,
+    told: Callable[[Corner], None] | None = None,
+    tried: Callable[[Corner], Corner | None] | None = None,
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
@@ -34,6 +38,8 @@ def warm_start(
         seed: of the random starts.
         deadline: `time.perf_counter()` value at which to stop.
         told: called with every better answer, so that an interrupt loses none.
+        tried: called once, with the first answer that the descents end at, before its neighbourhoods are searched:
+            gives the answer to go on from, or None to end here.
     """
     program = RegionProgram(question)
     best: Corner | None = None
@@ -54,6 +60,11 @@ def warm_start(
             corner = descend(program, [start], deadline if corner is None else until, corner)
             if told is not None and corner is not None:
                 told(corner)
+        if corner is not None and tried is not None:
+            before, tried_once, tried = corner, tried, None
+            corner = tried_once(before)
+            if corner is None:
+                return before
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
         if gained and corner is not None:
             # Where all phases would be free at once, the proof begins with that very program.
