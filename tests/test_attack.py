@@ -14,7 +14,7 @@ from arfj.attack import prove as module
 from arfj.attack import solve as solving
 from arfj.data import bundled_images
 from arfj.ensemble import Ensemble
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, SolverError
 from arfj.evaluate import Witness, load_witness, replay
 from arfj.network import Network
 from arfj.question import Question
@@ -99,6 +99,31 @@ class TestOptimum:
         monkeypatch.setattr(module.Prover, "closed", False)
         solve_question(question, replace(QUICK, time_limit=3.0), tmp_path / "w.npz")
         assert searched[0] == pytest.approx(expected, rel=1e-6)
+
+    def test_a_first_try_that_cannot_be_is_left_out(self, tmp_path, monkeypatch):
+        """The model may be too large for a licence as long as the answer is far."""
+        honest = module.solve
+        calls = []
+
+        def picky(*arguments):
+            calls.append(1)
+            if len(calls) == 1:
+                raise SolverError("too large")
+            return honest(*arguments)
+
+        monkeypatch.setattr(module, "solve", picky)
+        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
+        assert (result.status, result.replay.hit, len(calls) > 1) == ("optimal", True, True)
+
+    def test_an_answer_below_a_proven_bound_is_trouble(self):
+        prover = module.Prover(random_question(35, scenarios=3, inputs=6), QUICK, lambda *_: None)
+        prover.warm_up()
+        prover.bound = prover.best.distance * (1 + 1e-6)
+        assert prover.final(module.Proof(0.0, False, "")) == module.Proof(prover.bound, False, "")
+        prover.bound = prover.best.distance * 1.01
+        proof = prover.final(module.Proof(0.0, False, ""))
+        assert (proof.bound, prover.bound) == (0.0, 0.0)
+        assert "numerical trouble" in proof.reason
 
     def test_progress_is_told(self, tmp_path):
         told = []

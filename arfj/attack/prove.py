@@ -19,6 +19,7 @@ from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
+from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
@@ -201,7 +202,10 @@ class Prover:
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
-        self.solved_part(self.best, self.first(), EARLY_SECONDS)
+        try:
+            self.solved_part(self.best, self.first(), EARLY_SECONDS)
+        except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
+            return self.best
         if self.closed or self.interrupted:
             return None
         self.say("search")
@@ -231,18 +235,25 @@ class Prover:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")
             if self.closed:  # by the first try
-                return Proof(self.bound, False, "")
+                return self.final(Proof(self.bound, False, ""))
             self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
-                return replace(proof, bound=self.bound)
+                return self.final(proof)
             if solution.status == "optimal" and solution.values is not None and missing:
                 active += self.worst(self.optimum, missing)
             elif solution.status in ("feasible", "unknown") and self.level < len(PATIENCE) - 1:
                 self.level += 1
             else:
-                return replace(proof, bound=self.bound)
+                return self.final(proof)
+
+    def final(self, proof: Proof) -> Proof:
+        """The best bound so far with this part's reason, unless a later answer contradicts it."""
+        if self.best is not None and exceeds(self.bound, self.best.distance):
+            self.bound = 0.0
+            return Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
+        return replace(proof, bound=self.bound)
 
     def first(self) -> list[int]:
         """The scenarios to begin with: those that hold the best answer back, or the nominal network alone."""
@@ -259,7 +270,7 @@ class Prover:
         self.bound = max(self.bound, proof.bound)
         if solution.values is not None:
             self.optimum = exact(part, encoding.decode(solution.values))
-            self.offer(self.optimum, walk=solution.status != "optimal")
+            self.offer(self.optimum, walk=solution.status != "optimal" and seconds is None)
         return solution, proof
 
     def tighten(self, best: Corner, active: list[int]) -> None:
@@ -353,7 +364,7 @@ class Prover:
             if self.best is None and not np.isfinite(radius):
                 return Proof(0.0, True, "no image in [0, 1] gives the target on every network")
             return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
-        if self.best is not None and solution.bound > self.best.distance * (1 + 1e-5) + 1e-7:
+        if self.best is not None and exceeds(solution.bound, self.best.distance):
             return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
         bound = max(0.0, min(solution.bound, radius))
         return Proof(bound if np.isfinite(bound) else 0.0, False, solution.reason)
@@ -385,6 +396,11 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+
+
+def exceeds(bound: float, distance: float) -> bool:
+    """Whether a bound lies above an answer's distance by more than a solver's tolerances explain."""
+    return bound > distance * (1 + 1e-5) + 1e-7
 
 
 def badly_scaled(question: Question) -> float | None:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscipopt import Branchrule, Model
+from pyscipopt.scip import PY_SCIP_LPSOLSTAT as SCIP_LPSOLSTAT
 from pyscipopt.scip import PY_SCIP_RESULT as SCIP_RESULT
 
 from arfj.network import Floats
@@ -42,6 +43,7 @@ OPEN = 1e-7
 """A neuron is open where min(y, s) is above this, and its binary farther than `FRACTION` from 0 and 1."""
 FRACTION = 1e-8
 LEAST_GAIN = 1e-6
+INFINITE = 1e15
 PRIORITY = 1_000_000
 MOST_WAITING = 200_000
 
@@ -123,9 +125,19 @@ class PhaseRule(Branchrule):
             self.failure = repr(error)
             return {"result": SCIP_RESULT.BRANCHED if self.made else SCIP_RESULT.DIDNOTRUN}
 
+    def branchexecps(self, allowaddcons: bool) -> Answer:
+        """Without a linear program: SCIP's own rules."""
+        return {"result": SCIP_RESULT.DIDNOTRUN}
+
+    def branchexecext(self, allowaddcons: bool) -> Answer:
+        """On external candidates, which there are none of: SCIP's own rules."""
+        return {"result": SCIP_RESULT.DIDNOTRUN}
+
     def decided(self) -> Answer:
         """What is done at the current node."""
         model = self.model
+        if model.getLPSolstat() != SCIP_LPSOLSTAT.OPTIMAL:
+            return {"result": SCIP_RESULT.DIDNOTRUN}
         value = model.getLPObjVal()
         self.learn(model.getCurrentNode().getNumber(), value)
         amounts = np.array([[one.getLPSol() for one in self.y], [one.getLPSol() for one in self.s]])
@@ -165,6 +177,7 @@ class PhaseRule(Branchrule):
                     continue
                 looked = self.looked_at(neuron, amounts, value)
                 if looked is None:
+                    idle += 1
                     continue
                 if isinstance(looked, dict):
                     return looked
@@ -190,14 +203,17 @@ class PhaseRule(Branchrule):
             return None
         gains = [float(max(min(bound, cutoff) - value, LEAST_GAIN)) for bound in (off, on)]
         for side in (0, 1):
-            self.costs.note(side, neuron, gains[side], float(amounts[side, neuron]))
+            if gains[side] < INFINITE:  # without a cut-off a closed child has no gain to learn from
+                self.costs.note(side, neuron, gains[side], float(amounts[side, neuron]))
         off_closed = off_closed or (off_holds and off >= cutoff)
         on_closed = on_closed or (on_holds and on >= cutoff)
         if off_closed and on_closed:
             return {"result": SCIP_RESULT.CUTOFF}
         if off_closed or on_closed:
-            empty, _ = model.tightenVarLb(z, 1.0, True) if off_closed else model.tightenVarUb(z, 0.0, True)
-            return {"result": SCIP_RESULT.CUTOFF if empty else SCIP_RESULT.REDUCEDDOM}
+            empty, moved = model.tightenVarLb(z, 1.0, True) if off_closed else model.tightenVarUb(z, 0.0, True)
+            if empty:
+                return {"result": SCIP_RESULT.CUTOFF}
+            return {"result": SCIP_RESULT.REDUCEDDOM if moved else SCIP_RESULT.DIDNOTRUN}
         rate = float(growth(np.array([gains[0]]), np.array([gains[1]]))[0])
         return rate, (off if off_holds else value, on if on_holds else value)
 

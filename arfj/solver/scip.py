@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import time
 from typing import Any
 
@@ -15,6 +16,8 @@ from arfj.network import Floats
 from arfj.solver.branching import PhaseRule
 from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
+
+LOG = logging.getLogger(__name__)
 
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
@@ -85,8 +88,9 @@ def solve_scip(
     began = time.perf_counter()
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
+    rule = PhaseRule([(columns[y], columns[s], columns[z]) for y, s, z in problem.phases])
     if limits.proving and problem.phases:
-        PhaseRule([tuple(columns[index] for index in neuron) for neuron in problem.phases]).include(model)
+        rule.include(model)
     if problem.indicators:
         # SCIP 10 loses optima otherwise: probing takes dual fixings of indicators for implications.
         model.setParam("misc/allowstrongdualreds", False)
@@ -114,6 +118,8 @@ def solve_scip(
         interrupted = run_interruptible(optimise, watched, left)
     except NotBackError as late:  # the thread keeps the model
         return late.solution(time.perf_counter() - began)
+    if rule.failure:
+        LOG.warning("the branching rule failed (%s), and SCIP's own took over", rule.failure)
     if failures:
         seconds = time.perf_counter() - began
         return Solution(
