@@ -64,7 +64,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--run", nargs="*", choices=list(SUITES), metavar="SUITE", help=f"measure what has no row yet, of {names}"
     )
-    parser.add_argument("--solver", nargs="+", choices=("scip", "gurobi"), help="instead of the suite's own")
+    parser.add_argument("--solver", nargs="+", choices=("bab", "scip", "gurobi"), help="instead of the suite's own")
     parser.add_argument("--true", type=_class, nargs="+", metavar="CLASS", help="images, instead of the suite's own")
     parser.add_argument("--limit", metavar="SECONDS", help="for each instance, instead of the suite's own")
     parser.add_argument("--jobs", type=int, default=None, metavar="N", help="processes (default: the cores)")

@@ -56,7 +56,7 @@ AGREE = 1e-3
 BEYOND = 1e19
 """A bound of this size is the tool's word for none."""
 DECIDED = ("optimal", "infeasible")
-BASE = ("arfj", "SCIP")
+BASE = ("arfj", "bab")
 
 PROBLEMS: Mapping[str, Callable[[], tuple[Network, ...]]] = {
     "one network": lambda: (bundled_nominal(),),
@@ -199,8 +199,8 @@ def check_peers(interpreter: str) -> dict[str, str]:
 def wrong(row: Row, rows: Sequence[Row]) -> bool:
     """Whether the claim of a row contradicts what is known of its instance.
 
-    Known are the least distance of an answer that replays, whoever found it, and the optimum that arfj proves with
-    SCIP. A bound above the first is wrong, and so is "infeasible" beside it; an optimum is wrong if its distance is
+    Known are the least distance of an answer that replays, whoever found it, and the optimum that arfj proves by
+    itself. A bound above the first is wrong, and so is "infeasible" beside it; an optimum is wrong if its distance is
     above the first, or, without a replayed hit, below the second. All up to a share of 1e-3.
     """
     same = [other for other in rows if (other["problem"], other["true"]) == (row["problem"], row["true"])]
@@ -231,7 +231,7 @@ def table(rows: Sequence[Row]) -> str:
     if not last:
         raise ArfjError("there are no rows; measure them with --run, or name a file of rows with --rows")
     lines = [
-        "| problem | tool | variant | solved | seconds, median | seconds, max | times arfj (SCIP) | wrong | hits |",
+        "| problem | tool | variant | solved | seconds, median | seconds, max | times arfj (bab) | wrong | hits |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for problem, tool in itertools.product(dict.fromkeys(row["problem"] for row in last), VARIANTS):

@@ -38,12 +38,12 @@ Layers = tuple[tuple[Floats, Floats], ...]
 Status = Literal["optimal", "infeasible", "unproven", "too large", "error"]
 
 MODULES: Mapping[str, Sequence[str]] = {
-    "arfj": ("arfj.attack", "arfj.evaluate"),
+    "arfj": ("arfj.attack", "arfj.evaluate", "arfj.bab", "arfj.solver.scip"),
     "gurobi-machinelearning": ("gurobipy", "gurobi_ml", "gurobi_ml.sklearn", "sklearn.neural_network"),
     "pyscipopt-ml": ("pyscipopt", "pyscipopt_ml", "pyscipopt_ml.sklearn", "sklearn.neural_network"),
     "omlt": ("highspy", "omlt", "omlt.neuralnet", "pyomo.environ", "pyomo.contrib.appsi.solvers"),
 }
-"""Imported before the clock starts, and so is arfj's solver."""
+"""Imported before the clock starts."""
 PACKAGES: Mapping[str, Sequence[str]] = {
     "arfj": ("arfj", "numpy", "scipy", "pyscipopt", "gurobipy"),
     "gurobi-machinelearning": ("gurobi-machinelearning", "gurobipy", "scikit-learn", "numpy"),
@@ -52,8 +52,9 @@ PACKAGES: Mapping[str, Sequence[str]] = {
 }
 """Whose versions are told; the first is the tool."""
 P_AND_Q, ROWS_OF_D = "x = xbar + p - q", "-d <= x - xbar <= d"
+ENGINES: Mapping[str, Literal["bab", "scip", "gurobi"]] = {"bab": "bab", "SCIP": "scip", "Gurobi": "gurobi"}
 VARIANTS: Mapping[str, Sequence[str]] = {
-    "arfj": ("SCIP", "Gurobi"),
+    "arfj": tuple(ENGINES),
     "gurobi-machinelearning": (P_AND_Q, ROWS_OF_D),
     "pyscipopt-ml": ("SOS1", "big-M"),
     "omlt": ("big-M", "partition"),
@@ -144,7 +145,7 @@ def ask_arfj(instance: Instance, variant: str, left: Left) -> Answer:
     networks = [Network.from_arrays([w for w, _ in layers], [b for _, b in layers]) for layers in instance.networks]
     question = Question(instance.nominal, instance.true, instance.target, given(networks).ensemble, instance.gamma)
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(solver="gurobi" if variant == "Gurobi" else "scip", time_limit=left())
+        options = Options(solver=ENGINES[variant], time_limit=left())
         result = solve_question(question, options, Path(folder) / "w.npz")
         x = None if result.witness is None else load_witness(result.witness).x.ravel().tolist()
     status: Status = "unproven"
@@ -363,7 +364,7 @@ def main(argv: Sequence[str]) -> int:
     variant, request, target, seconds = argv[1], Path(argv[2]), Path(argv[3]), float(argv[4])
     if sys.platform == "linux":
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    for name in (*MODULES[tool], *([f"arfj.solver.{variant.lower()}"] if tool == "arfj" else [])):
+    for name in (*MODULES[tool], *(["arfj.solver.gurobi"] if variant == "Gurobi" else [])):
         importlib.import_module(name)
     said = replace(answer(tool, variant, load(request), seconds), versions=versions(tool))
     target.write_text(json.dumps(asdict(said)), encoding="utf-8")

@@ -59,7 +59,7 @@ VARIANTS: dict[str, tuple[Options, Patch]] = {
         Options(time_limit=LIMIT),
         lambda: mock.patch("arfj.attack.solve.Prover", _AtOnce),
     ),
-    "no tightening": (Options(time_limit=LIMIT), lambda: mock.patch.object(prove, "PATIENCE", (np.inf,) * 3)),
+    "no tightening": (Options(time_limit=LIMIT), lambda: mock.patch.object(prove, "PATIENCE", np.inf)),
     "interval bounds": (Options(time_limit=LIMIT, bounds="interval"), contextlib.nullcontext),
     "CROWN bounds": (Options(time_limit=LIMIT, bounds="crown"), contextlib.nullcontext),
     "exact bounds": (Options(time_limit=LIMIT, bounds="exact"), contextlib.nullcontext),

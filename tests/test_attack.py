@@ -12,6 +12,7 @@ from reference import exact_distance, random_question
 from arfj.attack import Options, sampled, solve_question
 from arfj.attack import prove as module
 from arfj.attack import solve as solving
+from arfj.attack.closing import Closing
 from arfj.data import bundled_images
 from arfj.ensemble import Ensemble
 from arfj.errors import ArfjError, SolverError
@@ -20,6 +21,7 @@ from arfj.network import Network
 from arfj.question import Question
 
 QUICK = Options(time_limit=60.0)
+SCIP = replace(QUICK, solver="scip")
 
 
 def seesaw(*networks):
@@ -112,7 +114,7 @@ class TestOptimum:
             return honest(*arguments)
 
         monkeypatch.setattr(module, "solve", picky)
-        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
+        result = solve_question(random_question(35, scenarios=3, inputs=6), SCIP, tmp_path / "w.npz")
         assert (result.status, result.replay.hit, len(calls) > 1) == ("optimal", True, True)
 
     def test_an_answer_below_a_proven_bound_is_trouble(self):
@@ -183,7 +185,7 @@ class TestLyingSolver:
     @pytest.mark.parametrize("change", LIES)
     def test_never_optimal(self, tmp_path, monkeypatch, change):
         lie(monkeypatch, change)
-        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(), SCIP, tmp_path / "w.npz")
         assert result.status in ("feasible", "unknown")
         assert result.reason
         assert result.bound <= SEESAW_DISTANCE * (1 + 1e-9)
@@ -198,7 +200,7 @@ class TestLyingSolver:
     def test_without_an_answer_found_first(self, tmp_path, monkeypatch, change):
         lie(monkeypatch, change)
         monkeypatch.setattr(module, "warm_start", lambda *_arguments: None)
-        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(), SCIP, tmp_path / "w.npz")
         assert result.status in ("feasible", "unknown")
         assert result.reason
         assert result.replay is None or result.replay.hit
@@ -206,21 +208,21 @@ class TestLyingSolver:
     @pytest.mark.parametrize("change", [nominal_image, far_outside, not_a_number, timed_out])
     def test_with_the_model_as_printed(self, tmp_path, monkeypatch, change):
         lie(monkeypatch, change)
-        result = solve_question(seesaw(), replace(QUICK, formulation="paper"), tmp_path / "w.npz")
+        result = solve_question(seesaw(), replace(SCIP, formulation="paper"), tmp_path / "w.npz")
         assert result.status in ("feasible", "unknown")
         assert result.reason
         assert result.replay is None or result.replay.hit
 
     def test_a_target_that_is_never_active_has_no_answer(self, tmp_path, monkeypatch):
         lie(monkeypatch, nominal_image)
-        result = solve_question(seesaw(DEAD_TARGET), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(DEAD_TARGET), SCIP, tmp_path / "w.npz")
         assert (result.status, result.distance, result.witness) == ("unknown", None, None)
         assert result.reason
 
     def test_infeasible_inside_the_cut_off_is_not_believed(self, tmp_path, monkeypatch):
         """Only a model without cut-off may prove that there is no answer."""
         lie(monkeypatch, infeasible)
-        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(), SCIP, tmp_path / "w.npz")
         assert result.status == "feasible"
         assert "numerical trouble" in result.reason
         assert result.bound == 0.0
@@ -280,10 +282,12 @@ def interrupt(*_arguments):
 
 
 class TestInterrupt:
-    @pytest.mark.parametrize("where", ["pre_activation_bounds", "encode_tight"])
-    def test_the_answer_found_first_is_kept(self, tmp_path, monkeypatch, where):
+    @pytest.mark.parametrize(
+        ("where", "options"), [("pre_activation_bounds", QUICK), ("Closing", QUICK), ("encode_tight", SCIP)]
+    )
+    def test_the_answer_found_first_is_kept(self, tmp_path, monkeypatch, where, options):
         monkeypatch.setattr(module, where, interrupt)
-        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(), options, tmp_path / "w.npz")
         assert (result.status, result.reason, result.interrupted) == ("feasible", "interrupted", True)
         assert result.replay.hit
 
@@ -298,33 +302,26 @@ class TestInterrupt:
         result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
         assert (result.status, result.interrupted, result.replay.hit) == ("feasible", True, True)
 
-    def test_in_the_first_try(self, tmp_path, monkeypatch):
-        """The search ends, too: no neighbourhood begins."""
-        monkeypatch.setattr("arfj.attack.warm.search_neighbourhoods", interrupt)
-        honest = module.solve
+    @pytest.mark.parametrize(
+        ("options", "where"), [(SCIP, "arfj.attack.prove.solve"), (QUICK, "arfj.attack.closing.Closing.run")]
+    )
+    @pytest.mark.parametrize("early", [True, False])
+    def test_in_a_part(self, tmp_path, monkeypatch, options, where, early):
+        """The first try or, without it, a later part: no neighbourhood and no other program begins."""
         calls = []
+        honest = module.solve if options is SCIP else Closing.run
 
         def stopped(*arguments):
             calls.append(1)
             return replace(honest(*arguments), interrupted=True, status="feasible", bound=0.0)
 
-        monkeypatch.setattr(module, "solve", stopped)
-        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
-        assert (result.status, result.interrupted, len(calls)) == ("feasible", True, 1)
-
-    def test_between_two_parts(self, tmp_path, monkeypatch):
-        """No other program begins after the one that was interrupted."""
-        calls = []
-        honest = module.solve
-
-        def stopped(*arguments):
-            calls.append(1)
-            return replace(honest(*arguments), interrupted=True, status="feasible", bound=0.0)
-
-        monkeypatch.setattr(module, "solve", stopped)
-        monkeypatch.setattr(module, "PATIENCE", (0.0,))
-        monkeypatch.setattr(module.Prover, "tried", lambda _self, corner: corner)
-        result = solve_question(random_question(35, scenarios=3, inputs=6), QUICK, tmp_path / "w.npz")
+        if early:
+            monkeypatch.setattr("arfj.attack.warm.search_neighbourhoods", interrupt)
+        else:
+            monkeypatch.setattr(module.Prover, "tried", lambda _self, corner: corner)
+            monkeypatch.setattr(module, "PATIENCE", 0.001)
+        monkeypatch.setattr(where, stopped)
+        result = solve_question(random_question(35, scenarios=3, inputs=6), options, tmp_path / "w.npz")
         assert (result.status, result.interrupted, len(calls)) == ("feasible", True, 1)
 
     def test_before_any_answer(self, tmp_path, monkeypatch):
@@ -358,6 +355,6 @@ class TestScale:
                 raise Exception("SCIP: error in LP solver!")  # the class that PySCIPOpt raises
 
         monkeypatch.setattr("arfj.solver.scip.Model", Broken)
-        result = solve_question(seesaw(), QUICK, tmp_path / "w.npz")
+        result = solve_question(seesaw(), SCIP, tmp_path / "w.npz")
         assert (result.status, result.replay.hit) == ("feasible", True)
         assert "numerical trouble" in result.reason

@@ -78,20 +78,20 @@ class TestTables:
     )
     def test_formulations(self, paper, tight, cell, mean):
         rows = [
-            ROW | {"key": f"formulation/outer/{name}/scip/1"} | facts
-            for name, facts in (("paper", paper), ("tight", tight))
+            ROW | {"key": f"formulation/outer/{name}/1"} | facts
+            for name, facts in (("paper/scip", paper), ("tight/bab", tight))
         ]
         first, empty, last = body(formulations.table(rows))
-        assert first.split(" | ")[5] == cell
-        assert (empty, last) == ("", f"- outer, scip: geometric mean of 1 ratios {mean}.")
+        assert first.split(" | ")[6] == cell
+        assert (empty, last) == ("", f"- outer, bab: geometric mean of 1 ratios {mean}.")
 
     def test_formulations_with_other_limits_or_without_a_pair_give_no_ratio(self):
         paper = ROW | {"key": "formulation/nominal/paper/scip/1", "kind": "nominal"}
         tight = paper | {"key": "formulation/nominal/tight/scip/1", "time_limit": 60.0, **OPEN}
         alone = paper | {"key": "formulation/nominal/paper/scip/4", "true": 4, "target": 3}
         assert body(formulations.table([alone, paper, tight])) == [
-            "| nominal | scip | 1 → 0 | 12.2 | ≥ 60 (gap 25.00 %) | - | 7 | 7 |",
-            "| nominal | scip | 4 → 3 | 12.2 | - | - | 7 | - |",
+            "| nominal | scip | scip | 1 → 0 | 12.2 | ≥ 60 (gap 25.00 %) | - | 7 | 7 |",
+            "| nominal | scip | scip | 4 → 3 | 12.2 | - | - | 7 | - |",
         ]
 
     def test_the_mean_of_ratios_is_geometric(self):
@@ -237,12 +237,12 @@ class TestMeasuring:
         assert run(main, ["--smoke", "--plot", str(tmp_path)]) == 0
         printed = capsys.readouterr().out
         assert "| x | 0 → 1 | 0.63333 |" in printed
-        assert "- scip: 1 of 1 optimal, 1 replayed hits; " in printed
-        assert "- outer, scip: geometric mean of 1 ratios " in printed
-        assert "| 5 | 0 → 1 | scip | optimal |" in printed
-        assert "| 16-16-16 | six | scip | 0 → 1 | optimal |" in printed
+        assert "- bab: 1 of 1 optimal, 1 replayed hits; " in printed
+        assert "- outer, bab: geometric mean of 1 ratios " in printed
+        assert "| 5 | 0 → 1 | bab | optimal |" in printed
+        assert "| 16-16-16 | six | bab | 0 → 1 | optimal |" in printed
         assert "| 0 → 1 | 0.63333 | yes | 1.0000 | 1.0000 | 1.0000 |" in printed
-        assert "- scip: medians of 1 images, " in printed
+        assert "- bab: medians of 1 images, " in printed
         assert told.MISSING not in printed
         assert {path.name for path in tmp_path.iterdir()} == {
             "alpha.png", "traces_formulation.png", "traces_alpha.png", "traces_growth.png", "traces_seeds.png"
@@ -262,14 +262,14 @@ class TestMeasuring:
         plan = Plan("short", limit=9.0)
         for _ in range(2):
             run_cases(store, plan, alpha.cases(plan))
-        assert asked == ["alpha/scip/1/1", "alpha/scip/1/4", "alpha/scip/2/1", "alpha/scip/2/4", "alpha/scip/2/4"]
-        row = store.find("alpha/scip/2/4")
+        assert asked == ["alpha/bab/1/1", "alpha/bab/1/4", "alpha/bab/2/1", "alpha/bab/2/4", "alpha/bab/2/4"]
+        row = store.find("alpha/bab/2/4")
         assert (row["status"], row["reason"], row["time_limit"]) == ("error", "too large", 9.0)
         assert set(row["machine"]["versions"]) == {"python", "arfj", "numpy", "scipy"}
         run_cases(store, Plan("short", limit=5.0, only="1/1"), alpha.cases(Plan("short", limit=5.0)))
         assert len(asked) == 5  # there is a row with a larger limit
         run_cases(store, Plan("short", limit=10.0, only="1/1"), alpha.cases(Plan("short", limit=10.0)))
-        assert asked[5:] == ["alpha/scip/1/1"]
+        assert asked[5:] == ["alpha/bab/1/1"]
 
     def test_what_is_interrupted_is_not_kept(self, tmp_path, monkeypatch):
         monkeypatch.setattr(measure, "solved", lambda _case: ROW | {"interrupted": True})
@@ -310,9 +310,9 @@ class TestMeasuring:
         store = Store(tmp_path / "r.jsonl")
         ten.measure(Plan("tiny"), store)
         (row,) = store.rows()
-        assert (row["key"], row["status"], row["reason"]) == ("ten/scip/together", "error", "no licence")
+        assert (row["key"], row["status"], row["reason"]) == ("ten/bab/together", "error", "no licence")
         assert ten.table([row]).endswith(
-            "- scip: 0 of 0 optimal, 0 replayed hits; all together: no licence." + _end(row)
+            "- bab: 0 of 0 optimal, 0 replayed hits; all together: no licence." + _end(row)
         )
 
     def test_instances(self):
@@ -329,7 +329,7 @@ class TestMeasuring:
     def test_paper_rows_have_the_keys_of_their_cases(self):
         keys = [case.key for case in formulations.cases(Plan())]
         assert len(keys) == 18
-        assert {"formulation/nominal/paper/scip/1", "formulation/inner/tight/scip/4"} <= set(keys)
+        assert {"formulation/nominal/paper/scip/1", "formulation/inner/tight/bab/4"} <= set(keys)
 
     def test_traces_are_thinned(self):
         trace = Trace()

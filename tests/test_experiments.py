@@ -130,7 +130,7 @@ def test_of_a_measured_process_nothing_is_left():
 
 
 PEER = {
-    "key": "p/1/arfj/SCIP", "problem": "p", "true": 1, "tool": "arfj", "variant": "SCIP", "status": "optimal",
+    "key": "p/1/arfj/bab", "problem": "p", "true": 1, "tool": "arfj", "variant": "bab", "status": "optimal",
     "seconds": 2.0, "distance": 5.0, "bound": 5.0, "hit": True, "violation": 0.0, "time_limit": 60.0, "cpu": "C",
     "load": 1.25, "versions": {"python": "3"},
 }  # fmt: skip
@@ -142,8 +142,8 @@ class TestPeers:
         """The answer is known by hand: x_0 from 0.8 to 1/6."""
         assert run(peers.main, ["--smoke"]) == 0
         told = capsys.readouterr()
-        assert "| smoke | arfj | SCIP | 1 of 1 |" in told.out
-        assert "smoke/0/arfj/SCIP: optimal" in told.err
+        assert "| smoke | arfj | bab | 1 of 1 |" in told.out
+        assert "smoke/0/arfj/bab: optimal" in told.err
         assert "0.63333, hit: True" in told.err
 
     def test_known_table(self):
@@ -153,7 +153,7 @@ class TestPeers:
         leaky = {"hit": False, "violation": 3e-5}
         rows = [PEER, PEER | {"key": "c", "true": 4}, OTHER, OTHER | late | leaky, PEER | large | none]
         assert peers.table([PEER | {"seconds": 9.0}, *rows]).splitlines()[2:] == [
-            "| p | arfj | SCIP | 2 of 2 | 2.0 | 2.0 | 1.00 on 2 | 0 | 2 of 2 |",
+            "| p | arfj | bab | 2 of 2 | 2.0 | 2.0 | 1.00 on 2 | 0 | 2 of 2 |",
             "| p | gurobi-machinelearning | x = xbar + p - q | 0 of 1, 1 too large | - | - | - | 0 | 0 of 0 |",
             "| p | omlt | big-M | 1 of 2 | ≥ 34.0 | ≥ 60.0 | ≥ 10.95 on 2 | 0 | 1 of 2 |",
             "",
@@ -190,7 +190,7 @@ class TestPeers:
         ],
     )
     def test_only_what_is_right_or_out_of_time_counts_in_seconds_and_ratios(self, claim, cells):
-        rows = [PEER, PEER | {"key": "p/4/arfj/SCIP", "true": 4}, OTHER, OTHER | {"key": "a", "true": 4} | claim]
+        rows = [PEER, PEER | {"key": "p/4/arfj/bab", "true": 4}, OTHER, OTHER | {"key": "a", "true": 4} | claim]
         assert peers.table(rows).splitlines()[3] == f"| p | omlt | big-M | {cells} |"
 
     def test_a_tool_with_wrong_answers_alone_has_no_seconds(self):
@@ -229,7 +229,7 @@ class TestPeers:
         better = OTHER | {"distance": 4.5, "bound": 4.5}
         path = rows_file(tmp_path / "r.jsonl", PEER, better)
         assert run(peers.main, ["--rows", str(path)]) == 1
-        assert "1 WRONG: p/1/arfj/SCIP" in capsys.readouterr().err
+        assert "1 WRONG: p/1/arfj/bab" in capsys.readouterr().err
         assert not peers.wrong(better, [PEER, better])
 
     def test_tools_take_turns_and_a_second_run_asks_no_more(self, tmp_path, monkeypatch):
@@ -246,14 +246,16 @@ class TestPeers:
         for _ in range(2):
             peers.measure(store, [first, replace(first, problem="more", true=1, target=0)], {"arfj": "", "omlt": ""}, 9)
             assert asked == [
-                (0, "arfj", "SCIP"), (0, "arfj", "Gurobi"), (0, "omlt", "big-M"), (0, "omlt", "partition"),
-                (1, "arfj", "Gurobi"), (1, "omlt", "big-M"), (1, "omlt", "partition"), (1, "arfj", "SCIP"),
+                (0, "arfj", "bab"), (0, "arfj", "SCIP"), (0, "arfj", "Gurobi"),
+                (0, "omlt", "big-M"), (0, "omlt", "partition"),
+                (1, "arfj", "SCIP"), (1, "arfj", "Gurobi"),
+                (1, "omlt", "big-M"), (1, "omlt", "partition"), (1, "arfj", "bab"),
             ]  # fmt: skip
         rows = store.rows()
-        assert [row["hit"] for row in rows] == [None, None, True, True, None, False, False, None]
-        assert rows[2]["distance"] == pytest.approx(0.8 - 1 / 6 + 0.8)
-        assert rows[5]["violation"] == pytest.approx(1.2 - 1 / 6)
-        assert "x" not in rows[2]
+        assert [row["hit"] for row in rows] == [None, None, None, True, True, None, None, False, False, None]
+        assert rows[3]["distance"] == pytest.approx(0.8 - 1 / 6 + 0.8)
+        assert rows[7]["violation"] == pytest.approx(1.2 - 1 / 6)
+        assert "x" not in rows[3]
 
     def test_a_process_without_an_answer_is_an_error_with_its_last_line(self):
         said = peers.ask(peers.smoke_task(), "no such tool", "", sys.executable, 5.0)

@@ -28,6 +28,7 @@ ORDER = [
     "bounds",
     "encoding",
     "solver",
+    "bab",
     "tighten",
     "evaluate",
     "attack",

@@ -1,13 +1,11 @@
 """Bounds from the solver: nothing that answers the question within R lies outside, and they are worth their time."""
 
-import threading
 import time
 
 import numpy as np
 import pytest
 from reference import random_question
 
-from arfj import tighten as module
 from arfj.attack.descent import RegionProgram, descend
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bounds import pre_activation_bounds
@@ -76,34 +74,6 @@ def test_no_time_changes_nothing():
     question, radius, bounds, _ = setting(SEEDS[0])
     after = tighten_scenario(question, bounds[0], radius, time.perf_counter() - 1)
     assert all((new == old).all() for new, old in zip(after.lower, bounds[0].lower, strict=True))
-
-
-def test_a_program_that_never_ends_is_given_up(monkeypatch):
-    """The scenario that it belongs to keeps its bounds, the other one's are tightened."""
-    question, radius, bounds, _ = setting(SEEDS[0], scenarios=2)
-    ended = threading.Event()
-
-    def hanging(part, bound, *_rest):
-        if part.ensemble.networks[0] is question.ensemble.networks[0]:
-            ended.wait(120)
-        return bound.replaced(0, bound.lower[0], bound.upper[0])
-
-    monkeypatch.setattr(module, "tighten_scenario", hanging)
-    monkeypatch.setattr(module, "GRACE", 0.5)
-    one, other = tighten(question, bounds, radius, time.perf_counter(), threads=2)
-    ended.set()
-    assert one is bounds[0]
-    assert other is not bounds[1]
-
-
-def test_a_failure_in_a_thread_rises(monkeypatch):
-    def broken(*_given):
-        raise ValueError("broken")
-
-    question, radius, bounds, _ = setting(SEEDS[0])
-    monkeypatch.setattr(module, "tighten_scenario", broken)
-    with pytest.raises(ValueError, match="broken"):
-        tighten(question, bounds, radius, time.perf_counter() + 30)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:3])

@@ -114,10 +114,16 @@ def _parser() -> argparse.ArgumentParser:
         "--bounds",
         choices=("interval", "crown", "alpha-crown", "exact"),
         default="alpha-crown",
-        help="of the big-M constants (alpha-crown); exact: alpha-crown, from the start tightened by solver programs of "
-        "0.1 s a side that need not close, where the others are only if an image stays open",
+        help="of the big-M constants (alpha-crown); exact: alpha-crown, from the start tightened by a small "
+        "search a neuron, where the others are only if an image proves hard",
     )
-    solving.add_argument("--solver", choices=("scip", "gurobi"), default="scip", help="default scip")
+    solving.add_argument(
+        "--solver",
+        choices=("bab", "scip", "gurobi"),
+        default="bab",
+        help="who proves: our own branch and bound on SCIP's linear programs (bab, the default; --formulation "
+        "paper is SCIP's then), SCIP or Gurobi",
+    )
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")
     solving.add_argument("--memory-limit", type=float, metavar="MIB", help="of the solver, in MiB")
     solving.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="images at a time (-1: as many as cores)")

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from arfj.attack.closing import CLOSED, Closing
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
@@ -23,7 +24,7 @@ from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
-from arfj.solver import Limits, Solution, SolverName, Step, solve
+from arfj.solver import Engine, Limits, Solution, Step, solve
 from arfj.tighten import tighten
 
 TIME_LIMIT = 600.0
@@ -31,20 +32,16 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
-PATIENCE = (0.6, 2.5, np.inf)
-"""Seconds per active scenario that a part may take with bounds of level 0, 1, 2 before they are tightened further."""
+PATIENCE = 0.6
+"""Seconds per active scenario that a part may take before its bounds are tightened."""
 EARLY_SECONDS = 1.0
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-TIGHTEN_SECONDS = (0.0, 0.1, 0.4)
-"""Limit of one tightening program, by level: level 0 is bound propagation alone."""
 TIGHTEN_SHARE = 0.3
 """Tightening may take this share of the time that is left."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
-CLOSED = 2e-7
-"""The proof is complete when bound and distance differ by less than this share."""
 
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
@@ -56,9 +53,9 @@ class Options:
 
     Attributes:
         formulation: "tight" or "paper".
-        bounds: where the big-M constants come from; "exact" is "alpha-crown", tightened by the solver from the start
-            (otherwise only where a part of the question proves hard).
-        solver: "scip" or "gurobi".
+        bounds: where the big-M constants come from; "exact" is "alpha-crown", tightened by small searches from the
+            start (otherwise only where a part of the question proves hard).
+        solver: "bab", our own branch and bound, "scip" or "gurobi".
         time_limit: seconds for one image, everything included.
         threads: solver threads.
         seed: of the warm start and the solver.
@@ -67,11 +64,16 @@ class Options:
 
     formulation: Formulation = "tight"
     bounds: Method | Literal["exact"] = "alpha-crown"
-    solver: SolverName = "scip"
+    solver: Engine = "bab"
     time_limit: float = TIME_LIMIT
     threads: int = 1
     seed: int = 0
     memory: float | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """Who proves: our own branch and bound has no printed formulation, which is SCIP's then."""
+        return "scip" if self.solver == "bab" and self.formulation == "paper" else self.solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +115,8 @@ class Prover:
         active: number of scenarios in the last model.
         interrupted: whether the user stopped it.
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
-        level: how far bounds are tightened by the solver, an index of `TIGHTEN_SECONDS`.
-        tightened: the level of every scenario whose bounds the solver has tightened.
+        hard: whether bounds are tightened by programs of their own.
+        tightened: scenarios whose bounds are.
         optimum: the optimum of the last part.
     """
 
@@ -132,8 +134,8 @@ class Prover:
         self.interrupted = False
         self.known: dict[int, Bounds] = {}
         self.radius: dict[int, float] = {}
-        self.level = 1 if options.bounds == "exact" else 0
-        self.tightened: dict[int, int] = {}
+        self.hard = options.bounds == "exact"
+        self.tightened: set[int] = set()
         self.optimum: Floats = question.flat
         self.earlier = earlier
 
@@ -236,15 +238,16 @@ class Prover:
                 return Proof(self.bound, False, "interrupted")
             if self.closed:  # by the first try
                 return self.final(Proof(self.bound, False, ""))
-            self.tighten(self.best, active)  # once a part was hard, those with more scenarios are
+            if self.hard:  # once a part was hard, those with more scenarios are
+                self.tighten(self.best, active)
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
                 return self.final(proof)
-            if solution.status == "optimal" and solution.values is not None and missing:
+            if solution.status == "optimal" and solution.value is not None and missing:
                 active += self.worst(self.optimum, missing)
-            elif solution.status in ("feasible", "unknown") and self.level < len(PATIENCE) - 1:
-                self.level += 1
+            elif solution.status in ("feasible", "unknown") and not self.hard:
+                self.hard = True
             else:
                 return self.final(proof)
 
@@ -261,21 +264,39 @@ class Prover:
 
     def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
         """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
-        patience = PATIENCE[self.level] * max(len(active), FEW) if seconds is None else seconds
+        patience = seconds or (np.inf if self.hard else PATIENCE * max(len(active), FEW))
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
-        encoding = self.encoded(part, radius, active)
-        solution = self.optimise(part, encoding, best.x, seconds=patience)
+        x: Floats | None
+        if self.options.engine == "bab":
+            solution, x = self.branched(part, radius, active, best.x, patience)
+        else:
+            encoding = self.encoded(part, radius, active)
+            solution = self.optimise(part, encoding, best.x, seconds=patience)
+            x = None if solution.values is None else exact(part, encoding.decode(solution.values))
         proof = self.judged(solution, radius)
         self.bound = max(self.bound, proof.bound)
-        if solution.values is not None:
-            self.optimum = exact(part, encoding.decode(solution.values))
-            self.offer(self.optimum, walk=solution.status != "optimal" and seconds is None)
+        if x is not None:
+            self.optimum = x
+            self.offer(x, walk=solution.status != "optimal" and seconds is None)
         return solution, proof
+
+    def branched(
+        self, part: Question, radius: float, active: list[int], answer: Floats, seconds: float
+    ) -> tuple[Solution, Floats]:
+        """Our own branch and bound on a part; the best answer to it."""
+        self.say("bounding")
+        closing = Closing(part, self.bounds_of(part, radius, active), answer, self.watch)
+        self.size, self.active = closing.size, len(active)
+        self.say("proof")
+        solution = closing.run(min(self.left, seconds))
+        self.nodes += solution.nodes
+        self.interrupted = self.interrupted or solution.interrupted
+        return solution, closing.best.x
 
     def tighten(self, best: Corner, active: list[int]) -> None:
         """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
-        indices = [index for index in active if self.tightened.get(index, 0) < self.level]
+        indices = [index for index in active if index not in self.tightened]
         if not indices:
             return
         self.say("tightening")
@@ -283,12 +304,12 @@ class Prover:
         radius = cut_off_radius(best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
-        found = tighten(part, known, radius, deadline, self.options.threads, TIGHTEN_SECONDS[self.level])
+        found = tighten(part, known, radius, deadline)
         for index, bounds in zip(indices, found, strict=True):
             # An answer at hand outside of them would mean a solver's error.
             if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):
                 self.known[index] = bounds
-            self.tightened[index] = self.level
+        self.tightened.update(indices)
 
     def worst(self, x: Floats, indices: list[int]) -> list[int]:
         """Of these scenarios the one that x fools least, or all of them where x fools them all."""
@@ -333,7 +354,8 @@ class Prover:
             solutions=solutions,
             proving=start is not None,
         )
-        solution = solve(self.options.solver, problem, limits, given, self.watch)
+        engine = self.options.engine
+        solution = solve("scip" if engine == "bab" else engine, problem, limits, given, self.watch)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution

@@ -29,7 +29,7 @@ class AttackResult:
         bound: proven lower bound on the least distance.
         seconds: wall clock, from reading to replay.
         nodes: branch-and-bound nodes.
-        solver, formulation: "scip" or "gurobi", "tight" or "paper".
+        solver, formulation: "bab", "scip" or "gurobi", "tight" or "paper".
         variables, binaries, constraints: the size of the model that was solved.
         witness: path of the saved answer, or None.
         replay: what the networks say of the file, or None.

@@ -68,7 +68,7 @@ class Job:
             digest.update(network.fingerprint().encode())
         digest.update(q.flat.astype("<f8").tobytes())
         facts = (MODEL, q.ensemble.kind, q.ensemble.nominal_included, q.nominal.shape, q.true, q.target, q.gamma)
-        digest.update(repr((*facts, options.formulation, options.bounds, options.solver, options.seed)).encode())
+        digest.update(repr((*facts, options.formulation, options.bounds, options.engine, options.seed)).encode())
         return digest.hexdigest()
 
     def witness(self, folder: Path, options: Options) -> Path:

@@ -62,7 +62,7 @@ def solve_question(
         bound=proof.bound if distance is None else min(proof.bound, distance),
         seconds=prover.elapsed,
         nodes=prover.nodes,
-        solver=options.solver,
+        solver=options.engine,
         formulation=options.formulation,
         variables=prover.size[0],
         binaries=prover.size[1],

@@ -12,9 +12,13 @@ from arfj.solver.record import Limits, Progress, Solution, Status, Step
 
 SolverName = Literal["scip", "gurobi"]
 
-PACKAGES: dict[SolverName, str] = {"scip": "pyscipopt", "gurobi": "gurobipy"}
+Engine = SolverName | Literal["bab"]
+"""What proves: a solver of problems, or our own branch and bound (`arfj.bab`) on SCIP's linear programs."""
+
+PACKAGES: dict[Engine, str] = {"bab": "pyscipopt", "scip": "pyscipopt", "gurobi": "gurobipy"}
 
 __all__ = [
+    "Engine",
     "Limits",
     "Progress",
     "Solution",
@@ -58,12 +62,12 @@ def solve(
             return solve_gurobi(problem, limits, start, progress)
 
 
-def installed(name: SolverName) -> bool:
+def installed(name: Engine) -> bool:
     """Whether the solver's package can be found (it is not loaded)."""
     return importlib.util.find_spec(PACKAGES[name]) is not None
 
 
-def available(name: SolverName) -> bool:
+def available(name: Engine) -> bool:
     """Whether the solver is installed and has a licence, be it one that is limited in size."""
     if not installed(name):
         return False
@@ -77,14 +81,14 @@ def available(name: SolverName) -> bool:
     return True
 
 
-def version(name: SolverName) -> str:
+def version(name: Engine) -> str:
     """The solver's name and version, for the records.
 
     Raises:
         SolverError: the solver is missing.
     """
     match name:
-        case "scip":
+        case "bab" | "scip":
             from arfj.solver import scip
 
             return scip.version()

@@ -28,7 +28,7 @@ def cases(plan: Plan) -> list[Case]:
         )
         for alpha in plan.pick(ALPHAS, (1, 2), (1, 2, 5))
         for true in plan.classes(THREE, (1, 4))
-        for solver in plan.with_solvers("scip")
+        for solver in plan.with_solvers("bab")
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from arfj.attack import Options
 from arfj.encoding import Formulation
 from arfj.report.store import Store
+from arfj.solver import Engine
 from experiments.attacks import rows as told
 from experiments.attacks.measure import run_cases
 from experiments.attacks.plan import THREE, Case, Plan, Row, Suite
@@ -19,16 +20,22 @@ KINDS: Mapping[Literal["nominal", "inner", "outer"], int] = {"nominal": 0, "inne
 BOTH: tuple[Formulation, ...] = ("tight", "paper")
 
 
+def engine(formulation: Formulation, solver: Engine) -> Engine:
+    """Who solves a formulation beside the tight one of this solver: our own branch and bound has no printed one."""
+    return Options(formulation=formulation, solver=solver).engine
+
+
 def cases(plan: Plan) -> list[Case]:
     """Both formulations of a question in turn, so that other load meets them alike."""
     kinds = plan.pick(tuple(KINDS), ("nominal",), ("nominal", "outer"))
     found = []
     for kind in kinds:
         for true in plan.classes(THREE, (1, 4)):
-            for solver in plan.with_solvers("scip"):
+            for solver in plan.with_solvers("bab"):
                 for formulation in BOTH:
-                    options = Options(formulation=formulation, solver=solver, time_limit=plan.seconds(LIMIT))
-                    key = f"{PREFIX}/{kind}/{formulation}/{solver}/{true}"
+                    one = engine(formulation, solver)
+                    options = Options(formulation=formulation, solver=one, time_limit=plan.seconds(LIMIT))
+                    key = f"{PREFIX}/{kind}/{formulation}/{one}/{true}"
                     found.append(Case(key, plan.instance(kind, KINDS[kind], true), options))
     return found
 
@@ -44,20 +51,24 @@ def table(rows: Sequence[Row]) -> str:
     if not mine:
         return told.MISSING
     found = {tuple(row["key"].split("/")[1:]): row for row in mine}
-    lines = told.header("networks, solver, true → target, paper s:, tight s:, ratio:, paper nodes:, tight nodes:")
+    columns = "networks, paper, tight, true → target, paper s:, tight s:, ratio:, paper nodes:, tight nodes:"
+    lines = told.header(columns)
     sums = []
     for kind in KINDS:
-        for solver in dict.fromkeys(row["solver"] for row in mine if row["kind"] == kind):
+        chosen = [row for row in mine if row["kind"] == kind]
+        for solver in dict.fromkeys(row["key"].split("/")[3] for row in chosen if row["key"].split("/")[2] == "tight"):
             pairs = []
-            for true in sorted({row["true"] for row in mine if row["kind"] == kind}):
-                paper, tight = (found.get((kind, name, solver, str(true))) for name in ("paper", "tight"))
+            of_paper = engine("paper", solver)
+            for true in sorted({row["true"] for row in chosen}):
+                paper = found.get((kind, "paper", of_paper, str(true)))
+                tight = found.get((kind, "tight", solver, str(true)))
                 one = paper or tight
                 if one is None:
                     continue
                 times = (told.told_seconds(paper), told.told_seconds(tight))
                 nodes = ("-" if row is None else row.get("nodes", "-") for row in (paper, tight))
                 to = f"{true} → {one.get('target', '-')}"
-                lines.append(told.line(kind, solver, to, *times, ratio(paper, tight), *nodes))
+                lines.append(told.line(kind, of_paper, solver, to, *times, ratio(paper, tight), *nodes))
                 if paper is not None and tight is not None and comparable(paper, tight):
                     pairs.append((paper, tight))
             if pairs:

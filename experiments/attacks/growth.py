@@ -32,7 +32,7 @@ def cases(plan: Plan) -> list[Case]:
         for name in plan.pick(tuple(LIMITS), ("16-16-16",), ("16-16-16",))
         for count, alpha in SETS.items()
         for true in plan.classes(THREE, (1,))
-        for solver in plan.with_solvers("scip")
+        for solver in plan.with_solvers("bab")
     ]
 
 

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from arfj.attack import solve_question
 from arfj.errors import ArfjError
 from arfj.report.store import Store
-from arfj.solver import SolverName, Step, version
+from arfj.solver import Engine, Step, version
 from experiments.attacks.plan import Case, Plan, Row
 from experiments.verify_benchmark import cpu
 
@@ -138,7 +138,7 @@ def compact(row: Row) -> dict[str, Any]:
 
 
 @functools.cache
-def machine(solver: SolverName | None) -> dict[str, Any]:
+def machine(solver: Engine | None) -> dict[str, Any]:
     """What the seconds depend on: processor, cores, versions."""
     names = ("arfj", "numpy", "scipy")
     found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

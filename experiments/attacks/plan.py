@@ -15,7 +15,7 @@ from arfj.ensemble import Ensemble, Kind
 from arfj.network import Network
 from arfj.question import Question
 from arfj.report.store import Store
-from arfj.solver import SolverName, installed
+from arfj.solver import Engine, installed
 
 Row = Mapping[str, Any]
 Size = Literal["full", "short", "tiny"]
@@ -104,7 +104,7 @@ class Plan:
     """
 
     size: Size = "full"
-    solvers: tuple[SolverName, ...] | None = None
+    solvers: tuple[Engine, ...] | None = None
     true: tuple[int, ...] | None = None
     limit: float | None = None
     jobs: int = 1
@@ -122,11 +122,11 @@ class Plan:
         """The time limit."""
         return self.limit or self.pick(full, min(full, short), min(full, TINY_SECONDS))
 
-    def with_solvers(self, *own: SolverName) -> tuple[SolverName, ...]:
-        """The solvers asked for; of a suite's own those that are installed, and in a short run SCIP alone."""
+    def with_solvers(self, *own: Engine) -> tuple[Engine, ...]:
+        """The solvers asked for; of a suite's own those that are installed, and in a short run the default alone."""
         if self.solvers is not None:
             return self.solvers
-        return tuple(name for name in own if installed(name) and self.pick(True, name == "scip", name == "scip"))
+        return tuple(name for name in own if installed(name) and self.pick(True, name == "bab", name == "bab"))
 
     def instance(
         self, kind: Literal["nominal", "inner", "outer"], alpha: int, true: int, networks: str = BUNDLE

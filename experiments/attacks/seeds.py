@@ -8,7 +8,7 @@ import numpy as np
 
 from arfj.attack import Options
 from arfj.report.store import Store
-from arfj.solver import SolverName
+from arfj.solver import Engine
 from experiments.attacks import rows as told
 from experiments.attacks import ten
 from experiments.attacks.measure import run_cases
@@ -31,14 +31,14 @@ def cases(plan: Plan, rows: Sequence[Row]) -> list[Case]:
             Options(solver=solver, time_limit=plan.seconds(LIMIT), seed=seed),
             {"seed": seed},
         )
-        for solver in plan.with_solvers("scip", "gurobi")
+        for solver in plan.with_solvers("bab")
         for true in cheap(rows, solver)
         if true in plan.classes(ten.ALL, (1,))
         for seed in plan.pick(SEEDS, SEEDS[:2], SEEDS)
     ]
 
 
-def cheap(rows: Sequence[Row], solver: SolverName) -> list[int]:
+def cheap(rows: Sequence[Row], solver: Engine) -> list[int]:
     """Classes of the images that `ten` closed with this solver in less than a minute."""
     found = {row["key"]: row for row in rows}
     chosen = {true: found.get(f"{ten.PREFIX}/{solver}/{true}") for true in ten.ALL}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from arfj.report.store import Store
-from arfj.solver import SolverName
+from arfj.solver import Engine
 from experiments.attacks import rows as told
 from experiments.attacks.measure import compact, machine, present
 from experiments.attacks.plan import BUNDLE, TINY, Plan, Row, Suite, tiny_networks
@@ -30,7 +30,7 @@ ALL = tuple(range(10))
 SHORT = (1, 2)
 ALPHA = 5
 LIMIT = 600.0
-GOALS: Mapping[SolverName, float] = {"scip": 300.0, "gurobi": 90.0}
+GOALS: Mapping[Engine, float] = {"bab": 300.0, "scip": 300.0, "gurobi": 90.0}
 """Seconds for all ten together."""
 TOGETHER = "together"
 GRACE = 120.0
@@ -41,7 +41,7 @@ def measure(plan: Plan, store: Store) -> None:
     """One run of the command a solver; of some images only, one run an image."""
     classes = plan.classes(ALL, SHORT)
     limit = plan.seconds(LIMIT)
-    for solver in plan.with_solvers("scip", "gurobi"):
+    for solver in plan.with_solvers("bab", "scip", "gurobi"):
         if plan.size == "tiny" or classes == ALL:
             keys = [f"{PREFIX}/{solver}/{name}" for name in (*classes, TOGETHER)]
             if _missing(plan, store, keys, limit):
@@ -56,7 +56,7 @@ def _missing(plan: Plan, store: Store, keys: Sequence[str], limit: float) -> boo
     return any(plan.only in key for key in keys) and not all(present(store, key, limit) for key in keys)
 
 
-def command(plan: Plan, solver: SolverName, limit: float, true: int | None, folder: Path) -> list[str]:
+def command(plan: Plan, solver: Engine, limit: float, true: int | None, folder: Path) -> list[str]:
     """The attack's command; tiny networks are saved first."""
     if plan.size == "tiny":
         files = [folder / f"{index}.npz" for index in range(1 + ALPHA)]
@@ -70,7 +70,7 @@ def command(plan: Plan, solver: SolverName, limit: float, true: int | None, fold
     return [sys.executable, "-m", "arfj.attack", *asked, *settings, "--json", "--output", str(folder / "output")]
 
 
-def _run(plan: Plan, store: Store, solver: SolverName, limit: float, true: int | None, images: int) -> None:
+def _run(plan: Plan, store: Store, solver: Engine, limit: float, true: int | None, images: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         line = command(plan, solver, limit, true, Path(name))
         most = math.ceil(images / plan.jobs) * limit
@@ -121,7 +121,7 @@ def table(rows: Sequence[Row]) -> str:
     return told.table(lines, *(_summary(name, mine) for name in solvers), *told.machines(mine))
 
 
-def _summary(solver: SolverName, rows: Sequence[Row]) -> str:
+def _summary(solver: Engine, rows: Sequence[Row]) -> str:
     found = {row["key"].split("/")[2]: row for row in rows if row["solver"] == solver}
     whole = found.pop(TOGETHER, None)
     optimal = sum(row["status"] == "optimal" for row in found.values())

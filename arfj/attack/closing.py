@@ -1,0 +1,113 @@
+"""A part of the question by our own branch and bound: the least distance of an answer to it, and the proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from arfj.attack.descent import Corner, RegionProgram, phases_at
+from arfj.bab import Relaxation, Search
+from arfj.bounds import Bounds
+from arfj.network import Floats
+from arfj.question import Question
+from arfj.solver import Progress, Solution, Step
+
+RELIABLE = 8
+"""A neuron is looked at beforehand until it was seen so often in both directions."""
+GAP = 1e-7
+"""A node is closed where its bound is this near to the best answer's distance."""
+CLOSED = 5e-7
+"""The proof is complete when bound and distance differ by less than this share. It is more than `GAP`: answers keep a
+little clear of the edges that linear programs reach."""
+FIRST, GROWTH = 300, 3.0
+"""Nodes of the first search, and by how much those that begin again with what it has learnt are longer."""
+EVERY = 0.2
+"""Seconds between two reports."""
+
+
+class Closing:
+    """Branch and bound on one part, from a known answer.
+
+    Args:
+        question: the part.
+        bounds: of its scenarios, over the ball of a radius that is not below the answer's distance.
+        answer: an image that fools all scenarios of the part.
+        progress: told of answer, bound and nodes.
+
+    Attributes:
+        best: the nearest answer to the part that is known.
+        bound: proven lower bound on the distance of every answer within the ball.
+        nodes: branchings so far.
+        size: columns (all pixels counted), open neurons and rows of the relaxation.
+    """
+
+    def __init__(
+        self, question: Question, bounds: Sequence[Bounds], answer: Floats, progress: Progress | None = None
+    ) -> None:
+        self.question = question
+        self.program = RegionProgram(question)
+        self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
+        self.progress = progress
+        self.relaxation = Relaxation(question, bounds)
+        self.relaxation.maximise(None)
+        self.relaxation.enter(answer)
+        self.search = Search(self.relaxation, RELIABLE)
+        self.size = self.relaxation.size
+        self.bound = 0.0
+        self.nodes = 0
+        self.began = self.reported = time.perf_counter()
+
+    def run(self, seconds: float) -> Solution:
+        """Search until it is closed, the time is over, or the user stops it."""
+        deadline = self.began + seconds
+        most = float(FIRST)
+        reason = ""
+        try:
+            while not self.closed and not reason:
+                found = self.search.run(
+                    {}, -self.best.distance, deadline, GAP, most=most, leaf=self.leaf, told=self.report
+                )
+                self.settle()
+                if time.perf_counter() >= deadline:
+                    reason = "time limit reached"
+                elif found.nodes < most:
+                    reason = "linear programs come no nearer to the answer: numerical trouble"
+                most *= GROWTH
+        except KeyboardInterrupt:
+            reason = "interrupted"
+            self.settle()
+        interrupted = reason == "interrupted"
+        spent = time.perf_counter() - self.began
+        distance = self.best.distance
+        bound = min(self.bound, distance)
+        if self.closed:
+            return Solution("optimal", "", None, distance, bound, self.nodes, spent, interrupted)
+        return Solution("feasible", reason, None, distance, bound, self.nodes, spent, interrupted)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bound meets the best answer."""
+        return self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
+
+    def settle(self) -> None:
+        """Count what a search has come to, whether it ended or not."""
+        self.bound = max(self.bound, -self.search.bound)
+        self.nodes += self.search.nodes
+        self.search.nodes = 0
+
+    def leaf(self, x: Floats, _objective: float) -> float:
+        """A point that keeps all phases: the optimum of its linear region, if it is an answer, may be the best one."""
+        corner = self.program.solve(phases_at(self.question, np.clip(x, 0.0, 1.0)))
+        if corner is not None and corner.distance < self.best.distance:
+            self.best = corner
+        return -self.best.distance
+
+    def report(self) -> None:
+        """Tell of the progress, not too often."""
+        now = time.perf_counter()
+        if self.progress is not None and now - self.reported > EVERY:
+            self.reported = now
+            bound = max(self.bound, -self.search.bound)
+            self.progress(Step(self.best.distance, bound, self.nodes + self.search.nodes, now - self.began))

@@ -1,0 +1,357 @@
+r"""The linear relaxation that our own branch and bound solves: SCIP's LP solver, few pixels, certified bounds.
+
+For every scenario, in the columns p, q (pixels), y and s (neurons, as in `arfj.encoding.tight`):
+
+    W'x + b = y - s,   0 <= y <= u,  0 <= s <= -l,   y / u + s / (-l) <= 1       (open neurons: l < 0 < u)
+    W'x + b = y (stable on),   W'x + b <= 0 (stable off),   C h >= d over the last hidden layer
+
+The last row of an open neuron is what is left of y <= u z, s <= -l (1 - z) once z may be a fraction, so that there is
+no z: a phase is held by y = 0 (off) or s = 0 (on). The objective is maximised: the distance's negative, or one y or s.
+
+**Few pixels.** Most pixels stay where they are. Columns p_i, q_i enter only once their reduced cost is positive at the
+multipliers of a linear program without them.
+
+**Certified bounds.** What counts is never the solver's objective. For any multipliers lambda of the rows, with the
+signs that their sides allow,
+
+    max c'v <= sum_r lambda_r side_r + sum_j max over [low_j, up_j] of (c_j - A_j' lambda) v_j
+
+over all columns, pixels outside of the program included; it is evaluated in float64, and an error bound of that
+evaluation is added (`ROUNDING`). With c = 0 a negative value proves that there is no point (Farkas). Wrong multipliers
+give a loose bound, never a wrong one (Neumaier & Shcherbina, Math. Program. 99, 2004).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pyscipopt import LP
+from pyscipopt.scip import PY_SCIP_LPPARAM as LP_PARAMETER
+
+from arfj.bounds import Bounds
+from arfj.encoding.problem import Builder, Indices
+from arfj.encoding.tight import Source
+from arfj.network import Dense, Floats
+from arfj.question import Question, class_rows
+
+Phases = Mapping[int, bool]
+"""Neurons whose phase is held, by their number in the relaxation: on or off."""
+Basis = tuple[bytes, bytes]
+End = Literal["optimal", "pixels entered", "stopped"]
+
+TOLERANCE = 1e-9
+"""Of the linear programs: how near their multipliers come to the best bound. No bound relies on it."""
+ROUNDING = 2.0**-52
+"""Twice the unit roundoff. A sum of n products is off by less than n 2^-53 (1 + o(1)) times the sum of their sizes."""
+TERMS = 256
+"""More terms than a sum in the certificate has besides those over rows or pixels, in numpy's pairwise order."""
+PRICED = 10
+"""Pixels that enter at a time."""
+EXACT = 1e-8
+"""A program is priced out once the certified bound is this near to its objective, relative or absolute."""
+NO_LIMIT = -1e20
+
+
+class Relaxation:
+    """The linear program of the module's docstring; its phases and objective change, the rest stays.
+
+    Args:
+        question: image, target, scenarios.
+        bounds: pre-activation bounds of every scenario, valid for all x that count.
+        radius: R of a ball ||x - xbar||_1 <= R as a row, or None for none.
+
+    Attributes:
+        neurons: (scenario, layer, neuron) of every open neuron; phases and amounts are numbered like this.
+        solves: linear programs solved so far.
+    """
+
+    def __init__(self, question: Question, bounds: Sequence[Bounds], radius: float | None = None) -> None:
+        region = question.region()
+        self.centre = region.centre
+        self.caps = np.concatenate([region.upper - region.centre, region.centre - region.lower])
+        self.neurons: list[tuple[int, int, int]] = []
+        self.solves = 0
+        rows = _Rows(region.centre)
+        for scenario, (network, bound) in enumerate(zip(question.ensemble, bounds, strict=True)):
+            source: Source | None = None
+            for k, layer in enumerate(network.layers[:-1]):
+                source, opened = rows.add_layer(layer, source, bound.lower[k], bound.upper[k])
+                self.neurons += [(scenario, k, int(neuron)) for neuron in opened]
+            rows.add_conditions(source, *class_rows(network, question.target, question.gamma))
+        if radius is not None:
+            rows.add_ball(radius)
+        problem = rows.builder.build()
+        self.y, self.s = (np.array(columns, dtype=np.intp) for columns in (rows.y, rows.s))
+        self.low, self.up = problem.lower.copy(), problem.upper.copy()
+        self.full = problem.upper
+        self.sides = problem.row_lower, problem.row_upper
+        self.finite = [np.where(np.isfinite(side), side, 0.0) for side in self.sides]
+        self.columns = problem.matrix.T.tocsr()
+        self.pixel_rows = np.concatenate(rows.pixel_rows)
+        self.weights = np.ascontiguousarray(np.hstack(rows.weights))  # (pixels, pixel rows); q has the negatives
+        self.ball = len(self.sides[0]) - 1 if radius is not None else None
+        self.sizes = self._sizes(problem.matrix, np.concatenate(rows.sizes))
+        self.terms = ROUNDING * (len(self.sizes) + len(self.caps) + TERMS)
+        self.entered = np.zeros(len(self.caps), dtype=np.bool_)
+        self.order: list[int] = []
+        self.held: dict[int, bool] = {}
+        self.objective: int | None = None
+        self.floor = -np.inf
+        self.program = self._program(problem.matrix)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Columns (every pixel that may move counted), open neurons, rows."""
+        return len(self.low) + int((self.caps > 0).sum()), len(self.neurons), len(self.sizes)
+
+    def _sizes(self, matrix: sp.csr_matrix, constants: Floats) -> Floats:
+        """For every row sum_j |A_rj| max |v_j| over all columns and pixels, and its side: rounding scales with it."""
+        absolute = abs(matrix)
+        sizes = np.asarray(absolute @ np.maximum(np.abs(self.low), np.abs(self.full)))
+        caps = np.maximum(*np.split(self.caps, 2))
+        sizes[self.pixel_rows] += constants + caps @ np.abs(self.weights)
+        if self.ball is not None:
+            sizes[self.ball] += self.caps.sum()
+        return np.asarray(sizes + np.maximum(*np.abs(self.finite)))
+
+    def _program(self, matrix: sp.csr_matrix) -> LP:
+        program = LP("relaxation", "maximize")
+        count = len(self.low)
+        program.addCols([[]] * count, objs=[0.0] * count, lbs=self.low.tolist(), ubs=self.up.tolist())
+        infinity = program.infinity()
+        lower, upper = (np.clip(side, -infinity, infinity).tolist() for side in self.sides)
+        indptr, indices, data = matrix.indptr, matrix.indices.tolist(), matrix.data.tolist()
+        entries = [
+            list(zip(indices[begin:end], data[begin:end], strict=True)) for begin, end in itertools.pairwise(indptr)
+        ]
+        program.addRows(entries, lhss=lower, rhss=upper)
+        program.setRealParam(LP_PARAMETER.FEASTOL, TOLERANCE)
+        program.setRealParam(LP_PARAMETER.DUALFEASTOL, TOLERANCE)
+        return program
+
+    def maximise(self, column: int | None) -> None:
+        """Set the objective: a column (of `y` or `s`), or the distance's negative where it is None."""
+        if self.objective is not None:
+            self.program.chgObj(self.objective, 0.0)
+        elif column is not None:
+            self._cost_of_pixels(0.0)
+        if column is not None:
+            self.program.chgObj(int(column), 1.0)
+        else:
+            self._cost_of_pixels(-1.0)
+        self.objective = None if column is None else int(column)
+
+    def _cost_of_pixels(self, cost: float) -> None:
+        for position in range(len(self.order)):
+            self.program.chgObj(len(self.low) + position, cost)
+
+    def hold(self, phases: Phases) -> None:
+        """Hold these phases, and no others."""
+        for neuron, on in list(self.held.items()):
+            if phases.get(neuron) is not on:
+                self._bound(neuron, on, free=True)
+                del self.held[neuron]
+        for neuron, on in phases.items():
+            if neuron not in self.held:
+                self._bound(neuron, on, free=False)
+                self.held[neuron] = on
+
+    def _bound(self, neuron: int, on: bool, free: bool) -> None:
+        column = int((self.s if on else self.y)[neuron])
+        self.up[column] = self.full[column] if free else 0.0
+        self.program.chgBound(column, 0.0, float(self.up[column]))
+
+    def enter(self, x: Floats) -> None:
+        """Let the pixels enter in which x differs from the image."""
+        step = x - self.centre
+        self._enter(np.flatnonzero(np.concatenate([step, -step]) > 0))
+
+    def enter_of(self, other: Relaxation) -> None:
+        """Let the pixels enter that have entered another relaxation of the same image."""
+        self._enter(np.flatnonzero(other.entered))
+
+    def _enter(self, pixels: Indices) -> bool:
+        pixels = pixels[~self.entered[pixels] & (self.caps[pixels] > 0)]
+        if not pixels.size:
+            return False
+        count = len(self.centre)
+        rows = self.pixel_rows.tolist()
+        ball = [] if self.ball is None else [(self.ball, 1.0)]
+        signs = np.where(pixels < count, 1.0, -1.0)[:, None]
+        entries = [[*zip(rows, line, strict=True), *ball] for line in (signs * self.weights[pixels % count]).tolist()]
+        cost = -1.0 if self.objective is None else 0.0
+        many = len(pixels)
+        self.program.addCols(entries, objs=[cost] * many, lbs=[0.0] * many, ubs=self.caps[pixels].tolist())
+        self.entered[pixels] = True
+        self.order += pixels.tolist()
+        return True
+
+    def certified(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
+        """The bound of the module's docstring on v_column - cost sum (p + q), and every pixel's share in it."""
+        lower, upper = self.sides
+        wrong = (
+            ((multipliers > 0) & np.isinf(upper)) | ((multipliers < 0) & np.isinf(lower)) | ~np.isfinite(multipliers)
+        )
+        multipliers = np.where(wrong, 0.0, multipliers)
+        reduced = -(self.columns @ multipliers)
+        if column is not None:
+            reduced[column] += 1.0
+        sums = self.weights @ multipliers[self.pixel_rows]
+        if self.ball is not None:
+            cost = cost + multipliers[self.ball]
+        shares = np.concatenate([-sums - cost, sums - cost])
+        shares = np.maximum(shares, 0.0, out=shares) * self.caps
+        sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
+        bound = float(sides @ multipliers + np.maximum(reduced * self.low, reduced * self.up).sum() + shares.sum())
+        own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
+        size = float(np.abs(multipliers) @ self.sizes) + own + abs(cost) * float(self.caps.sum())
+        bound += self.terms * size
+        return (bound, shares) if np.isfinite(bound) else (np.inf, np.zeros_like(shares))
+
+    def solve(self, floor: float = -np.inf, seconds: float = np.inf) -> tuple[float, Floats | None]:
+        """Solve with the phases held.
+
+        Args:
+            floor: a bound at or below it is as good as any other.
+            seconds: limit.
+
+        Returns:
+            A certified upper bound (-inf: no point has these phases, inf: none was found), and the amounts (2, neurons)
+            y / u and s / (-l) at the optimum; None where the bound is not above `floor`, or there is no optimum.
+        """
+        self.solves += 1
+        program = self.program
+        if floor != self.floor:
+            program.setRealParam(LP_PARAMETER.OBJLIM, max(floor, NO_LIMIT))
+            self.floor = floor
+        program.setRealParam(LP_PARAMETER.LPTILIM, min(max(seconds, 0.0), 1e20))
+        limited, attempt, best = True, 0, np.inf
+        while attempt < 4:
+            program.solve(attempt != 1)  # the dual simplex method; the primal one where that fails
+            bound, end = self._judged()
+            best = min(best, bound)
+            if best <= floor:
+                return best, None
+            if end == "optimal":
+                return best, self._amounts()
+            if end == "pixels entered":
+                continue
+            if limited:  # what stopped at the limit need not be over
+                limited, self.floor = False, -np.inf
+                program.setRealParam(LP_PARAMETER.OBJLIM, NO_LIMIT)
+                continue
+            attempt += 1
+            if attempt == 2:
+                program.setBase([0] * program.ncols(), [1] * program.nrows())
+            elif attempt == 3:
+                self._enter(np.flatnonzero(~self.entered))
+        return best, None
+
+    def _judged(self) -> tuple[float, End]:
+        """The certified bound at the solver's multipliers or its ray, and how the program ended."""
+        program = self.program
+        bound, shares = self.certified(np.array(program.getDual()), self.objective, float(self.objective is None))
+        if program.isOptimal():
+            near = bound - program.getObjVal() <= EXACT * max(1.0, abs(bound))
+            return bound, "pixels entered" if not near and self._priced(shares) else "optimal"
+        if bound <= self.floor:
+            return bound, "stopped"
+        if self._priced(shares):
+            return bound, "pixels entered"
+        if (ray := program.getDualRay()) is not None:
+            signed = [self.certified(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
+            value, shares = min(signed, key=lambda one: one[0])
+            if value < 0:
+                return -np.inf, "stopped"
+            if self._priced(shares):
+                return bound, "pixels entered"
+        return bound, "stopped"
+
+    def _priced(self, shares: Floats) -> bool:
+        outside = np.where(self.entered, 0.0, shares)
+        count = min(PRICED, int((outside > TOLERANCE).sum()))
+        return count > 0 and self._enter(np.argpartition(-outside, count - 1)[:count])
+
+    def _amounts(self) -> Floats:
+        values = np.array(self.program.getPrimal()[: len(self.low)])
+        return np.maximum(np.stack([values[self.y] / self.full[self.y], values[self.s] / self.full[self.s]]), 0.0)
+
+    def image(self) -> Floats:
+        """x at the last optimum."""
+        moves = np.zeros(len(self.caps))
+        moves[self.order] = self.program.getPrimal()[len(self.low) :]
+        up, down = np.split(moves, 2)
+        return np.asarray(self.centre + up - down)
+
+    def basis(self) -> Basis:
+        """Where the solver stands, to go on from there later."""
+        columns, rows = self.program.getBase()
+        return bytes(columns), bytes(rows)
+
+    def start_from(self, basis: Basis) -> None:
+        """Go on from there; pixels that entered since stay where they were."""
+        columns, rows = basis
+        self.program.setBase([*columns, *[0] * (self.program.ncols() - len(columns))], list(rows))
+
+
+class _Rows:
+    """Collects the rows of the relaxation, and beside them what they have of the pixels."""
+
+    def __init__(self, centre: Floats) -> None:
+        self.centre = centre
+        self.builder = Builder()
+        self.builder.add_columns(0)  # a network may have no column at all
+        self.y: list[int] = []
+        self.s: list[int] = []
+        self.pixel_rows: list[NDArray[np.intp]] = []
+        self.weights: list[Floats] = []
+        self.sizes: list[Floats] = []
+
+    def add_layer(
+        self, layer: Dense, source: Source | None, lower: Floats, upper: Floats
+    ) -> tuple[Source, NDArray[np.intp]]:
+        """The rows of one hidden layer over `source` (None: the pixels); what it hands on, and its open neurons."""
+        on, off = lower >= 0, upper <= 0
+        opened = np.flatnonzero(~on & ~off)
+        alive = np.flatnonzero(~off)
+        builder = self.builder
+        y = builder.add_columns(len(alive), np.maximum(lower[alive], 0.0), upper[alive])
+        s = builder.add_columns(len(opened), 0.0, -lower[opened])
+        eye = np.eye(layer.outputs)
+        parts = [(y, -eye[:, alive]), (s, eye[:, opened])]
+        fixed = self._fixed(layer.weight, layer.bias, source, parts)
+        builder.add_rows(parts, np.where(off, -np.inf, fixed), fixed)
+        mine = y[np.searchsorted(alive, opened)]
+        builder.add_rows([(mine, np.diag(1.0 / upper[opened])), (s, np.diag(-1.0 / lower[opened]))], upper=1.0)
+        self.y += mine.tolist()
+        self.s += s.tolist()
+        return Source(np.zeros(layer.outputs), ((y, alive, 1.0),)), opened
+
+    def add_conditions(self, source: Source | None, weights: Floats, least: Floats) -> None:
+        """C h >= d."""
+        parts: list[tuple[Indices, Floats]] = []
+        fixed = self._fixed(weights.T, -least, source, parts)
+        self.builder.add_rows(parts or [(np.zeros(0, dtype=np.intp), np.zeros((len(least), 0)))], lower=fixed)
+
+    def _fixed(
+        self, weight: Floats, bias: Floats, source: Source | None, parts: list[tuple[Indices, Floats]]
+    ) -> Floats:
+        """Add W' source to the row parts; returns what stands on the other side, -(W' constant + b)."""
+        if source is not None:
+            more, shift = source.through(weight)
+            parts += more
+            return np.asarray(-shift - bias)
+        first = self.builder.rows
+        self.pixel_rows.append(np.arange(first, first + weight.shape[1]))
+        self.weights.append(weight)
+        self.sizes.append(np.abs(self.centre) @ np.abs(weight) + np.abs(bias))
+        return np.asarray(-(self.centre @ weight) - bias)
+
+    def add_ball(self, radius: float) -> None:
+        """||x - xbar||_1 <= R, over pixels alone; it is the last row."""
+        self.builder.add_rows([(np.zeros(0, dtype=np.intp), np.zeros((1, 0)))], upper=radius)

@@ -1,0 +1,258 @@
+r"""Branch and bound over ReLU phases on `Relaxation`: certified bounds, branching by promised tree size, restarts.
+
+A node holds phases; its bound is certified, and children never have a worse one than their parent. Neurons are compared
+as in `arfj.solver.branching`: with the gain per unit of what a phase takes away, in the mean of what was seen so far,
+
+    g_off = cost_off y / u,  g_on = cost_on s / (-l),   exp(-c g_off) + exp(-c g_on) = 1,  least c first;
+
+children of neurons that were seen less than `reliable` times are solved for all of them that may be the best.
+
+What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
+makes better trees: a search that lasts begins again from its root, with what it has learnt.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.bab.relaxation import Basis, Phases, Relaxation
+from arfj.network import Floats
+from arfj.solver.branching import LEAST_GAIN, Costs, growth
+
+LOOK_AHEAD = 8
+"""So many candidates in turn that do not beat the best one end the look-ahead."""
+OPEN = 1e-7
+"""A neuron is open where both of its amounts are above this."""
+
+Leaf = Callable[[Floats, float], float]
+"""Told of the image and the objective of a point that keeps all phases; gives the best value known then."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An open part of the search.
+
+    Attributes:
+        bound: certified upper bound of the objective below.
+        phases: those held.
+        amounts: (2, neurons) at the optimum of its linear program.
+        basis: of that program.
+    """
+
+    bound: float
+    phases: Phases
+    amounts: NDArray[np.float32]
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        bound: certified upper bound of the objective.
+        value: the best value known.
+        closed: whether the bound is within the gap of it.
+        nodes: branchings.
+    """
+
+    bound: float
+    value: float
+    closed: bool
+    nodes: int
+
+
+class Search:
+    """Searches on one relaxation, which share what they learn.
+
+    Args:
+        relaxation: the linear program.
+        reliable: a neuron seen so often in both directions is trusted.
+
+    Attributes:
+        bound: of the search under way, valid whenever it is stopped.
+        nodes: branchings of it.
+    """
+
+    def __init__(self, relaxation: Relaxation, reliable: int = 0) -> None:
+        self.relaxation = relaxation
+        self.costs = Costs(len(relaxation.neurons))
+        self.reliable = reliable
+        self.bound = np.inf
+        self.nodes = 0
+
+    def run(
+        self,
+        held: Phases,
+        value: float,
+        deadline: float,
+        gap: float = 0.0,
+        enough: float = 0.0,
+        most: float = np.inf,
+        leaf: Leaf | None = None,
+        told: Callable[[], None] | None = None,
+    ) -> Found:
+        """Bound the objective that the relaxation has at present.
+
+        Args:
+            held: phases that are held everywhere.
+            value: a value known to be reached, or -inf.
+            deadline: `time.perf_counter()` value at which to stop.
+            gap: a node is closed where its bound exceeds the best value by this share of it at most.
+            enough: the search is over once the bound exceeds the best value by this share of it at most.
+            most: nodes at which to stop.
+            leaf: told of points that keep all phases; without it they are believed (which is no matter of the bound).
+            told: called at every node.
+        """
+        self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
+        enough = max(gap, enough)
+        self.bound, self.nodes, self.stuck = np.inf, 0, -np.inf
+        self.heap: list[tuple[float, int, Node]] = []
+        self.count = itertools.count()
+        self.scale = 1.0
+        root = self.solved(dict(held), np.inf)
+        if isinstance(root, Node):
+            self.scale = max(root.bound - self.value if np.isfinite(self.value) else abs(root.bound), 1e-9)
+            self.push(root)
+        elif root is not None:
+            self.stuck = root
+        while self.heap:
+            top = max(-self.heap[0][0], self.stuck)
+            self.bound = min(self.bound, max(top, self.target))
+            if told is not None:
+                told()
+            if top <= above(self.value, enough):
+                return Found(self.bound, self.value, True, self.nodes)
+            if self.nodes >= most or time.perf_counter() > deadline or self.stuck > -self.heap[0][0]:
+                return Found(self.bound, self.value, False, self.nodes)
+            self.branch(heapq.heappop(self.heap)[2])
+        self.bound = min(self.bound, max(self.stuck, self.target))
+        return Found(self.bound, self.value, self.bound <= above(self.value, enough), self.nodes)
+
+    @property
+    def target(self) -> float:
+        """A bound at or below this one closes a node."""
+        return above(self.value, self.gap)
+
+    def push(self, node: Node) -> None:
+        """Keep an open node."""
+        heapq.heappush(self.heap, (-node.bound, next(self.count), node))
+
+    def solved(self, phases: Phases, most: float, parent: Node | None = None) -> Node | float | None:
+        """The node with these phases; None where it is closed, its bound where it cannot be branched on.
+
+        Args:
+            phases: to hold.
+            most: a bound that is known already.
+            parent: the solver starts from its basis; where there is no optimum, branching goes by its amounts.
+        """
+        relaxation = self.relaxation
+        if parent is not None:
+            relaxation.start_from(parent.basis)
+        relaxation.hold(phases)
+        bound, amounts = relaxation.solve(self.target, self.deadline - time.perf_counter())
+        bound = min(bound, most)
+        if bound <= self.target:
+            return None
+        if amounts is None:
+            return bound if parent is None else Node(bound, phases, parent.amounts, parent.basis)
+        if not open_neurons(amounts, phases).size:
+            point = relaxation.program.getObjVal()
+            self.value = max(self.value, point if self.leaf is None else self.leaf(relaxation.image(), point))
+            if bound <= self.target:
+                return None
+            if len(phases) == len(relaxation.neurons):
+                return bound
+        return Node(bound, phases, amounts.astype(np.float32), relaxation.basis())
+
+    def branch(self, node: Node) -> None:
+        """Replace a node by its children."""
+        self.nodes += 1
+        while True:
+            found = self.chosen(node)
+            if found is None:
+                self.stuck = max(self.stuck, node.bound)
+                return
+            children = [child for child in found if child is not None]
+            if len(children) == 1 and isinstance(children[0], Node) and self.reliable:
+                node = children[0]  # the other side is closed: go on at once, as long as that is better than to wait
+                if self.heap and node.bound < -self.heap[0][0]:
+                    self.push(node)
+                    return
+                continue
+            for child in children:
+                if isinstance(child, Node):
+                    self.push(child)
+                else:
+                    self.stuck = max(self.stuck, child)
+            return
+
+    def chosen(self, node: Node) -> list[Node | float | None] | None:
+        """The children on the neuron of the least growth rate; None where there is none to branch on."""
+        candidates = open_neurons(node.amounts, node.phases)
+        if not candidates.size:  # a point that keeps all phases but for rounding, and whose value does not close
+            candidates = np.array([n for n in range(len(self.costs.seen[0])) if n not in node.phases], dtype=np.intp)
+        if not candidates.size:
+            return None
+        amounts = np.maximum(node.amounts[:, candidates].astype(np.float64), OPEN)
+        rates = growth(*np.maximum(self.costs.of(candidates) * amounts, LEAST_GAIN))
+        order = np.argsort(rates, kind="stable")
+        best, least, idle = None, np.inf, 0
+        for neuron, predicted in zip(candidates[order].tolist(), rates[order].tolist(), strict=True):
+            if self.reliable and self.costs.seen[:, neuron].min() < self.reliable:
+                if idle >= LOOK_AHEAD:
+                    continue
+                children = self.children(node, neuron)
+                rate = self.rate(node, children)
+                if None in children:
+                    return children
+            else:
+                children, rate = None, predicted
+            if rate < least:
+                best, least, idle = (neuron, children), rate, 0
+            else:
+                idle += 1
+                if idle >= LOOK_AHEAD:
+                    break
+        if best is None:
+            return None
+        return best[1] or self.children(node, best[0])
+
+    def children(self, node: Node, neuron: int) -> list[Node | float | None]:
+        """Both children, off and on; what was gained is noted."""
+        found: list[Node | float | None] = []
+        for side in (0, 1):
+            child = self.solved({**node.phases, neuron: bool(side)}, node.bound, node)
+            self.costs.note(side, neuron, self.gain(node, child) / self.scale, float(node.amounts[side, neuron]))
+            found.append(child)
+        return found
+
+    def gain(self, node: Node, child: Node | float | None) -> float:
+        """By how much a child's bound is better than its parent's, the target at best."""
+        after = self.target if child is None else child.bound if isinstance(child, Node) else child
+        return max(node.bound - max(after, -1e15), 0.0)
+
+    def rate(self, node: Node, children: list[Node | float | None]) -> float:
+        """The growth rate of a branching that has been looked at."""
+        gains = np.maximum([self.gain(node, child) / self.scale for child in children], LEAST_GAIN)
+        return float(growth(gains[:1], gains[1:])[0])
+
+
+def open_neurons(amounts: NDArray[np.floating], phases: Phases) -> NDArray[np.intp]:
+    """Neurons whose phase the point does not keep."""
+    least = amounts.min(axis=0)
+    if phases:
+        least[list(phases)] = 0.0
+    return np.flatnonzero(least > OPEN)
+
+
+def above(value: float, share: float) -> float:
+    """The value, and this share of it more."""
+    return value + share * abs(value) if np.isfinite(value) else value
