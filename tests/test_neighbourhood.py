@@ -10,7 +10,7 @@ from reference import exact_distance, random_network, random_question
 
 from arfj.attack import neighbourhood
 from arfj.attack.descent import RegionProgram, phases_at
-from arfj.attack.neighbourhood import kink_distances, search_neighbourhoods
+from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
 from arfj.attack.warm import warm_start
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
@@ -53,20 +53,20 @@ def test_the_neurons_nearest_to_their_kinks_are_free():
     question = random_question(12, 2, hidden=(4, 4))
     _program, found = corners(question)
     x = found[-1].x
-    encoding = neighbourhood._encoded(question, found[-1].distance)
-    start = encoding.complete(x, question.ensemble)
-    problem, everything = neighbourhood._held(encoding, question, x, start, 3)
-    binaries = np.flatnonzero(problem.integer)
-    free = binaries[problem.lower[binaries] < problem.upper[binaries]]
-    held = np.setdiff1d(binaries, free)
-    assert (len(free), everything) == (3, False)
-    assert problem.lower[held].tolist() == start[held].tolist()
-    costs = {}
-    for network, layers in zip(question.ensemble, encoding.neurons, strict=True):
-        for neurons, cost in zip(layers, kink_distances(network, x), strict=True):
-            costs |= {z: one for z, one in zip(neurons.z.tolist(), cost.tolist(), strict=True) if z >= 0}
-    assert max(costs[z] for z in free) <= min(costs[z] for z in held)
-    assert neighbourhood._held(encoding, question, x, start, len(binaries))[1]
+    relaxation = neighbourhood._relaxation(question, found[-1])
+    phases = held(relaxation, question, x, 3)
+    costs = [kink_distances(network, x)[layer][neuron] for network, layer, neuron in places(question, relaxation)]
+    free = set(range(len(costs))) - set(phases)
+    assert len(free) == 3
+    assert max(costs[number] for number in free) <= min(costs[number] for number in phases)
+    for number, (network, layer, neuron) in enumerate(places(question, relaxation)):
+        if number in phases:
+            assert phases[number] == (network.preactivations(x[None])[layer][0, neuron] > 0)
+    assert held(relaxation, question, x, len(costs)) == {}
+
+
+def places(question, relaxation):
+    return [(question.ensemble.networks[scenario], layer, neuron) for scenario, layer, neuron in relaxation.neurons]
 
 
 def test_no_time_and_no_neuron():
@@ -104,17 +104,17 @@ def test_kink_distances(seed):
 def test_ctrl_c_keeps_what_was_told(monkeypatch):
     question = random_question(4, 2)
     program, found = corners(question)
-    honest = neighbourhood.solve
+    honest = neighbourhood.Search.run
 
-    def stopped(*arguments):
-        solution = honest(*arguments)
-        object.__setattr__(solution, "interrupted", True)
-        return solution
+    def stopped(*arguments, **named):
+        honest(*arguments, **named)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(neighbourhood, "solve", stopped)
+    monkeypatch.setattr(neighbourhood.Search, "run", stopped)
     told = []
     with pytest.raises(KeyboardInterrupt):
         search(program, found[-1], told=told.append)
+    assert told
     assert all(question.slack(corner.x) >= 0 for corner in told)
 
 

@@ -1,47 +1,48 @@
 r"""Large neighbourhoods: most phases are held as they are at the best answer, those that are cheapest to flip are free.
 
-A walk over linear regions flips one phase at a time. Here every scenario stands in one mixed-integer program, and all
-binaries are fixed to the phases at the best answer x but for the neurons nearest to their kinks: those with the least
+A walk over linear regions flips one phase at a time. Here every scenario stands in one linear relaxation, and our own
+branch and bound holds all phases as they are at the best answer x but for the neurons nearest to their kinks: those
+with the least
 
     |a_j(x)| / max_i |d a_j / d x_i|,
 
-the L1 change that would bring the pre-activation a_j to 0 if x stayed in its region. The program's best answer is at
-least as near as x; one that is nearer becomes x, and where none is, more neurons are set free. The answers are
-starts for the proof and prove nothing themselves.
+the L1 change that would bring the pre-activation a_j to 0 if x stayed in its region. The best answer found is at least
+as near as x; one that is nearer becomes x, and where none is, more neurons are set free. The answers are starts for
+the proof and prove nothing themselves.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from arfj.attack.descent import Corner, RegionProgram, phases_at
+from arfj.bab import Relaxation, Search
+from arfj.bab.relaxation import Phases
 from arfj.bounds import pre_activation_bounds
-from arfj.encoding import Encoding, Problem, encode_tight
 from arfj.network import Floats, Network
 from arfj.question import Question
-from arfj.solver import Limits, solve
 
 FREE, MOST_FREE, GROWTH = 24, 48, 4 / 3
 """Free neurons to begin with and at most; their number grows by this factor where nothing better was found."""
 SECONDS = 1.5
-"""Limit of one program."""
+"""Limit of one search."""
 LEAST_SECONDS = 0.1
 """With less time left none is begun."""
 ROOM = 1e-6
 """The ball of the bounds is larger than the distance of the best answer by this share, and by this much."""
 GAIN = 1e-7
 """An answer counts as nearer if it is so by this share."""
+RELIABLE = 4
+"""A neuron is looked at beforehand until it was seen so often in both directions."""
 
 
 def search_neighbourhoods(
     program: RegionProgram,
     corner: Corner,
     deadline: float,
-    seed: int = 0,
     told: Callable[[Corner], None] | None = None,
     least: int = 1,
 ) -> Corner:
@@ -51,60 +52,58 @@ def search_neighbourhoods(
         program: of the question.
         corner: an answer.
         deadline: `time.perf_counter()` value at which to stop.
-        seed: of the solver.
         told: called with every better answer.
         least: with fewer open neurons than this nothing is searched.
-
-    Raises:
-        KeyboardInterrupt: the user stopped a program; better answers have been told.
     """
     question = program.question
-    if deadline - time.perf_counter() <= LEAST_SECONDS:
-        return corner
-    encoding = _encoded(question, corner.distance)
-    free = FREE if encoding.problem.binaries >= least else 0
-    while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
-        start = encoding.complete(corner.x, question.ensemble)
-        problem, everything = _held(encoding, question, corner.x, start, free)
-        limits = Limits(min(SECONDS, left), seed=seed, proving=True)
-        solution = solve("scip", problem, limits, start)
-        better = None
-        if solution.values is not None:
-            left = max(deadline - time.perf_counter(), LEAST_SECONDS)
-            better = program.solve(phases_at(question, encoding.decode(solution.values)), left)
-        if better is not None and better.distance < corner.distance * (1 - GAIN):
-            corner = better
+    best = corner
+
+    def leaf(x: Floats, _objective: float) -> float:
+        nonlocal best
+        left = max(deadline - time.perf_counter(), LEAST_SECONDS)
+        found = program.solve(phases_at(question, np.clip(x, 0.0, 1.0)), left)
+        if found is not None and found.distance < best.distance * (1 - GAIN):
+            best = found
             if told is not None:
-                told(corner)
-        elif everything or free >= MOST_FREE or solution.status != "optimal":
-            if solution.interrupted:
-                raise KeyboardInterrupt
+                told(best)
+        return -best.distance
+
+    if deadline - time.perf_counter() <= LEAST_SECONDS:
+        return best
+    search = Search(_relaxation(question, corner), RELIABLE)
+    neurons = len(search.relaxation.neurons)
+    free = FREE if neurons >= least else 0
+    while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
+        before = best
+        until = time.perf_counter() + min(SECONDS, left)
+        found = search.run(held(search.relaxation, question, best.x, free), -best.distance, until, GAIN, leaf=leaf)
+        if best is not before:
+            continue
+        if free >= min(neurons, MOST_FREE) or not found.closed:
             break
-        else:
-            free = min(MOST_FREE, int(np.ceil(free * GROWTH)))
-        if solution.interrupted:
-            raise KeyboardInterrupt
-    return corner
+        free = min(MOST_FREE, int(np.ceil(free * GROWTH)))
+    return best
 
 
-def _encoded(question: Question, distance: float) -> Encoding:
-    region = question.region(distance * (1 + ROOM) + ROOM)
-    return encode_tight(question, [pre_activation_bounds(network, region, "crown") for network in question.ensemble])
+def _relaxation(question: Question, corner: Corner) -> Relaxation:
+    region = question.region(corner.distance * (1 + ROOM) + ROOM)
+    bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
+    relaxation = Relaxation(question, bounds)
+    relaxation.maximise(None)
+    relaxation.enter(corner.x)
+    return relaxation
 
 
-def _held(encoding: Encoding, question: Question, x: Floats, start: Floats, free: int) -> tuple[Problem, bool]:
-    """The problem with all phases but `free` of them held as in `start`, and whether none is held."""
-    columns, costs = [], []
-    for network, layers in zip(question.ensemble, encoding.neurons, strict=True):
-        for neurons, cost in zip(layers, kink_distances(network, x), strict=True):
-            columns.append(neurons.z[neurons.z >= 0])
-            costs.append(cost[neurons.z >= 0])
-    binaries = np.concatenate(columns)
-    held = binaries[np.argsort(np.concatenate(costs), kind="stable")[free:]]
-    lower, upper = encoding.problem.lower.copy(), encoding.problem.upper.copy()
-    lower[held] = upper[held] = np.round(start[held])
-    # SCIP's own branching: on these small programs looking ahead costs more than it gains.
-    return replace(encoding.problem, lower=lower, upper=upper, phases=()), not len(held)
+def held(relaxation: Relaxation, question: Question, x: Floats, free: int) -> Phases:
+    """The phases at x of all open neurons but the `free` ones nearest to their kinks."""
+    costs = [kink_distances(network, x) for network in question.ensemble]
+    before = [network.preactivations(x.reshape(1, -1)) for network in question.ensemble]
+    order = np.argsort([costs[scenario][layer][neuron] for scenario, layer, neuron in relaxation.neurons], kind="stable")
+    phases = {}
+    for number in order[free:].tolist():
+        scenario, layer, neuron = relaxation.neurons[number]
+        phases[number] = bool(before[scenario][layer][0, neuron] > 0)
+    return phases
 
 
 def kink_distances(network: Network, x: Floats) -> list[Floats]:

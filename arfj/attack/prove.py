@@ -32,10 +32,12 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
-PATIENCE = 0.6
+PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
 EARLY_SECONDS = 1.0
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long."""
+NEARER = 1e-3
+"""After a first try that did not close, the same part is hard unless the answer has come nearer by this share."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
 TIGHTEN_SHARE = 0.3
@@ -116,6 +118,7 @@ class Prover:
         interrupted: whether the user stopped it.
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
         hard: whether bounds are tightened by programs of their own.
+        failed: the distance at which a first try did not close, or infinite.
         tightened: scenarios whose bounds are.
         optimum: the optimum of the last part.
     """
@@ -135,6 +138,7 @@ class Prover:
         self.known: dict[int, Bounds] = {}
         self.radius: dict[int, float] = {}
         self.hard = options.bounds == "exact"
+        self.failed = np.inf
         self.tightened: set[int] = set()
         self.optimum: Floats = question.flat
         self.earlier = earlier
@@ -204,8 +208,11 @@ class Prover:
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
+        before = self.best.distance
         try:
-            self.solved_part(self.best, self.first(), EARLY_SECONDS)
+            solution, _ = self.solved_part(self.best, self.first(), EARLY_SECONDS)
+            if solution.status == "feasible":
+                self.failed = before
         except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
             return self.best
         if self.closed or self.interrupted:
@@ -233,6 +240,7 @@ class Prover:
         no farther away. A part that does not close in a short while is solved again with tightened bounds.
         """
         active = self.first()
+        self.hard = self.hard or (self.best is not None and self.best.distance > self.failed * (1 - NEARER))
         while True:
             if self.best is None or self.interrupted:
                 return Proof(self.bound, False, "interrupted")

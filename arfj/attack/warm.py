@@ -68,7 +68,7 @@ def warm_start(
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
         if gained and corner is not None:
             # Where all phases would be free at once, the proof begins with that very program.
-            corner = search_neighbourhoods(program, corner, deadline, seed, told, FREE + 1)
+            corner = search_neighbourhoods(program, corner, deadline, told, FREE + 1)
         idle = 0 if gained else idle + 1
         best = corner
         if idle == PATIENCE or time.perf_counter() > deadline:
