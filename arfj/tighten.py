@@ -50,12 +50,11 @@ def tighten(question: Question, bounds: Sequence[Bounds], radius: float, deadlin
 def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline: float) -> Bounds:
     """`tighten` for a question with one scenario.
 
-    The second layer comes first and the first layer last: its bounds are exact over the ball already, and they gain
-    most from tight layers behind it.
+    From the last hidden layer to the first: its bounds are exact over the ball already, and they gain most from tight
+    layers behind it.
     """
-    hidden = len(bounds.lower) - 1
     before: Relaxation | None = None
-    for layer in [*range(1, hidden), 0][: hidden or 0]:
+    for layer in reversed(range(len(bounds.lower) - 1)):
         if time.perf_counter() > deadline:
             break
         relaxation = Relaxation(question, [bounds], radius)

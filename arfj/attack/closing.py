@@ -21,7 +21,7 @@ GAP = 1e-7
 CLOSED = 5e-7
 """The proof is complete when bound and distance differ by less than this share. It is more than `GAP`: answers keep a
 little clear of the edges that linear programs reach."""
-FIRST, GROWTH = 300, 3.0
+FIRST, GROWTH = 300, 2.0
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer."""
 EVERY = 0.2
 """Seconds between two reports."""

@@ -98,7 +98,8 @@ def held(relaxation: Relaxation, question: Question, x: Floats, free: int) -> Ph
     """The phases at x of all open neurons but the `free` ones nearest to their kinks."""
     costs = [kink_distances(network, x) for network in question.ensemble]
     before = [network.preactivations(x.reshape(1, -1)) for network in question.ensemble]
-    order = np.argsort([costs[scenario][layer][neuron] for scenario, layer, neuron in relaxation.neurons], kind="stable")
+    mine = [costs[scenario][layer][neuron] for scenario, layer, neuron in relaxation.neurons]
+    order = np.argsort(mine, kind="stable")
     phases = {}
     for number in order[free:].tolist():
         scenario, layer, neuron = relaxation.neurons[number]
