@@ -1,5 +1,6 @@
 """Our own branch and bound: known optima, certificates that hold for any multipliers, and nothing that fails open."""
 
+import functools
 import itertools
 import time
 from dataclasses import replace
@@ -19,10 +20,10 @@ from arfj.attack import closing as module
 from arfj.attack.closing import Closing
 from arfj.attack.descent import RegionProgram, descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.prove import cut_off_radius
+from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bab import Relaxation, Search, tree
 from arfj.bab.relaxation import LP
-from arfj.bounds import pre_activation_bounds
+from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.encoding import encode_tight
 from arfj.ensemble import Ensemble
 from arfj.network import Network
@@ -51,6 +52,7 @@ def setting(seed, scenarios=2, **sizes):
 SETTINGS = {seed: found for seed in range(30) if (found := setting(seed)) is not None}
 SEEDS = list(SETTINGS)[:10]
 LARGER = [seed for seed in range(40, 60) if setting(seed, 3, inputs=10, hidden=(5, 5, 4), classes=4) is not None][:4]
+assert (len(SEEDS), len(LARGER)) == (10, 4)
 
 
 def larger(seed):
@@ -63,6 +65,32 @@ def relaxed(seed, column=None):
     relaxation.maximise(column)
     relaxation.enter(x)
     return relaxation
+
+
+@functools.cache
+def exact_of(seed):
+    return exact_distance(SETTINGS[seed][0])
+
+
+def in_rationals(relaxation, multipliers, column):
+    """The certified bound of these multipliers, each as it is in float64, without any rounding."""
+    lower, upper = relaxation.sides
+    value, used = Fraction(0), []
+    for row, one in enumerate(multipliers.tolist()):
+        side = float(upper[row] if one > 0 else lower[row])
+        used.append(Fraction(one if np.isfinite(side) else 0.0))
+        value += used[-1] * Fraction(side if np.isfinite(side) else 0.0)
+    for index, line in enumerate(relaxation.columns.toarray().tolist()):
+        reduced = Fraction(int(index == column)) if column is not None else Fraction(0)
+        reduced -= sum(Fraction(a) * m for a, m in zip(line, used, strict=True) if a)
+        value += max(reduced * Fraction(float(end)) for end in (relaxation.low[index], relaxation.up[index]))
+    cost = Fraction(int(column is None)) + (0 if relaxation.ball is None else used[relaxation.ball])
+    mine = [used[row] for row in relaxation.pixel_rows.tolist()]
+    for pixel, caps in enumerate(zip(*np.split(relaxation.caps, 2), strict=True)):
+        total = sum(Fraction(w) * m for w, m in zip(relaxation.weights[pixel].tolist(), mine, strict=True))
+        for sign, cap in zip((1, -1), caps, strict=True):
+            value += max(-sign * total - cost, Fraction(0)) * Fraction(float(cap))
+    return value
 
 
 def columns_of(relaxation, question, x):
@@ -106,7 +134,7 @@ class TestOptimum:
         radius = cut_off_radius(question.distance(x))
         bounds = [pre_activation_bounds(n, question.region(radius), "interval") for n in question.ensemble]
         found = Closing(question, bounds, x).run(SECONDS)
-        assert found.value == pytest.approx(exact_distance(question), rel=1e-6, abs=1e-6)
+        assert (found.status, found.value) == ("optimal", pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6))
 
     def test_an_optimum_that_is_known_already_is_only_proven(self):
         question, x, bounds = larger(LARGER[0])
@@ -140,14 +168,16 @@ class TestOptimum:
 class TestCertificate:
     """Any multipliers give a bound that no point of the question exceeds."""
 
-    @given(st.sampled_from(SEEDS), st.integers(0, 2**32 - 1), st.floats(-3, 3))
-    @settings(max_examples=60, deadline=None)
-    def test_random_multipliers(self, seed, draw, exponent):
+    @given(st.sampled_from(SEEDS), st.integers(0, 2**32 - 1), st.floats(-9, 2), st.booleans())
+    @settings(max_examples=80, deadline=None)
+    def test_multipliers_that_are_wrong(self, seed, draw, exponent, from_optimum):
+        """Noise of every size, by itself and on top of the optimal ones."""
         question, x, _ = SETTINGS[seed]
         relaxation = relaxed(seed)
-        rng = np.random.default_rng(draw)
-        multipliers = 10.0**exponent * rng.normal(size=len(relaxation.sides[0]))
-        assert relaxation.certified(multipliers, None, 1.0)[0] >= -question.distance(x)
+        relaxation.solve()
+        noise = 10.0**exponent * np.random.default_rng(draw).normal(size=len(relaxation.sides[0]))
+        multipliers = noise + (np.array(relaxation.program.getDual()) if from_optimum else 0.0)
+        assert relaxation.certified(multipliers, None, 1.0)[0] >= -exact_of(seed) * (1 + 1e-9)
         y, s = columns_of(relaxation, question, x)
         for columns, values in ((relaxation.y, y), (relaxation.s, s)):
             for column, value in zip(columns.tolist(), values.tolist(), strict=True):
@@ -166,32 +196,21 @@ class TestCertificate:
 
     def test_is_that_of_exact_arithmetic(self):
         """The float64 sum with its margin is above the same sum in rationals, and by little."""
-        relaxation = relaxed(SEEDS[1])
-        program = relaxation.program
-        relaxation.solve()
-        multipliers = np.array(program.getDual())
-        lower, upper = relaxation.sides
-        value = Fraction(0)
-        for row, one in enumerate(multipliers.tolist()):
-            side = upper[row] if one > 0 else lower[row]
-            if np.isfinite(side):
-                value += Fraction(one) * Fraction(float(side))
-            else:
-                multipliers[row] = 0.0
-        matrix = relaxation.columns.toarray()
-        for column in range(len(relaxation.low)):
-            reduced = -sum(
-                Fraction(float(a)) * Fraction(m) for a, m in zip(matrix[column], multipliers.tolist(), strict=True)
-            )
-            value += max(reduced * Fraction(float(end)) for end in (relaxation.low[column], relaxation.up[column]))
-        for pixel, caps in enumerate(zip(*np.split(relaxation.caps, 2), strict=True)):
-            lines = zip(relaxation.weights[pixel].tolist(), multipliers[relaxation.pixel_rows].tolist(), strict=True)
-            total = sum(Fraction(w) * Fraction(m) for w, m in lines)
-            for sign, cap in zip((1, -1), caps, strict=True):
-                value += max(-sign * total - 1, Fraction(0)) * Fraction(float(cap))
-        bound, _ = relaxation.certified(multipliers, None, 1.0)
-        assert Fraction(bound) >= value
-        assert bound <= float(value) + 1e-9
+        rng = np.random.default_rng(0)
+        for seed, ball, on in itertools.product(SEEDS[:3], (False, True), (None, False, True)):
+            question, x, bounds = SETTINGS[seed]
+            relaxation = Relaxation(question, bounds, 1.1 * question.distance(x) if ball else None)
+            relaxation.enter(x)
+            for column in (None, relaxation.y[0], relaxation.s[-1]):
+                relaxation.maximise(column)
+                relaxation.hold({} if on is None else {0: on})
+                relaxation.solve()
+                best = np.array(relaxation.program.getDual())
+                for multipliers in (best, best * (1 + 1e-3 * rng.normal(size=len(best)))):
+                    bound, _ = relaxation.certified(multipliers, column, float(column is None))
+                    value = in_rationals(relaxation, multipliers, column)
+                    assert Fraction(bound) >= value
+                    assert bound <= float(value) + 1e-9
 
     def test_the_bound_of_a_program_is_that_of_another_solver(self):
         """Without a phase held: the linear relaxation of the same rows by HiGHS."""
@@ -276,21 +295,27 @@ def relaxation_at(relaxation, phases):
 
 class TestSearch:
     @pytest.mark.parametrize("seed", SEEDS[:6])
-    def test_largest_activations_are_those_of_enumeration(self, seed):
-        """Over the ball alone: with a target that all reach, the class conditions aside."""
-        question, x, bounds = SETTINGS[seed]
+    def test_largest_activations_lie_between_those_of_answers_and_of_enumeration(self, seed):
+        """Over ball and class conditions; enumeration has the ball alone."""
+        question, x, _ = SETTINGS[seed]
         part = question.restricted([0])
+        network = part.ensemble.networks[0]
         radius = 1.2 * question.distance(x)
-        bounds = [pre_activation_bounds(part.ensemble.networks[0], part.region(radius))]
-        relaxation = Relaxation(part, bounds, radius)
-        lows, ups = exact_bounds(part.ensemble.networks[0], part.region(radius))
+        points = np.random.default_rng(0).random((2000, len(x)))
+        points = np.vstack([points, *(x + share * (points[:400] - x) for share in (0.1, 0.3, 0.6)), x[None]])
+        kept = [p for p in points if part.slack(p) >= 0 and part.distance(p) <= radius]
+        before = network.preactivations(np.array(kept))
+        relaxation = Relaxation(part, [pre_activation_bounds(network, part.region(radius))], radius)
+        lows, ups = exact_bounds(network, part.region(radius))
         search = Search(relaxation)
         for number, (_, layer, neuron) in enumerate(relaxation.neurons):
+            values = before[layer][:, neuron]
             for on, column, end in ((True, relaxation.y, ups), (False, relaxation.s, lows)):
                 relaxation.maximise(column[number])
                 found = search.run({number: on}, 0.0, time.perf_counter() + SECONDS, 1e-7)
                 assert found.closed
-                assert found.bound <= abs(end[layer][neuron]) * (1 + 1e-6) + 1e-7  # the conditions only take away
+                assert found.bound >= (values if on else -values).max() - 1e-9
+                assert found.bound <= abs(end[layer][neuron]) * (1 + 1e-6) + 1e-7
 
     @pytest.mark.parametrize("most", [0, 1, 3, 10])
     def test_a_search_that_is_cut_short_bounds_all_the_same(self, most):
@@ -302,6 +327,23 @@ class TestSearch:
             found = Search(relaxation, 8).run({}, -question.distance(x), time.perf_counter() + SECONDS, most=most)
             assert found.bound >= -best * (1 + 1e-9)
             assert found.nodes <= max(most, 1)
+
+    def test_nodes_without_a_branching_count(self, monkeypatch):
+        """A part of the tree that cannot be searched keeps its bound."""
+        question, x, bounds = larger(LARGER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        honest = Search.chosen
+        for after in (1, 3, 8):
+            calls = []
+
+            def chosen(search, node, after=after, calls=calls):
+                calls.append(1)
+                return None if len(calls) >= after else honest(search, node)
+
+            monkeypatch.setattr(Search, "chosen", chosen)
+            found = Closing(question, bounds, x).run(SECONDS)
+            assert found.bound <= best * (1 + 1e-9)
+            assert (found.status, "numerical trouble" in found.reason) == ("feasible", True)
 
     def test_a_value_that_is_too_good_closes_nothing_falsely(self):
         """With a value below the optimum's distance the bound is that value: the search says that none is better."""
@@ -353,6 +395,8 @@ class TestSearch:
 class Deaf(LP):
     """A solver that never comes to an end."""
 
+    ray = None
+
     def solve(self, dual=True):
         return 0.0
 
@@ -360,10 +404,34 @@ class Deaf(LP):
         return False
 
     def getDualRay(self):
-        return None
+        return None if self.ray is None else self.ray(self.nrows())
 
     def getDual(self):
         return [0.0] * self.nrows()
+
+
+class NoRay(Deaf):
+    """It calls a feasible program infeasible, and proves it by zeros."""
+
+    ray = staticmethod(np.zeros)
+
+
+class FalseRay(Deaf):
+    """The same by noise that misses a proof by little."""
+
+    ray = staticmethod(lambda rows: 1e-5 * np.random.default_rng(0).normal(size=rows))
+
+
+class Broken(LP):
+    """A solver that breaks down every third time."""
+
+    calls = 0
+
+    def solve(self, dual=True):
+        Broken.calls += 1
+        if Broken.calls % 3 == 0:
+            raise Exception("SCIP: error in LP solver!")  # the class that PySCIPOpt raises
+        return super().solve(dual)
 
 
 class Liar(LP):
@@ -374,7 +442,7 @@ class Liar(LP):
 
 
 class TestSolverThatFails:
-    @pytest.mark.parametrize("kind", [Deaf, Liar])
+    @pytest.mark.parametrize("kind", [Deaf, NoRay, FalseRay, Liar])
     def test_is_no_proof(self, monkeypatch, kind):
         question, x, bounds = SETTINGS[SEEDS[0]]
         best = exact_distance(question)
@@ -386,6 +454,57 @@ class TestSolverThatFails:
             return
         assert found.value == pytest.approx(best, rel=1e-6)
 
+    @pytest.mark.parametrize("kind", [NoRay, FalseRay])
+    def test_a_ray_that_proves_nothing_is_none(self, monkeypatch, kind):
+        monkeypatch.setattr("arfj.bab.relaxation.LP", kind)
+        for seed in SEEDS:
+            assert relaxed(seed).solve()[0] >= -exact_of(seed)
+
+    def test_a_breakdown_is_tried_again(self, monkeypatch):
+        monkeypatch.setattr("arfj.bab.relaxation.LP", Broken)
+        for seed in SEEDS[:4]:
+            question, x, bounds = SETTINGS[seed]
+            found = Closing(question, bounds, x).run(SECONDS)
+            assert (found.status, found.value) == ("optimal", pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6))
+
+    def test_tiny_bounds_of_open_neurons(self):
+        """Bounds as wide as the linear solver's tolerance, about neurons that never change."""
+        question, x, bounds = larger(LARGER[1])
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        thin = [
+            Bounds(
+                tuple(np.where(low >= 0, np.minimum(low, -1e-9), low) for low in one.lower),
+                tuple(np.where(up <= 0, np.maximum(up, 1e-9), up) for up in one.upper),
+            )
+            for one in bounds
+        ]
+        assert sum(one.unstable for one in thin) > sum(one.unstable for one in bounds)
+        found = Closing(question, thin, x).run(SECONDS)
+        assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
+
+    def test_a_time_out_is_kept_and_leaves_no_pixels_behind(self, monkeypatch):
+        monkeypatch.setattr("arfj.bab.relaxation.LP", Deaf)
+        question, _, bounds = larger(LARGER[0])
+        relaxation = Relaxation(question, bounds)
+        relaxation.maximise(None)
+        assert relaxation.solve(seconds=-1.0) == (np.inf, None)
+        assert not relaxation.entered.any()
+
+    def test_an_interrupt_while_phases_change_leaks_none(self, monkeypatch):
+        relaxation = relaxed(SEEDS[0])
+        honest = Relaxation._bound
+
+        def stopped(*given, **named):
+            honest(*given, **named)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Relaxation, "_bound", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                relaxation.hold({0: True})
+        relaxation.hold({})
+        assert (relaxation.up == relaxation.full).all()
+
     def test_leaves_that_do_not_close_are_branched_on(self, monkeypatch):
         """As if every point kept its phases: the search goes on over phases that nobody asked for."""
         monkeypatch.setattr(tree, "open_neurons", lambda _amounts, _phases: np.zeros(0, dtype=np.intp))
@@ -396,6 +515,26 @@ class TestSolverThatFails:
             if found.status == "optimal":
                 assert found.value == pytest.approx(exact_distance(question), rel=1e-6)
             assert found.status == "optimal"
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.02])
+def test_answers_clear_of_their_conditions_keep_no_part_open(scale):
+    """Weights of the last layer that make the room for the replay cost a share of 1e-6 of the distance."""
+    question = random_question(29, 6, inputs=6, hidden=(5, 5), classes=3)
+    networks = [
+        Network.from_arrays(
+            [*(layer.weight for layer in one.layers[:-1]), scale * one.layers[-1].weight],
+            [*(layer.bias for layer in one.layers[:-1]), scale * one.layers[-1].bias],
+        )
+        for one in question.ensemble
+    ]
+    question = replace(question, ensemble=Ensemble(tuple(networks), "given"))
+    proofs = []
+    for solver in ("bab", "scip"):
+        prover = Prover(question, Options(solver=solver, time_limit=SECONDS), lambda *_: None)
+        proofs.append(prover.prove())
+    assert proofs[0].bound == pytest.approx(proofs[1].bound, rel=1e-6)
+    assert proofs[0].reason == ""
 
 
 def test_seesaw():

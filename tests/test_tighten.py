@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from reference import random_question
 
+from arfj import tighten as module
 from arfj.attack.descent import RegionProgram, descend
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bounds import pre_activation_bounds
+from arfj.question import condition_slack
 from arfj.tighten import tighten, tighten_scenario
 
 
@@ -48,6 +50,32 @@ def test_no_answer_within_the_ball_is_outside(seed):
     points = np.array([*answers(question, radius), corner.x])
     for network, one in zip(question.ensemble, tightened, strict=True):
         assert one.hold(network.preactivations(points))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_grid_of_answers_reaches_the_bounds(seed, monkeypatch):
+    """Two pixels: with no gap left to the programs, the bounds are what a fine grid of answers has."""
+    monkeypatch.setattr(module, "GAP", 1e-7)
+    question = random_question(seed, 1, inputs=2, hidden=(4, 3))
+    network = question.ensemble.networks[0]
+    steps = np.linspace(0.0, 1.0, 401)
+    grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    radius = 1.2
+    grid = grid[np.abs(grid - question.flat).sum(axis=1) <= radius]
+    grid = grid[condition_slack(network(grid), question.target, question.gamma) >= 0]
+    if not len(grid):
+        pytest.skip("no answer in the ball")
+    wide = pre_activation_bounds(network, question.region(radius), "interval")
+    (after,) = tighten(question, [wide], radius, time.perf_counter() + 30)
+    for k, values in enumerate(network.preactivations(grid)[:-1]):
+        assert (after.lower[k] <= values.min(axis=0)).all()
+        assert (after.upper[k] >= values.max(axis=0)).all()
+        opened = (wide.lower[k] < 0) & (wide.upper[k] > 0)
+        near = 0.02 * (wide.upper[k] - wide.lower[k])
+        # A side on which no answer is stays at 0, which is as good as its sign.
+        assert (np.minimum(after.upper[k] - np.maximum(values.max(axis=0), 0.0), near)[opened] < near[opened]).all()
+        opened &= after.upper[k] > 0  # the other side of what is off for certain is left as it was
+        assert (np.minimum(np.minimum(values.min(axis=0), 0.0) - after.lower[k], near)[opened] < near[opened]).all()
 
 
 def test_bounds_shrink_on_the_whole_and_never_grow():

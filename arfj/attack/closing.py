@@ -19,10 +19,10 @@ RELIABLE = 8
 GAP = 1e-7
 """A node is closed where its bound is this near to the best answer's distance."""
 CLOSED = 5e-7
-"""The proof is complete when bound and distance differ by less than this share. It is more than `GAP`: answers keep a
-little clear of the edges that linear programs reach."""
-FIRST, GROWTH = 300, 2.0
-"""Nodes of the first search, and by how much those that begin again with what it has learnt are longer."""
+"""The proof is complete when bound and distance differ by less than this share."""
+FIRST, GROWTH, LAST = 300, 2.0, 3000
+"""Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
+one, which has no limit."""
 EVERY = 0.2
 """Seconds between two reports."""
 
@@ -37,7 +37,8 @@ class Closing:
         progress: told of answer, bound and nodes.
 
     Attributes:
-        best: the nearest answer to the part that is known.
+        best: the nearest answer to the part that is known, a little clear of its conditions.
+        least: the least distance known, not clear of them: what linear programs reach.
         bound: proven lower bound on the distance of every answer within the ball.
         nodes: branchings so far.
         size: columns (all pixels counted), open neurons and rows of the relaxation.
@@ -47,8 +48,9 @@ class Closing:
         self, question: Question, bounds: Sequence[Bounds], answer: Floats, progress: Progress | None = None
     ) -> None:
         self.question = question
-        self.program = RegionProgram(question)
+        self.program, self.edge = RegionProgram(question), RegionProgram(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
+        self.least = self.best.distance
         self.progress = progress
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
@@ -66,13 +68,12 @@ class Closing:
         reason = ""
         try:
             while not self.closed and not reason:
-                found = self.search.run(
-                    {}, -self.best.distance, deadline, GAP, most=most, leaf=self.leaf, told=self.report
-                )
+                limit = most if most < LAST else np.inf
+                found = self.search.run({}, -self.least, deadline, GAP, most=limit, leaf=self.leaf, told=self.report)
                 self.settle()
                 if time.perf_counter() >= deadline:
                     reason = "time limit reached"
-                elif found.nodes < most:
+                elif found.nodes < limit:
                     reason = "linear programs come no nearer to the answer: numerical trouble"
                 most *= GROWTH
         except KeyboardInterrupt:
@@ -89,7 +90,7 @@ class Closing:
     @property
     def closed(self) -> bool:
         """Whether the bound meets the best answer."""
-        return self.best.distance - self.bound <= CLOSED * max(self.best.distance, 1e-9)
+        return self.least - self.bound <= CLOSED * max(self.least, 1e-9)
 
     def settle(self) -> None:
         """Count what a search has come to, whether it ended or not."""
@@ -99,10 +100,12 @@ class Closing:
 
     def leaf(self, x: Floats, _objective: float) -> float:
         """A point that keeps all phases: the optimum of its linear region, if it is an answer, may be the best one."""
-        corner = self.program.solve(phases_at(self.question, np.clip(x, 0.0, 1.0)))
-        if corner is not None and corner.distance < self.best.distance:
-            self.best = corner
-        return -self.best.distance
+        phases = phases_at(self.question, np.clip(x, 0.0, 1.0))
+        found, edge = self.program.solve(phases), self.edge.solve(phases)
+        if found is not None and found.distance < self.best.distance:
+            self.best = found
+        self.least = min(self.least, self.best.distance, np.inf if edge is None else edge.distance)
+        return -self.least
 
     def report(self) -> None:
         """Tell of the progress, not too often."""

@@ -58,7 +58,7 @@ def search_neighbourhoods(
     question = program.question
     best = corner
 
-    def leaf(x: Floats, _objective: float) -> float:
+    def leaf(x: Floats, objective: float) -> float:
         nonlocal best
         left = max(deadline - time.perf_counter(), LEAST_SECONDS)
         found = program.solve(phases_at(question, np.clip(x, 0.0, 1.0)), left)
@@ -66,7 +66,7 @@ def search_neighbourhoods(
             best = found
             if told is not None:
                 told(best)
-        return -best.distance
+        return max(-best.distance, objective)
 
     if deadline - time.perf_counter() <= LEAST_SECONDS:
         return best

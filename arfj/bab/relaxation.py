@@ -24,6 +24,7 @@ give a loose bound, never a wrong one (Neumaier & Shcherbina, Math. Program. 99,
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -54,7 +55,9 @@ PRICED = 10
 """Pixels that enter at a time."""
 EXACT = 1e-8
 """A program is priced out once the certified bound is this near to its objective, relative or absolute."""
-NO_LIMIT = -1e20
+NO_LIMIT, LONGEST = -1e20, 1e20
+LEAST_OPEN = 1e-8
+"""Open neurons have u and -l of this size at least: on smaller ones the linear solver breaks down. Wider ones hold."""
 
 
 class Relaxation:
@@ -158,8 +161,8 @@ class Relaxation:
                 del self.held[neuron]
         for neuron, on in phases.items():
             if neuron not in self.held:
+                self.held[neuron] = on  # before the bound moves: an interrupt between the two leaks nothing
                 self._bound(neuron, on, free=False)
-                self.held[neuron] = on
 
     def _bound(self, neuron: int, on: bool, free: bool) -> None:
         column = int((self.s if on else self.y)[neuron])
@@ -226,14 +229,14 @@ class Relaxation:
         """
         self.solves += 1
         program = self.program
+        until = time.perf_counter() + seconds
         if floor != self.floor:
             program.setRealParam(LP_PARAMETER.OBJLIM, max(floor, NO_LIMIT))
             self.floor = floor
-        program.setRealParam(LP_PARAMETER.LPTILIM, min(max(seconds, 0.0), 1e20))
         limited, attempt, best = True, 0, np.inf
-        while attempt < 4:
-            program.solve(attempt != 1)  # the dual simplex method; the primal one where that fails
-            bound, end = self._judged()
+        while attempt < 4 and (left := until - time.perf_counter()) > 0:
+            program.setRealParam(LP_PARAMETER.LPTILIM, min(left, LONGEST))
+            bound, end = self._solved(attempt != 1)  # the dual simplex method; the primal one where that fails
             best = min(best, bound)
             if best <= floor:
                 return best, None
@@ -251,6 +254,15 @@ class Relaxation:
             elif attempt == 3:
                 self._enter(np.flatnonzero(~self.entered))
         return best, None
+
+    def _solved(self, dual: bool) -> tuple[float, End]:
+        """Solve once more from where the solver stands."""
+        try:
+            self.program.solve(dual)
+        except Exception:  # the class that PySCIPOpt raises where SoPlex gives up; from a fresh basis it may not
+            self.program.setBase([0] * self.program.ncols(), [1] * self.program.nrows())
+            return np.inf, "stopped"
+        return self._judged()
 
     def _judged(self) -> tuple[float, End]:
         """The certified bound at the solver's multipliers or its ray, and how the program ended."""
@@ -318,6 +330,8 @@ class _Rows:
         """The rows of one hidden layer over `source` (None: the pixels); what it hands on, and its open neurons."""
         on, off = lower >= 0, upper <= 0
         opened = np.flatnonzero(~on & ~off)
+        lower = np.where(on | off, lower, np.minimum(lower, -LEAST_OPEN))
+        upper = np.where(on | off, upper, np.maximum(upper, LEAST_OPEN))
         alive = np.flatnonzero(~off)
         builder = self.builder
         y = builder.add_columns(len(alive), np.maximum(lower[alive], 0.0), upper[alive])

@@ -28,6 +28,7 @@ from arfj.solver.branching import LEAST_GAIN, Costs, growth
 
 LOOK_AHEAD = 8
 """So many candidates in turn that do not beat the best one end the look-ahead."""
+LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
@@ -183,10 +184,8 @@ class Search:
             children = [child for child in found if child is not None]
             if len(children) == 1 and isinstance(children[0], Node) and self.reliable:
                 node = children[0]  # the other side is closed: go on at once, as long as that is better than to wait
-                if self.heap and node.bound < -self.heap[0][0]:
-                    self.push(node)
-                    return
-                continue
+                if time.perf_counter() < self.deadline and not (self.heap and node.bound < -self.heap[0][0]):
+                    continue
             for child in children:
                 if isinstance(child, Node):
                     self.push(child)
@@ -254,5 +253,5 @@ def open_neurons(amounts: NDArray[np.floating], phases: Phases) -> NDArray[np.in
 
 
 def above(value: float, share: float) -> float:
-    """The value, and this share of it more."""
-    return value + share * abs(value) if np.isfinite(value) else value
+    """The value, and this share of it more (of `LEAST_SIZE`, if the value is smaller)."""
+    return value + share * max(abs(value), LEAST_SIZE) if np.isfinite(value) else value
