@@ -56,6 +56,7 @@ class TestDocument:
         assert result["status"] == "optimal"
         assert result["distance"] == pytest.approx(expected, rel=1e-6)
         assert (result["alpha"], result["scenarios"], len(result["replay"]["margins"])) == (1, 2, 2)
+        assert result["solver"] == ("bab" if formulation == "tight" else "scip")  # there is no printed one for bab
 
     def test_gamma_zero_is_no_tie(self, attack, seesaw):
         (result,) = attack(*seesaw, "--gamma", 0).results
