@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -361,6 +362,21 @@ class TestSearch:
         found = Closing(question, bounds, x).run(0.0)
         assert (found.status, found.reason, found.value) == ("feasible", "time limit reached", question.distance(x))
         assert found.bound <= found.value
+
+    def test_no_memory(self):
+        question, x, bounds = larger(LARGER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        found = Closing(question, bounds, x, memory=0.004).run(SECONDS)
+        assert (found.status, found.reason) == ("feasible", "memory limit reached")
+        assert 0.0 <= found.bound <= best * (1 + 1e-9)
+
+    def test_an_open_node_takes_no_more_than_is_reckoned(self):
+        question, x, bounds = larger(LARGER[0])
+        closing = Closing(question, bounds, x, memory=1.0)
+        closing.search.run({}, -question.distance(x), time.perf_counter() + SECONDS, most=3)
+        for *_, node in closing.search.heap:
+            sizes = (node, node.phases, node.amounts, node.basis, *node.basis)
+            assert sum(map(sys.getsizeof, sizes)) <= 2**20 / closing.room
 
     def test_interrupted(self, monkeypatch):
         question, x, bounds = larger(LARGER[0])

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "paper is SCIP's then), SCIP or Gurobi",
     )
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")
-    solving.add_argument("--memory-limit", type=float, metavar="MIB", help="of the solver, in MiB")
+    solving.add_argument("--memory-limit", type=float, metavar="MIB", help="of the solver (bab: of open nodes), in MiB")
     solving.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="images at a time (-1: as many as cores)")
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -23,6 +23,8 @@ CLOSED = 5e-7
 FIRST, GROWTH, LAST = 300, 2.0, 3000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
+NODE_BYTES, NEURON_BYTES = 1000, 110
+"""What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
 EVERY = 0.2
 """Seconds between two reports."""
 
@@ -35,6 +37,7 @@ class Closing:
         bounds: of its scenarios, over the ball of a radius that is not below the answer's distance.
         answer: an image that fools all scenarios of the part.
         progress: told of answer, bound and nodes.
+        memory: for open nodes, in MiB, or None.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
@@ -45,7 +48,12 @@ class Closing:
     """
 
     def __init__(
-        self, question: Question, bounds: Sequence[Bounds], answer: Floats, progress: Progress | None = None
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        answer: Floats,
+        progress: Progress | None = None,
+        memory: float | None = None,
     ) -> None:
         self.question = question
         self.program, self.edge = RegionProgram(question), RegionProgram(question, 0.0)
@@ -57,6 +65,9 @@ class Closing:
         self.relaxation.enter(answer)
         self.search = Search(self.relaxation, RELIABLE)
         self.size = self.relaxation.size
+        columns, neurons, rows = self.size
+        bytes_of_node = NODE_BYTES + NEURON_BYTES * neurons + columns + rows
+        self.room = np.inf if memory is None else memory * 2**20 / bytes_of_node
         self.bound = 0.0
         self.nodes = 0
         self.began = self.reported = time.perf_counter()
@@ -69,9 +80,13 @@ class Closing:
         try:
             while not self.closed and not reason:
                 limit = most if most < LAST else np.inf
-                found = self.search.run({}, -self.least, deadline, GAP, most=limit, leaf=self.leaf, told=self.report)
+                found = self.search.run(
+                    {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
+                )
                 self.settle()
-                if time.perf_counter() >= deadline:
+                if len(self.search.heap) > self.room:
+                    reason = "memory limit reached"
+                elif time.perf_counter() >= deadline:
                     reason = "time limit reached"
                 elif found.nodes < limit:
                     reason = "linear programs come no nearer to the answer: numerical trouble"

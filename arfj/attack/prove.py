@@ -61,7 +61,7 @@ class Options:
         time_limit: seconds for one image, everything included.
         threads: solver threads.
         seed: of the warm start and the solver.
-        memory: the solver's memory limit in MiB, or None.
+        memory: limit in MiB for the solver, or for the open nodes of "bab", or None.
     """
 
     formulation: Formulation = "tight"
@@ -294,7 +294,7 @@ class Prover:
     ) -> tuple[Solution, Floats]:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
-        closing = Closing(part, self.bounds_of(part, radius, active), answer, self.watch)
+        closing = Closing(part, self.bounds_of(part, radius, active), answer, self.watch, self.options.memory)
         self.size, self.active = closing.size, len(active)
         self.say("proof")
         solution = closing.run(min(self.left, seconds))

@@ -97,6 +97,7 @@ class Search:
         gap: float = 0.0,
         enough: float = 0.0,
         most: float = np.inf,
+        room: float = np.inf,
         leaf: Leaf | None = None,
         told: Callable[[], None] | None = None,
     ) -> Found:
@@ -109,6 +110,7 @@ class Search:
             gap: a node is closed where its bound exceeds the best value by this share of it at most.
             enough: the search is over once the bound exceeds the best value by this share of it at most.
             most: nodes at which to stop.
+            room: open nodes at which to stop.
             leaf: told of points that keep all phases; without it they are believed (which is no matter of the bound).
             told: called at every node.
         """
@@ -131,7 +133,12 @@ class Search:
                 told()
             if top <= above(self.value, enough):
                 return Found(self.bound, self.value, True, self.nodes)
-            if self.nodes >= most or time.perf_counter() > deadline or self.stuck > -self.heap[0][0]:
+            if (
+                self.nodes >= most
+                or len(self.heap) > room
+                or time.perf_counter() > deadline
+                or self.stuck > -self.heap[0][0]
+            ):
                 return Found(self.bound, self.value, False, self.nodes)
             self.branch(heapq.heappop(self.heap)[2])
         self.bound = min(self.bound, max(self.stuck, self.target))
