@@ -1,169 +1,36 @@
-"""Our own branch and bound: known optima, certificates that hold for any multipliers, and nothing that fails open."""
+"""Our own branch and bound: certificates that hold for any multipliers, and a linear solver that fails."""
 
-import functools
 import itertools
-import sys
-import time
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import SEESAW, SEESAW_DISTANCE
+from bab_settings import (
+    LARGER,
+    SECONDS,
+    SEEDS,
+    SETTINGS,
+    columns_of,
+    exact_of,
+    in_rationals,
+    larger,
+    relaxation_at,
+    relaxed,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference import exact_bounds, exact_distance, random_network, random_question
+from reference import exact_distance
 from scipy.optimize import Bounds as Box
 from scipy.optimize import LinearConstraint, milp
 
-from arfj.attack import closing as module
 from arfj.attack.closing import Closing
-from arfj.attack.descent import RegionProgram, descend
-from arfj.attack.gradient import gradient_answers
-from arfj.attack.prove import Options, Prover, cut_off_radius
-from arfj.bab import Relaxation, Search, tree
+from arfj.bab import Relaxation, tree
 from arfj.bab.relaxation import LP
 from arfj.bounds import Bounds, pre_activation_bounds
-from arfj.encoding import encode_tight
 from arfj.ensemble import Ensemble
 from arfj.network import Network
 from arfj.question import Question
-from arfj.solver import Limits, solve
-
-SECONDS = 30.0
-
-
-def first_answer(question):
-    """An answer that is not the optimum, where one is easily found."""
-    found = gradient_answers(question, 0, time.perf_counter() + 5.0)
-    return None if not found else max(found, key=question.distance)
-
-
-def setting(seed, scenarios=2, **sizes):
-    """A question, an answer, and bounds over the ball of the answer's distance."""
-    question = random_question(seed, scenarios, **sizes)
-    x = first_answer(question)
-    if x is None:
-        return None
-    radius = cut_off_radius(question.distance(x))
-    return question, x, [pre_activation_bounds(network, question.region(radius)) for network in question.ensemble]
-
-
-SETTINGS = {seed: found for seed in range(30) if (found := setting(seed)) is not None}
-SEEDS = list(SETTINGS)[:10]
-LARGER = [seed for seed in range(40, 60) if setting(seed, 3, inputs=10, hidden=(5, 5, 4), classes=4) is not None][:4]
-assert (len(SEEDS), len(LARGER)) == (10, 4)
-
-
-def larger(seed):
-    return setting(seed, 3, inputs=10, hidden=(5, 5, 4), classes=4)
-
-
-def relaxed(seed, column=None):
-    question, x, bounds = SETTINGS[seed]
-    relaxation = Relaxation(question, bounds)
-    relaxation.maximise(column)
-    relaxation.enter(x)
-    return relaxation
-
-
-@functools.cache
-def exact_of(seed):
-    return exact_distance(SETTINGS[seed][0])
-
-
-def in_rationals(relaxation, multipliers, column):
-    """The certified bound of these multipliers, each as it is in float64, without any rounding."""
-    lower, upper = relaxation.sides
-    value, used = Fraction(0), []
-    for row, one in enumerate(multipliers.tolist()):
-        side = float(upper[row] if one > 0 else lower[row])
-        used.append(Fraction(one if np.isfinite(side) else 0.0))
-        value += used[-1] * Fraction(side if np.isfinite(side) else 0.0)
-    for index, line in enumerate(relaxation.columns.toarray().tolist()):
-        reduced = Fraction(int(index == column)) if column is not None else Fraction(0)
-        reduced -= sum(Fraction(a) * m for a, m in zip(line, used, strict=True) if a)
-        value += max(reduced * Fraction(float(end)) for end in (relaxation.low[index], relaxation.up[index]))
-    cost = Fraction(int(column is None)) + (0 if relaxation.ball is None else used[relaxation.ball])
-    mine = [used[row] for row in relaxation.pixel_rows.tolist()]
-    for pixel, caps in enumerate(zip(*np.split(relaxation.caps, 2), strict=True)):
-        total = sum(Fraction(w) * m for w, m in zip(relaxation.weights[pixel].tolist(), mine, strict=True))
-        for sign, cap in zip((1, -1), caps, strict=True):
-            value += max(-sign * total - cost, Fraction(0)) * Fraction(float(cap))
-    return value
-
-
-def columns_of(relaxation, question, x):
-    """The relaxation's columns y, s at an image, in the order of its neurons, and the image's moves."""
-    before = [network.preactivations(x[None]) for network in question.ensemble]
-    values = np.array([before[scenario][layer][0, neuron] for scenario, layer, neuron in relaxation.neurons])
-    return np.maximum(values, 0.0), np.maximum(-values, 0.0)
-
-
-class TestOptimum:
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_is_that_of_enumeration(self, seed):
-        question, x, bounds = SETTINGS[seed]
-        found = Closing(question, bounds, x).run(SECONDS)
-        expected = exact_distance(question)
-        assert (found.status, found.reason, found.interrupted) == ("optimal", "", False)
-        assert found.value == pytest.approx(expected, rel=1e-6, abs=1e-6)
-        assert expected * (1 - 1e-6) - 1e-9 <= found.bound <= expected * (1 + 1e-9) + 1e-9
-
-    @pytest.mark.parametrize("seed", LARGER)
-    def test_is_that_of_scip(self, seed):
-        question, x, bounds = larger(seed)
-        found = Closing(question, bounds, x).run(SECONDS)
-        theirs = solve("scip", encode_tight(question, bounds).problem, Limits(seconds=SECONDS))
-        assert found.status == "optimal"
-        assert found.value == pytest.approx(theirs.value, rel=1e-6)
-
-    @pytest.mark.parametrize("seed", SEEDS[:4])
-    def test_restarts_and_no_look_ahead_move_nothing(self, seed, monkeypatch):
-        question, x, bounds = SETTINGS[seed]
-        expected = Closing(question, bounds, x).run(SECONDS).value
-        monkeypatch.setattr(module, "FIRST", 1)
-        monkeypatch.setattr(module, "GROWTH", 2.0)
-        assert Closing(question, bounds, x).run(SECONDS).value == pytest.approx(expected, rel=1e-6)
-        monkeypatch.setattr(module, "RELIABLE", 0)
-        assert Closing(question, bounds, x).run(SECONDS).value == pytest.approx(expected, rel=1e-6)
-
-    @pytest.mark.parametrize("seed", SEEDS[:4])
-    def test_bounds_from_the_interval_arithmetic_do_as_well(self, seed):
-        question, x, _ = SETTINGS[seed]
-        radius = cut_off_radius(question.distance(x))
-        bounds = [pre_activation_bounds(n, question.region(radius), "interval") for n in question.ensemble]
-        found = Closing(question, bounds, x).run(SECONDS)
-        assert (found.status, found.value) == ("optimal", pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6))
-
-    def test_an_optimum_that_is_known_already_is_only_proven(self):
-        question, x, bounds = larger(LARGER[0])
-        best = Closing(question, bounds, x).run(SECONDS).value
-        corner = descend(RegionProgram(question), [x], time.perf_counter() + 5.0)
-        closing = Closing(question, bounds, corner.x)
-        found = closing.run(SECONDS)
-        assert found.value == pytest.approx(best, rel=1e-6)
-        assert question.slack(closing.best.x) >= -1e-9
-
-    def test_a_classifier_without_hidden_layers(self):
-        network = random_network((3, 3), 4)
-        question = Question(np.array([0.5, 0.1, 0.9]), 0, 1, Ensemble((network,), "given"))
-        radius = question.region().radius
-        bounds = [pre_activation_bounds(network, question.region(radius))]
-        expected = solve("scip", encode_tight(question, bounds).problem, Limits(seconds=SECONDS)).value
-        x = first_answer(question)
-        found = Closing(question, bounds, x).run(SECONDS)
-        assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
-
-    def test_neurons_that_are_all_stable(self):
-        network = Network.from_arrays([np.eye(2), np.eye(2)], [np.ones(2), np.zeros(2)])
-        question = Question(np.array([0.9, 0.1]), 0, 1, Ensemble((network,), "given"))
-        x = np.array([0.0, 1.0])
-        bounds = [pre_activation_bounds(network, question.region(3.0))]
-        found = Closing(question, bounds, x).run(SECONDS)
-        # 1.2 (1 + 0.9 - p) <= 1 + 0.1 + q: p is worth more than q, and 0.9 of it are not enough.
-        assert (found.status, found.value) == ("optimal", pytest.approx(1.0, rel=1e-6))
 
 
 class TestCertificate:
@@ -289,125 +156,6 @@ class TestRelaxation:
         assert relaxation_at(relaxation, {0: True}) > -np.inf
 
 
-def relaxation_at(relaxation, phases):
-    relaxation.hold(phases)
-    return relaxation.solve()[0]
-
-
-class TestSearch:
-    @pytest.mark.parametrize("seed", SEEDS[:6])
-    def test_largest_activations_lie_between_those_of_answers_and_of_enumeration(self, seed):
-        """Over ball and class conditions; enumeration has the ball alone."""
-        question, x, _ = SETTINGS[seed]
-        part = question.restricted([0])
-        network = part.ensemble.networks[0]
-        radius = 1.2 * question.distance(x)
-        points = np.random.default_rng(0).random((2000, len(x)))
-        points = np.vstack([points, *(x + share * (points[:400] - x) for share in (0.1, 0.3, 0.6)), x[None]])
-        kept = [p for p in points if part.slack(p) >= 0 and part.distance(p) <= radius]
-        before = network.preactivations(np.array(kept))
-        relaxation = Relaxation(part, [pre_activation_bounds(network, part.region(radius))], radius)
-        lows, ups = exact_bounds(network, part.region(radius))
-        search = Search(relaxation)
-        for number, (_, layer, neuron) in enumerate(relaxation.neurons):
-            values = before[layer][:, neuron]
-            for on, column, end in ((True, relaxation.y, ups), (False, relaxation.s, lows)):
-                relaxation.maximise(column[number])
-                found = search.run({number: on}, 0.0, time.perf_counter() + SECONDS, 1e-7)
-                assert found.closed
-                assert found.bound >= (values if on else -values).max() - 1e-9
-                assert found.bound <= abs(end[layer][neuron]) * (1 + 1e-6) + 1e-7
-
-    @pytest.mark.parametrize("most", [0, 1, 3, 10])
-    def test_a_search_that_is_cut_short_bounds_all_the_same(self, most):
-        for seed in LARGER[:2]:
-            question, x, bounds = larger(seed)
-            best = Closing(question, bounds, x).run(SECONDS).value
-            relaxation = Relaxation(question, bounds)
-            relaxation.maximise(None)
-            found = Search(relaxation, 8).run({}, -question.distance(x), time.perf_counter() + SECONDS, most=most)
-            assert found.bound >= -best * (1 + 1e-9)
-            assert found.nodes <= max(most, 1)
-
-    def test_nodes_without_a_branching_count(self, monkeypatch):
-        """A part of the tree that cannot be searched keeps its bound."""
-        question, x, bounds = larger(LARGER[0])
-        best = Closing(question, bounds, x).run(SECONDS).value
-        honest = Search.chosen
-        for after in (1, 3, 8):
-            calls = []
-
-            def chosen(search, node, after=after, calls=calls):
-                calls.append(1)
-                return None if len(calls) >= after else honest(search, node)
-
-            monkeypatch.setattr(Search, "chosen", chosen)
-            found = Closing(question, bounds, x).run(SECONDS)
-            assert found.bound <= best * (1 + 1e-9)
-            assert (found.status, "numerical trouble" in found.reason) == ("feasible", True)
-
-    def test_a_value_that_is_too_good_closes_nothing_falsely(self):
-        """With a value below the optimum's distance the bound is that value: the search says that none is better."""
-        question, _, bounds = SETTINGS[SEEDS[0]]
-        best = exact_distance(question)
-        relaxation = Relaxation(question, bounds)
-        relaxation.maximise(None)
-        for share in (0.5, 0.999, 1.001):
-            found = Search(relaxation, 8).run({}, -share * best, time.perf_counter() + SECONDS, 1e-6)
-            assert found.closed
-            assert found.bound == pytest.approx(-min(share, 1.0) * best, rel=3e-6)
-
-    def test_no_time(self):
-        question, x, bounds = larger(LARGER[0])
-        found = Closing(question, bounds, x).run(0.0)
-        assert (found.status, found.reason, found.value) == ("feasible", "time limit reached", question.distance(x))
-        assert found.bound <= found.value
-
-    def test_no_memory(self):
-        question, x, bounds = larger(LARGER[0])
-        best = Closing(question, bounds, x).run(SECONDS).value
-        found = Closing(question, bounds, x, memory=0.004).run(SECONDS)
-        assert (found.status, found.reason) == ("feasible", "memory limit reached")
-        assert 0.0 <= found.bound <= best * (1 + 1e-9)
-
-    def test_an_open_node_takes_no_more_than_is_reckoned(self):
-        question, x, bounds = larger(LARGER[0])
-        closing = Closing(question, bounds, x, memory=1.0)
-        closing.search.run({}, -question.distance(x), time.perf_counter() + SECONDS, most=3)
-        for *_, node in closing.search.heap:
-            sizes = (node, node.phases, node.amounts, node.basis, *node.basis)
-            assert sum(map(sys.getsizeof, sizes)) <= 2**20 / closing.room
-
-    def test_interrupted(self, monkeypatch):
-        question, x, bounds = larger(LARGER[0])
-        best = Closing(question, bounds, x).run(SECONDS).value
-        honest, calls = Search.branch, []
-
-        def stopped(search, node):
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            honest(search, node)
-
-        monkeypatch.setattr(Search, "branch", stopped)
-        found = Closing(question, bounds, x).run(SECONDS)
-        assert (found.status, found.reason, found.interrupted) == ("feasible", "interrupted", True)
-        assert 0.0 <= found.bound <= best * (1 + 1e-9)
-
-    def test_progress_never_goes_back(self, monkeypatch):
-        monkeypatch.setattr(module, "EVERY", 0.0)
-        monkeypatch.setattr(module, "FIRST", 2)
-        question, x, bounds = larger(LARGER[0])
-        steps = []
-        found = Closing(question, bounds, x, steps.append).run(SECONDS)
-        assert len(steps) > 3
-        for before, after in itertools.pairwise(steps):
-            assert after.bound >= before.bound
-            assert after.incumbent <= before.incumbent
-            assert after.nodes >= before.nodes
-        assert steps[-1].bound <= found.bound
-
-
 class Deaf(LP):
     """A solver that never comes to an end."""
 
@@ -531,44 +279,3 @@ class TestSolverThatFails:
             if found.status == "optimal":
                 assert found.value == pytest.approx(exact_distance(question), rel=1e-6)
             assert found.status == "optimal"
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.02])
-def test_answers_clear_of_their_conditions_keep_no_part_open(scale):
-    """Weights of the last layer that make the room for the replay cost a share of 1e-6 of the distance."""
-    question = random_question(29, 6, inputs=6, hidden=(5, 5), classes=3)
-    networks = [
-        Network.from_arrays(
-            [*(layer.weight for layer in one.layers[:-1]), scale * one.layers[-1].weight],
-            [*(layer.bias for layer in one.layers[:-1]), scale * one.layers[-1].bias],
-        )
-        for one in question.ensemble
-    ]
-    question = replace(question, ensemble=Ensemble(tuple(networks), "given"))
-    proofs = []
-    for solver in ("bab", "scip"):
-        prover = Prover(question, Options(solver=solver, time_limit=SECONDS), lambda *_: None)
-        proofs.append(prover.prove())
-    assert proofs[0].bound == pytest.approx(proofs[1].bound, rel=1e-6)
-    assert proofs[0].reason == ""
-
-
-def test_seesaw():
-    """By hand: x falls from 0.2 by as much as it must."""
-    question = Question(np.array([0.2]), 0, 1, Ensemble((SEESAW,), "given"))
-    bounds = [pre_activation_bounds(SEESAW, question.region(0.9))]
-    found = Closing(question, bounds, first_answer(question)).run(SECONDS)
-    assert (found.status, found.value) == ("optimal", pytest.approx(SEESAW_DISTANCE, rel=1e-6))
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.2, 1.0])
-def test_margins(gamma):
-    question, _, _ = SETTINGS[SEEDS[2]]
-    question = replace(question, gamma=gamma)
-    x = first_answer(question)
-    if x is None:
-        pytest.skip("no answer at this margin")
-    radius = cut_off_radius(question.distance(x))
-    bounds = [pre_activation_bounds(network, question.region(radius)) for network in question.ensemble]
-    found = Closing(question, bounds, x).run(SECONDS)
-    assert found.value == pytest.approx(exact_distance(question), rel=1e-6, abs=1e-6)

@@ -52,7 +52,7 @@ def test_no_answer_within_the_ball_is_outside(seed):
         assert one.hold(network.preactivations(points))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [2, 3, 4, 9, 12, 15])
 def test_a_grid_of_answers_reaches_the_bounds(seed, monkeypatch):
     """Two pixels: with no gap left to the programs, the bounds are what a fine grid of answers has."""
     monkeypatch.setattr(module, "GAP", 1e-7)
@@ -63,8 +63,7 @@ def test_a_grid_of_answers_reaches_the_bounds(seed, monkeypatch):
     radius = 1.2
     grid = grid[np.abs(grid - question.flat).sum(axis=1) <= radius]
     grid = grid[condition_slack(network(grid), question.target, question.gamma) >= 0]
-    if not len(grid):
-        pytest.skip("no answer in the ball")
+    assert len(grid)
     wide = pre_activation_bounds(network, question.region(radius), "interval")
     (after,) = tighten(question, [wide], radius, time.perf_counter() + 30)
     for k, values in enumerate(network.preactivations(grid)[:-1]):
