@@ -20,6 +20,8 @@ GAP = 1e-7
 """A node is closed where its bound is this near to the best answer's distance."""
 CLOSED = 5e-7
 """The proof is complete when bound and distance differ by less than this share."""
+PROOFS = 500
+"""Proofs of closed nodes that are kept."""
 FIRST, GROWTH, LAST = 300, 2.0, 3000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
@@ -63,7 +65,7 @@ class Closing:
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
         self.relaxation.enter(answer)
-        self.search = Search(self.relaxation, RELIABLE)
+        self.search = Search(self.relaxation, RELIABLE, PROOFS)
         self.size = self.relaxation.size
         columns, neurons, rows = self.size
         bytes_of_node = NODE_BYTES + NEURON_BYTES * neurons + columns + rows

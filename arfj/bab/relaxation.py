@@ -43,6 +43,7 @@ from arfj.question import Question, class_rows
 Phases = Mapping[int, bool]
 """Neurons whose phase is held, by their number in the relaxation: on or off."""
 Basis = tuple[bytes, bytes]
+Proof = tuple[Floats, int | None, float]
 End = Literal["optimal", "pixels entered", "stopped"]
 
 TOLERANCE = 1e-9
@@ -70,6 +71,8 @@ class Relaxation:
 
     Attributes:
         neurons: (scenario, layer, neuron) of every open neuron; phases and amounts are numbered like this.
+        behind: multipliers, objective column (None: the distance) and cost of pixels of the best bound of the last
+            program, 0 where there was no point at all; None where it has no bound.
         solves: linear programs solved so far.
     """
 
@@ -89,7 +92,7 @@ class Relaxation:
         if radius is not None:
             rows.add_ball(radius)
         problem = rows.builder.build()
-        self.y, self.s = (np.array(columns, dtype=np.intp) for columns in (rows.y, rows.s))
+        self.y, self.s, self.triangles = (np.array(one, dtype=np.intp) for one in (rows.y, rows.s, rows.triangles))
         self.low, self.up = problem.lower.copy(), problem.upper.copy()
         self.full = problem.upper
         self.sides = problem.row_lower, problem.row_upper
@@ -105,6 +108,8 @@ class Relaxation:
         self.held: dict[int, bool] = {}
         self.objective: int | None = None
         self.floor = -np.inf
+        self.behind: Proof | None = None
+        self.lowest = np.inf
         self.program = self._program(problem.matrix)
 
     @property
@@ -196,6 +201,28 @@ class Relaxation:
 
     def certified(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
         """The bound of the module's docstring on v_column - cost sum (p + q), and every pixel's share in it."""
+        constant, reduced, shares, rounding, _ = self._lagrangian(multipliers, column, cost)
+        bound = float(constant + np.maximum(reduced * self.low, reduced * self.up).sum() + shares.sum()) + rounding
+        return (bound, shares) if np.isfinite(bound) else (np.inf, np.zeros_like(shares))
+
+    def by_phase(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
+        """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
+
+        Rounding: no share is larger than its neuron's part of the sizes that `ROUNDING` scales with, and neither are
+        their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`.
+        """
+        constant, reduced, shares, rounding, multipliers = self._lagrangian(multipliers, column, cost)
+        at_best = np.maximum(reduced * self.low, reduced * self.full)
+        at_best[self.y] = at_best[self.s] = 0.0
+        triangle = multipliers[self.triangles]
+        rest = float(constant - triangle.sum() + at_best.sum() + shares.sum()) + 4 * rounding
+        off, on = reduced[self.s] * self.full[self.s], reduced[self.y] * self.full[self.y]
+        return rest, np.maximum(np.stack([off, on]) + triangle, 0.0)
+
+    def _lagrangian(
+        self, multipliers: Floats, column: int | None, cost: float
+    ) -> tuple[float, Floats, Floats, float, Floats]:
+        """Constant, reduced costs, pixels' shares, what rounding takes at most, and multipliers of the right signs."""
         lower, upper = self.sides
         wrong = (
             ((multipliers > 0) & np.isinf(upper)) | ((multipliers < 0) & np.isinf(lower)) | ~np.isfinite(multipliers)
@@ -210,11 +237,9 @@ class Relaxation:
         shares = np.concatenate([-sums - cost, sums - cost])
         shares = np.maximum(shares, 0.0, out=shares) * self.caps
         sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
-        bound = float(sides @ multipliers + np.maximum(reduced * self.low, reduced * self.up).sum() + shares.sum())
         own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
         size = float(np.abs(multipliers) @ self.sizes) + own + abs(cost) * float(self.caps.sum())
-        bound += self.terms * size
-        return (bound, shares) if np.isfinite(bound) else (np.inf, np.zeros_like(shares))
+        return float(sides @ multipliers), reduced, shares, self.terms * size, multipliers
 
     def solve(self, floor: float = -np.inf, seconds: float = np.inf) -> tuple[float, Floats | None]:
         """Solve with the phases held.
@@ -228,6 +253,7 @@ class Relaxation:
             y / u and s / (-l) at the optimum; None where the bound is not above `floor`, or there is no optimum.
         """
         self.solves += 1
+        self.behind, self.lowest = None, np.inf
         program = self.program
         until = time.perf_counter() + seconds
         if floor != self.floor:
@@ -267,7 +293,10 @@ class Relaxation:
     def _judged(self) -> tuple[float, End]:
         """The certified bound at the solver's multipliers or its ray, and how the program ended."""
         program = self.program
-        bound, shares = self.certified(np.array(program.getDual()), self.objective, float(self.objective is None))
+        proof = np.array(program.getDual()), self.objective, float(self.objective is None)
+        bound, shares = self.certified(*proof)
+        if bound < self.lowest:
+            self.lowest, self.behind = bound, proof
         if program.isOptimal():
             near = bound - program.getObjVal() <= EXACT * max(1.0, abs(bound))
             return bound, "pixels entered" if not near and self._priced(shares) else "optimal"
@@ -276,9 +305,11 @@ class Relaxation:
         if self._priced(shares):
             return bound, "pixels entered"
         if (ray := program.getDualRay()) is not None:
-            signed = [self.certified(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
-            value, shares = min(signed, key=lambda one: one[0])
+            rays = [(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
+            signed = [(*self.certified(*one), one) for one in rays]
+            value, shares, proof = min(signed, key=lambda one: one[0])
             if value < 0:
+                self.lowest, self.behind = -np.inf, proof
                 return -np.inf, "stopped"
             if self._priced(shares):
                 return bound, "pixels entered"
@@ -320,6 +351,7 @@ class _Rows:
         self.builder.add_columns(0)  # a network may have no column at all
         self.y: list[int] = []
         self.s: list[int] = []
+        self.triangles: list[int] = []
         self.pixel_rows: list[NDArray[np.intp]] = []
         self.weights: list[Floats] = []
         self.sizes: list[Floats] = []
@@ -341,6 +373,7 @@ class _Rows:
         fixed = self._fixed(layer.weight, layer.bias, source, parts)
         builder.add_rows(parts, np.where(off, -np.inf, fixed), fixed)
         mine = y[np.searchsorted(alive, opened)]
+        self.triangles += range(builder.rows, builder.rows + len(opened))
         builder.add_rows([(mine, np.diag(1.0 / upper[opened])), (s, np.diag(-1.0 / lower[opened]))], upper=1.0)
         self.y += mine.tolist()
         self.s += s.tolist()

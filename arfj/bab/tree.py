@@ -8,7 +8,9 @@ as in `arfj.solver.branching`: with the gain per unit of what a phase takes away
 children of neurons that were seen less than `reliable` times are solved for all of them that may be the best.
 
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
-makes better trees: a search that lasts begins again from its root, with what it has learnt.
+makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
+for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
+of open ones when their turn comes.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from arfj.bab.proofs import Proofs
 from arfj.bab.relaxation import Basis, Phases, Relaxation
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
@@ -31,6 +34,9 @@ LOOK_AHEAD = 8
 LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
+
+BEYOND = 0.05
+"""Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
 
 Leaf = Callable[[Floats, float], float]
 """Told of the image and the objective of a point that keeps all phases; gives the best value known then."""
@@ -42,7 +48,7 @@ class Node:
 
     Attributes:
         bound: certified upper bound of the objective below.
-        phases: those held.
+        phases: those held, by branching or because they are implied.
         amounts: (2, neurons) at the optimum of its linear program.
         basis: of that program.
     """
@@ -76,14 +82,16 @@ class Search:
     Args:
         relaxation: the linear program.
         reliable: a neuron seen so often in both directions is trusted.
+        proofs: how many proofs of closed nodes are kept; none of them may be used with another objective.
 
     Attributes:
         bound: of the search under way, valid whenever it is stopped.
         nodes: branchings of it.
     """
 
-    def __init__(self, relaxation: Relaxation, reliable: int = 0) -> None:
+    def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0) -> None:
         self.relaxation = relaxation
+        self.proofs = Proofs(relaxation, proofs) if proofs else None
         self.costs = Costs(len(relaxation.neurons))
         self.reliable = reliable
         self.bound = np.inf
@@ -161,13 +169,20 @@ class Search:
             most: a bound that is known already.
             parent: the solver starts from its basis; where there is no optimum, branching goes by its amounts.
         """
-        relaxation = self.relaxation
+        relaxation, target, floor = self.relaxation, self.target, self.target
+        if self.proofs is not None:
+            implied = self.proofs.implied(phases, target)
+            if implied is None:
+                return None
+            phases, floor = implied, target - BEYOND * abs(target)
         if parent is not None:
             relaxation.start_from(parent.basis)
         relaxation.hold(phases)
-        bound, amounts = relaxation.solve(self.target, self.deadline - time.perf_counter())
+        bound, amounts = relaxation.solve(floor, self.deadline - time.perf_counter())
         bound = min(bound, most)
-        if bound <= self.target:
+        if bound <= target:
+            if self.proofs is not None:
+                self.proofs.keep(phases, target)
             return None
         if amounts is None:
             return bound if parent is None else Node(bound, phases, parent.amounts, parent.basis)
@@ -183,6 +198,15 @@ class Search:
     def branch(self, node: Node) -> None:
         """Replace a node by its children."""
         self.nodes += 1
+        known = node.phases if self.proofs is None else self.proofs.implied(node.phases, self.target)
+        if known is None:
+            return
+        if known is not node.phases:
+            again = self.solved(known, node.bound, node)
+            if not isinstance(again, Node):
+                self.stuck = max(self.stuck, -np.inf if again is None else again)
+                return
+            node = again
         while True:
             found = self.chosen(node)
             if found is None:

@@ -1,0 +1,99 @@
+r"""What closed one node may close others: proofs that are kept, and the phases that they imply.
+
+The multipliers lambda that close a node bound the objective of every other node as well. Off (y = 0) or on (s = 0), a
+neuron's row y / u + s / (-l) <= 1 says no more than its bounds do; without it, with mu its multiplier and r the reduced
+costs, the neuron's share in the bound is at most
+
+    e_off = max(0, r_s (-l) + mu),   e_on = max(0, r_y u + mu),
+
+and with the larger of both where its phase is open, as one of the two it has,
+
+    objective <= B - sum over the phases held of D,   D = max(e_off, e_on) - e   (0 on one side of every neuron).
+
+A node is closed once this is at its target or below, and a phase whose D would bring it there is not that of any point
+that counts: the other one is implied. What is learnt in one part of a search so carries over to all others, and to
+later searches with the same objective. Dual proofs of this kind are known from conflict analysis in mixed-integer
+programming (Witzig, Berthold & Heinz, CPAIOR 2017).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arfj.bab.relaxation import ROUNDING, Phases, Relaxation
+from arfj.network import Floats
+
+RECENT = 100
+"""A proof that was of use counts as so many keepings younger than it is."""
+
+
+class Proofs:
+    """The proofs of one relaxation and objective.
+
+    Args:
+        relaxation: the linear program.
+        room: proofs kept; a new one then takes the place of the one that was kept or of use longest ago.
+    """
+
+    def __init__(self, relaxation: Relaxation, room: int) -> None:
+        self.relaxation = relaxation
+        self.neurons = len(relaxation.neurons)
+        self.room = room
+        self.count = self.clock = 0
+        self.totals = np.zeros(room)
+        self.gains = np.zeros((room, 2 * self.neurons))
+        self.largest = np.zeros(room)
+        self.of_objective = np.zeros(room)
+        self.used = np.zeros(room)
+
+    def keep(self, phases: Phases, target: float) -> None:
+        """Keep the proof behind the relaxation's last bound, if it closes the node with these phases."""
+        if self.relaxation.behind is None:
+            return
+        multipliers, column, cost = self.relaxation.behind
+        rest, shares = self.relaxation.by_phase(multipliers, column, cost)
+        gains = (shares.max(axis=0) - shares).ravel()
+        total = rest + float(shares.max(axis=0).sum())
+        of_objective = float(column is not None or cost > 0)
+        needed = total - of_objective * target
+        if not np.isfinite(needed) or needed <= 0 or gains @ self._held(phases) < needed:
+            return
+        self.clock += 1
+        place = self.count if self.count < self.room else int(np.argmin(self.used))
+        self.count = min(self.room, self.count + 1)
+        self.totals[place], self.gains[place], self.of_objective[place] = total, gains, of_objective
+        self.largest[place], self.used[place] = gains.max(), self.clock
+
+    def implied(self, phases: Phases, target: float) -> Phases | None:
+        """These phases and all that they imply for points whose objective is above `target`; None: there are none."""
+        count = self.count
+        if not count:
+            return phases
+        gains, largest = self.gains[:count], self.largest[:count]
+        held = self._held(phases)
+        needed = self.totals[:count] - self.of_objective[:count] * (target - ROUNDING * abs(target))
+        given = len(phases)
+        while True:
+            slack = needed - gains @ held
+            if (slack <= 0).any():
+                self.used[:count][slack <= 0] = self.clock + RECENT
+                return None
+            near = np.flatnonzero(slack <= largest)
+            sides = held.reshape(2, -1)
+            impossible = (gains[near] >= slack[near, None]) & np.tile(sides.sum(axis=0) == 0, 2)
+            found = impossible.any(axis=0).reshape(2, -1)
+            if not found.any():
+                break
+            self.used[near[impossible.any(axis=1)]] = self.clock + RECENT
+            sides[::-1][found] = 1.0  # both sides of a neuron: the proof that one of them contradicts closes the node
+        sides = held.reshape(2, -1)
+        if int(sides.sum()) == given:
+            return phases
+        off, on = (np.flatnonzero(side).tolist() for side in sides)
+        return {**phases, **dict.fromkeys(off, False), **dict.fromkeys(on, True)}
+
+    def _held(self, phases: Phases) -> Floats:
+        """1 where a phase is held: first those that are off, then those that are on."""
+        held = np.zeros(2 * self.neurons)
+        held[[neuron + self.neurons * on for neuron, on in phases.items()]] = 1.0
+        return held
