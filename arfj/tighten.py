@@ -7,13 +7,16 @@ within distance R satisfies the constraints of every such program, so that its p
     a <= max {y : phase on}     (a <= 0 where no such point exists),
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
-The programs drop the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds.
+The programs drop the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds. Points
+that one of them comes across are points of all others: what a neuron reaches at them is known when its turn comes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+
+import numpy as np
 
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
@@ -54,6 +57,7 @@ def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline
     layers behind it.
     """
     before: Relaxation | None = None
+    reached = [np.zeros((2, len(lower))) for lower in bounds.lower[:-1]]
     for layer in reversed(range(len(bounds.lower) - 1)):
         if time.perf_counter() > deadline:
             break
@@ -62,23 +66,40 @@ def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline
             relaxation.enter_of(before)
         lower, upper = bounds.lower[layer].copy(), bounds.upper[layer].copy()
         search = Search(relaxation)
-        for number, (_, where, neuron) in enumerate(relaxation.neurons):
+        for number, (_, where, _) in enumerate(relaxation.neurons):
             if where == layer:
-                _tighten_neuron(search, number, neuron, lower, upper, deadline)
+                _tighten_neuron(question, search, number, lower, upper, reached, deadline)
         bounds = bounds.replaced(layer, lower, upper)
         before = relaxation
     return bounds
 
 
-def _tighten_neuron(search: Search, number: int, neuron: int, lower: Floats, upper: Floats, deadline: float) -> None:
+def _tighten_neuron(
+    question: Question,
+    search: Search,
+    number: int,
+    lower: Floats,
+    upper: Floats,
+    reached: Sequence[Floats],
+    deadline: float,
+) -> None:
     """Both sides of one neuron; where no answer has it on, its sign is decided and the other side is left."""
+    (network,) = question.ensemble
     relaxation = search.relaxation
+    _, layer, neuron = relaxation.neurons[number]
+
+    def leaf(x: Floats, objective: float) -> float:
+        for before, most in zip(network.preactivations(x[None]), reached, strict=False):
+            np.maximum(most, np.concatenate([before, -before]), out=most)
+        return objective
+
     for on in (True, False):
         now = time.perf_counter()
         if deadline - now < LEAST_SECONDS or (not on and upper[neuron] <= 0):
             continue
         relaxation.maximise((relaxation.y if on else relaxation.s)[number])
-        found = search.run({number: on}, 0.0, min(deadline, now + SECONDS), enough=GAP)
+        known = float(reached[layer][0 if on else 1, neuron])
+        found = search.run({number: on}, known, min(deadline, now + SECONDS), enough=GAP, leaf=leaf)
         extent = found.bound * (1.0 + MARGIN) + MARGIN if found.bound > 0 else 0.0
         if on:
             upper[neuron] = min(upper[neuron], extent)

@@ -89,6 +89,59 @@ class TestOptimum:
         assert (found.status, found.value) == ("optimal", pytest.approx(1.0, rel=1e-6))
 
 
+class TestParts:
+    @pytest.mark.parametrize("seed", LARGER)
+    def test_what_a_part_has_learnt_serves_a_larger_one(self, seed):
+        """Scenario by scenario, and with bounds over a smaller ball at last."""
+        question, x, bounds = larger(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        before, best = None, x
+        for count in (1, 2, 3):
+            closing = Closing(question.restricted(list(range(count))), bounds[:count], x)
+            if before is not None:
+                closing.learn_from(before)
+                assert closing.search.proofs.count == before.search.proofs.count
+            found = closing.run(SECONDS)
+            assert found.status == "optimal"
+            before, best = closing, closing.best.x
+        assert found.value == pytest.approx(expected, rel=1e-6)
+        radius = cut_off_radius(question.distance(best))
+        again = Closing(question, [pre_activation_bounds(n, question.region(radius)) for n in question.ensemble], best)
+        again.learn_from(before)
+        found = again.run(SECONDS)
+        assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
+
+    @pytest.mark.parametrize("seed", LARGER)
+    def test_a_nearer_answer_that_is_none_of_the_whole_ends_the_search(self, seed):
+        question, x, bounds = larger(seed)
+        part = question.restricted([0])
+        best = Closing(part, bounds[:1], x).run(SECONDS).value
+        assert best < question.distance(x) * (1 - 1e-3)
+        for look in (False, True):
+            closing = Closing(part, bounds[:1], x, whole=lambda x: question.slack(x) >= 0)
+            found = closing.run(SECONDS, look)
+            if closing.outgrown:
+                assert (found.status, found.reason) == ("feasible", module.OUTGROWN)
+                assert question.slack(closing.best.x) < 0 <= part.slack(closing.best.x)
+            assert found.bound <= best * (1 + 1e-9)
+            stubborn = Closing(part, bounds[:1], x, whole=lambda _: False)
+            assert stubborn.run(SECONDS, look).reason == module.OUTGROWN
+            assert part.distance(stubborn.best.x) < question.distance(x)
+
+    @pytest.mark.parametrize("seed", LARGER)
+    def test_the_whole_is_proven_part_by_part(self, seed, monkeypatch):
+        """Begun with one scenario, whichever the best answer is held back by."""
+        question, x, bounds = larger(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(Prover, "first", lambda _: [0])
+        for early in (1.0, 0.0):
+            monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", early)
+            prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
+            proof = prover.prove()
+            assert proof.bound == pytest.approx(expected, rel=1e-6)
+            assert prover.best.distance == pytest.approx(expected, rel=1e-6)
+
+
 class TestSearch:
     @pytest.mark.parametrize("seed", SEEDS[:6])
     def test_largest_activations_lie_between_those_of_answers_and_of_enumeration(self, seed):

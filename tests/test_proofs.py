@@ -169,6 +169,46 @@ class TestProofs:
                 break
         assert proofs.implied(phases, target) == expected
 
+    @given(st.integers(0, 2**32 - 1))
+    @settings(max_examples=40, deadline=None)
+    def test_proofs_of_another_relaxation(self, draw):
+        """Neurons change their numbers, some have a phase that is known now: as if it were held there."""
+        relaxation = relaxed(SEEDS[0])
+        rng = np.random.default_rng(draw)
+        theirs = Proofs(relaxation, 8)
+        count = len(relaxation.neurons)
+        shares = rng.integers(0, 6, size=(6, 2, count)).astype(float)
+        theirs.count = 6
+        theirs.gains[:6] = (shares.max(axis=1, keepdims=True) - shares).reshape(6, -1)
+        theirs.totals[:6], theirs.used[:6] = rng.integers(3, 12, size=6) + 0.5, np.arange(6)
+        theirs.largest[:6] = theirs.gains[:6].max(axis=1)
+        places, phases = rng.permutation(count), rng.random(count) < 0.5
+        gone = rng.random(count) < 0.3
+        mine = Proofs(relaxation, int(rng.integers(6, 9)))
+        mine.take(theirs, np.where(gone, -1, places), phases)
+        held = {neuron: bool(rng.random() < 0.5) for neuron in range(count) if rng.random() < 0.3}
+        known = {int(places[n]): on for n, on in held.items() if not gone[n]}
+        before = theirs.implied({**held, **{int(n): bool(phases[n]) for n in np.flatnonzero(gone)}}, -1.0)
+        after = mine.implied(known, -1.0)
+        if before is None:
+            assert after is None
+        else:
+            assert after == {int(places[n]): on for n, on in before.items() if not gone[n]}
+
+    def test_neurons_that_matter_in_proofs(self, monkeypatch):
+        proofs = Proofs(relaxed(SEEDS[0]), 8)
+        count = proofs.neurons
+        assert proofs.importance(-1.0) is None
+        monkeypatch.setattr("arfj.bab.proofs.FEW", 2)
+        proofs.count, proofs.totals[:2] = 2, (1.0, 3.0)
+        proofs.of_objective[:2] = 1.0
+        proofs.gains[0, 1], proofs.gains[1, count + 2] = 1.0, 8.0
+        np.testing.assert_allclose(proofs.importance(-1.0)[:3], [0.0, 0.25, 1.0])
+        proofs.totals[1] = 1e9
+        assert proofs.importance(-1.0)[2] == 1.0
+        proofs.clock = 50
+        assert proofs.importance(-1.0)[1] == 1.0
+
     def test_a_proof_that_closes_nothing_is_not_kept(self):
         relaxation = relaxed(SEEDS[0])
         proofs = Proofs(relaxation, 5)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from arfj.attack.descent import Corner, RegionProgram, phases_at
+from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats
@@ -27,8 +28,15 @@ FIRST, GROWTH, LAST = 300, 2.0, 3000
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
+LOOK = 3.0
+"""Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
 """Seconds between two reports."""
+OUTGROWN = "an answer to a part of the networks is nearer than any to all of them"
+
+
+class OutgrownError(Exception):
+    """Ends a search: the part cannot prove what is asked of it."""
 
 
 class Closing:
@@ -40,12 +48,15 @@ class Closing:
         answer: an image that fools all scenarios of the part.
         progress: told of answer, bound and nodes.
         memory: for open nodes, in MiB, or None.
+        whole: whether an answer to the part answers the whole question. One that is nearer than the known one and does
+            not ends the search: the part's optimum is not that of the whole then.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
         least: the least distance known, not clear of them: what linear programs reach.
         bound: proven lower bound on the distance of every answer within the ball.
         nodes: branchings so far.
+        outgrown: whether a nearer answer to the part ended the search that does not answer the whole question.
         size: columns (all pixels counted), open neurons and rows of the relaxation.
     """
 
@@ -56,8 +67,11 @@ class Closing:
         answer: Floats,
         progress: Progress | None = None,
         memory: float | None = None,
+        whole: Callable[[Floats], bool] | None = None,
     ) -> None:
         self.question = question
+        self.bounds = bounds
+        self.whole = whole
         self.program, self.edge = RegionProgram(question), RegionProgram(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
         self.least = self.best.distance
@@ -72,16 +86,38 @@ class Closing:
         self.room = np.inf if memory is None else memory * 2**20 / bytes_of_node
         self.bound = 0.0
         self.nodes = 0
+        self.outgrown = False
         self.began = self.reported = time.perf_counter()
 
-    def run(self, seconds: float) -> Solution:
-        """Search until it is closed, the time is over, or the user stops it."""
+    def learn_from(self, other: Closing) -> None:
+        """Begin with what was learnt from another part, of which this one has all scenarios in the same order.
+
+        It may have more of them; bounds and answer have to be no worse than they were there.
+        """
+        mine = {neuron: number for number, neuron in enumerate(self.relaxation.neurons)}
+        theirs = other.relaxation.neurons
+        places = np.array([mine.get(neuron, -1) for neuron in theirs], dtype=np.intp)
+        on = np.array([self.bounds[scenario].lower[k][neuron] >= 0 for scenario, k, neuron in theirs], dtype=np.bool_)
+        self.search.take(other.search, places, on)
+
+    def run(self, seconds: float, look: bool = False) -> Solution:
+        """Search until it is closed, the time is over, the part is outgrown, or the user stops it.
+
+        Args:
+            seconds: limit.
+            look: whether the part is probably too small: an answer that shows it is looked for before the first search,
+                not only before the last one.
+        """
         deadline = self.began + seconds
         most = float(FIRST)
         reason = ""
         try:
             while not self.closed and not reason:
                 limit = most if most < LAST else np.inf
+                if self.whole is not None and (limit == np.inf or look):
+                    until = min(deadline, time.perf_counter() + LOOK)
+                    self.met(search_neighbourhoods(self.program, self.best, until))
+                    look = False
                 found = self.search.run(
                     {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
                 )
@@ -93,6 +129,9 @@ class Closing:
                 elif found.nodes < limit:
                     reason = "linear programs come no nearer to the answer: numerical trouble"
                 most *= GROWTH
+        except OutgrownError:
+            reason = OUTGROWN
+            self.settle()
         except KeyboardInterrupt:
             reason = "interrupted"
             self.settle()
@@ -100,7 +139,7 @@ class Closing:
         spent = time.perf_counter() - self.began
         distance = self.best.distance
         bound = min(self.bound, distance)
-        if self.closed:
+        if self.closed and not self.outgrown:
             return Solution("optimal", "", None, distance, bound, self.nodes, spent, interrupted)
         return Solution("feasible", reason, None, distance, bound, self.nodes, spent, interrupted)
 
@@ -119,10 +158,22 @@ class Closing:
         """A point that keeps all phases: the optimum of its linear region, if it is an answer, may be the best one."""
         phases = phases_at(self.question, np.clip(x, 0.0, 1.0))
         found, edge = self.program.solve(phases), self.edge.solve(phases)
-        if found is not None and found.distance < self.best.distance:
-            self.best = found
+        if found is not None:
+            self.met(found)
         self.least = min(self.least, self.best.distance, np.inf if edge is None else edge.distance)
         return -self.least
+
+    def met(self, found: Corner) -> None:
+        """Keep an answer to the part that is nearer than the best one known."""
+        if found.distance >= self.best.distance:
+            return
+        whole = self.whole is None or self.whole(found.x)
+        if whole or found.distance < self.best.distance * (1 - CLOSED):
+            self.best = found
+            self.least = min(self.least, found.distance)
+        if not whole and self.best is found:
+            self.outgrown = True
+            raise OutgrownError
 
     def report(self) -> None:
         """Tell of the progress, not too often."""

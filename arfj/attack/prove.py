@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from arfj.attack.closing import CLOSED, Closing
+from arfj.attack.closing import CLOSED, OUTGROWN, Closing
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
@@ -121,6 +121,8 @@ class Prover:
         failed: the distance at which a first try did not close, or infinite.
         tightened: scenarios whose bounds are.
         optimum: the optimum of the last part.
+        last: the search of the last part and its scenarios, if it was ours.
+        begun: the scenarios that the first try came to need.
     """
 
     def __init__(self, question: Question, options: Options, told: Phase, earlier: Earlier | None = None) -> None:
@@ -141,6 +143,8 @@ class Prover:
         self.failed = np.inf
         self.tightened: set[int] = set()
         self.optimum: Floats = question.flat
+        self.last: tuple[Closing, list[int]] | None = None
+        self.begun: list[int] = []
         self.earlier = earlier
 
     def prove(self) -> Proof:
@@ -209,10 +213,16 @@ class Prover:
         if self.options.formulation == "paper" or self.best is None:
             return corner
         before = self.best.distance
+        active, until = self.first(), time.perf_counter() + EARLY_SECONDS
+        outgrown = True
         try:
-            solution, _ = self.solved_part(self.best, self.first(), EARLY_SECONDS)
-            if solution.status == "feasible":
-                self.failed = before
+            while outgrown and not self.interrupted and (seconds := until - time.perf_counter()) > 0:
+                solution, _ = self.solved_part(self.best, active, seconds)
+                outgrown = solution.reason == OUTGROWN
+                if outgrown:
+                    self.begun = active = self.extended(active)
+                elif solution.status == "feasible":
+                    self.failed = before
         except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
             return self.best
         if self.closed or self.interrupted:
@@ -240,6 +250,8 @@ class Prover:
         no farther away. A part that does not close in a short while is solved again with tightened bounds.
         """
         active = self.first()
+        if self.begun[: len(active)] == active:
+            active = self.begun
         self.hard = self.hard or (self.best is not None and self.best.distance > self.failed * (1 - NEARER))
         while True:
             if self.best is None or self.interrupted:
@@ -251,9 +263,11 @@ class Prover:
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
-                return self.final(proof)
-            if solution.status == "optimal" and solution.value is not None and missing:
-                active += self.worst(self.optimum, missing)
+                late = solution.reason == OUTGROWN and not self.closed and not self.interrupted
+                return self.final(replace(proof, reason="time limit reached") if late else proof)
+            answered = solution.status == "optimal" and solution.value is not None
+            if missing and (answered or solution.reason == OUTGROWN):
+                active = self.extended(active)
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
             else:
@@ -286,7 +300,8 @@ class Prover:
         self.bound = max(self.bound, proof.bound)
         if x is not None:
             self.optimum = x
-            self.offer(x, walk=solution.status != "optimal" and seconds is None)
+            if solution.reason != OUTGROWN:
+                self.offer(x, walk=solution.status != "optimal" and seconds is None)
         return solution, proof
 
     def branched(
@@ -294,13 +309,27 @@ class Prover:
     ) -> tuple[Solution, Floats]:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
-        closing = Closing(part, self.bounds_of(part, radius, active), answer, self.watch, self.options.memory)
+        bounds = self.bounds_of(part, radius, active)
+        whole = None if len(active) == len(self.question.ensemble) else self.answered
+        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole)
+        look = False
+        if self.last is not None and self.last[1] == active[: len(self.last[1])]:
+            closing.learn_from(self.last[0])
+            look = self.hard and self.last[0].outgrown
+        self.last = closing, list(active)
         self.size, self.active = closing.size, len(active)
         self.say("proof")
-        solution = closing.run(min(self.left, seconds))
+        solution = closing.run(min(self.left, seconds), look)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
+
+    def answered(self, x: Floats) -> bool:
+        """Whether all networks are fooled; an answer that is nearer than the best one becomes it."""
+        if self.question.slack(x) < 0:
+            return False
+        self.offer(x, walk=False)
+        return True
 
     def tighten(self, best: Corner, active: list[int]) -> None:
         """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
@@ -319,10 +348,11 @@ class Prover:
                 self.known[index] = bounds
         self.tightened.update(indices)
 
-    def worst(self, x: Floats, indices: list[int]) -> list[int]:
-        """Of these scenarios the one that x fools least, or all of them where x fools them all."""
-        slacks = [self.question.restricted([index]).slack(x) for index in indices]
-        return [indices[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else indices
+    def extended(self, active: list[int]) -> list[int]:
+        """These scenarios and the one that the last part's answer fools least, or all where it fools them all."""
+        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
+        slacks = [self.question.restricted([index]).slack(self.optimum) for index in missing]
+        return active + ([missing[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else missing)
 
     def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
         """The tight model of these scenarios with bounds over the ball of this radius."""

@@ -19,10 +19,15 @@ programming (Witzig, Berthold & Heinz, CPAIOR 2017).
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arfj.bab.relaxation import ROUNDING, Phases, Relaxation
+from arfj.encoding.problem import Indices
 from arfj.network import Floats
 
+FEW, EVERY = 50, 50
+"""So many proofs say which neurons matter, and so many new ones say it anew."""
+TINY = 1e-12
 RECENT = 100
 """A proof that was of use counts as so many keepings younger than it is."""
 
@@ -45,6 +50,7 @@ class Proofs:
         self.largest = np.zeros(room)
         self.of_objective = np.zeros(room)
         self.used = np.zeros(room)
+        self.said: tuple[int, Floats] | None = None
 
     def keep(self, phases: Phases, target: float) -> None:
         """Keep the proof behind the relaxation's last bound, if it closes the node with these phases."""
@@ -63,6 +69,26 @@ class Proofs:
         self.count = min(self.room, self.count + 1)
         self.totals[place], self.gains[place], self.of_objective[place] = total, gains, of_objective
         self.largest[place], self.used[place] = gains.max(), self.clock
+
+    def take(self, other: Proofs, places: Indices, phases: NDArray[np.bool_]) -> None:
+        """Begin with the proofs of another relaxation, every point that counts here being one there.
+
+        Args:
+            other: its proofs, with the same objective.
+            places: the numbers that its neurons have here, or -1 where they are not open any more.
+            phases: theirs, then.
+        """
+        self.count = count = min(other.count, self.room)
+        latest = np.argsort(-other.used[: other.count], kind="stable")[:count]
+        gains = other.gains[latest].reshape(count, 2, other.neurons)
+        gone, open_ = np.flatnonzero(places < 0), np.flatnonzero(places >= 0)
+        mine = np.zeros((count, 2, self.neurons))
+        mine[:, :, places[open_]] = gains[:, :, open_]
+        self.gains[:count] = mine.reshape(count, 2 * self.neurons)
+        self.totals[:count] = other.totals[latest] - gains[:, phases[gone].astype(np.intp), gone].sum(axis=1)
+        self.largest[:count] = self.gains[:count].max(axis=1, initial=0.0)
+        self.of_objective[:count], self.used[:count] = other.of_objective[latest], other.used[latest]
+        self.clock = other.clock
 
     def implied(self, phases: Phases, target: float) -> Phases | None:
         """These phases and all that they imply for points whose objective is above `target`; None: there are none."""
@@ -91,6 +117,20 @@ class Proofs:
             return phases
         off, on = (np.flatnonzero(side).tolist() for side in sides)
         return {**phases, **dict.fromkeys(off, False), **dict.fromkeys(on, True)}
+
+    def importance(self, target: float) -> Floats | None:
+        """How much each neuron's phase matters, at most 1; None where few proofs are known.
+
+        The mean over all proofs of max(D_off, D_on) by what the proof needs, B - target, divided by the largest one.
+        """
+        count = self.count
+        if count < FEW:
+            return None
+        if self.said is None or self.clock - self.said[0] >= EVERY:
+            needed = np.maximum(self.totals[:count] - self.of_objective[:count] * target, TINY)
+            shares = (self.gains[:count] / needed[:, None]).reshape(count, 2, self.neurons).max(axis=1).mean(axis=0)
+            self.said = self.clock, shares / max(float(shares.max()), TINY)
+        return self.said[1]
 
     def _held(self, phases: Phases) -> Floats:
         """1 where a phase is held: first those that are off, then those that are on."""

@@ -5,7 +5,8 @@ as in `arfj.solver.branching`: with the gain per unit of what a phase takes away
 
     g_off = cost_off y / u,  g_on = cost_on s / (-l),   exp(-c g_off) + exp(-c g_on) = 1,  least c first;
 
-children of neurons that were seen less than `reliable` times are solved for all of them that may be the best.
+children of neurons that were seen less than `reliable` times are solved for all of them that may be the best. Where proofs
+are kept, neurons that matter in them are preferred.
 
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
@@ -35,8 +36,11 @@ LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
-BEYOND = 0.05
+BEYOND = 0.1
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
+
+LEAST_IMPORTANCE, POWER = 0.05, 0.6
+"""Growth rates are divided by this power of what neurons matter in the proofs kept, which counts as so much at least."""
 
 Leaf = Callable[[Floats, float], float]
 """Told of the image and the objective of a point that keeps all phases; gives the best value known then."""
@@ -96,6 +100,14 @@ class Search:
         self.reliable = reliable
         self.bound = np.inf
         self.nodes = 0
+
+    def take(self, other: Search, places: NDArray[np.intp], phases: NDArray[np.bool_]) -> None:
+        """Begin with what a search on another relaxation has learnt; see `arfj.bab.proofs.Proofs.take`."""
+        open_ = np.flatnonzero(places >= 0)
+        self.costs.total[:, places[open_]] = other.costs.total[:, open_]
+        self.costs.seen[:, places[open_]] = other.costs.seen[:, open_]
+        if self.proofs is not None and other.proofs is not None:
+            self.proofs.take(other.proofs, places, phases)
 
     def run(
         self,
@@ -233,18 +245,21 @@ class Search:
             return None
         amounts = np.maximum(node.amounts[:, candidates].astype(np.float64), OPEN)
         rates = growth(*np.maximum(self.costs.of(candidates) * amounts, LEAST_GAIN))
+        weights = self.weights(candidates)
+        rates = rates * weights
         order = np.argsort(rates, kind="stable")
         best, least, idle = None, np.inf, 0
-        for neuron, predicted in zip(candidates[order].tolist(), rates[order].tolist(), strict=True):
+        for place in order.tolist():
+            neuron = int(candidates[place])
             if self.reliable and self.costs.seen[:, neuron].min() < self.reliable:
                 if idle >= LOOK_AHEAD:
                     continue
                 children = self.children(node, neuron)
-                rate = self.rate(node, children)
+                rate = self.rate(node, children) * weights[place]
                 if None in children:
                     return children
             else:
-                children, rate = None, predicted
+                children, rate = None, rates[place]
             if rate < least:
                 best, least, idle = (neuron, children), rate, 0
             else:
@@ -254,6 +269,13 @@ class Search:
         if best is None:
             return None
         return best[1] or self.children(node, best[0])
+
+    def weights(self, candidates: NDArray[np.intp]) -> Floats:
+        """By what their growth rates are multiplied: neurons that matter in proofs come first."""
+        importance = None if self.proofs is None else self.proofs.importance(self.target)
+        if importance is None:
+            return np.ones(len(candidates))
+        return np.asarray((LEAST_IMPORTANCE + importance[candidates]) ** -POWER)
 
     def children(self, node: Node, neuron: int) -> list[Node | float | None]:
         """Both children, off and on; what was gained is noted."""
