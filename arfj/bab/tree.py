@@ -5,8 +5,8 @@ as in `arfj.solver.branching`: with the gain per unit of what a phase takes away
 
     g_off = cost_off y / u,  g_on = cost_on s / (-l),   exp(-c g_off) + exp(-c g_on) = 1,  least c first;
 
-children of neurons that were seen less than `reliable` times are solved for all of them that may be the best. Where proofs
-are kept, neurons that matter in them are preferred.
+children of neurons that were seen less than `reliable` times are solved for all of them that may be the best. Where
+proofs are kept, neurons that matter in them are preferred.
 
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
@@ -40,7 +40,7 @@ BEYOND = 0.1
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
 
 LEAST_IMPORTANCE, POWER = 0.05, 0.6
-"""Growth rates are divided by this power of what neurons matter in the proofs kept, which counts as so much at least."""
+"""Growth rates are divided by this power of what neurons matter in the proofs kept, and by so much at least."""
 
 Leaf = Callable[[Floats, float], float]
 """Told of the image and the objective of a point that keeps all phases; gives the best value known then."""
