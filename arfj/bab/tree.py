@@ -36,10 +36,10 @@ LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
-BEYOND = 0.1
+BEYOND = 0.05
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
 
-LEAST_IMPORTANCE, POWER = 0.05, 0.6
+LEAST_IMPORTANCE, POWER = 0.05, 0.3
 """Growth rates are divided by this power of what neurons matter in the proofs kept, and by so much at least."""
 
 Leaf = Callable[[Floats, float], float]
