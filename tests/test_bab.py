@@ -144,6 +144,17 @@ class TestRelaxation:
             assert found >= bound - 1e-9
             assert (amounts is not None) == above
 
+    def test_enough_is_not_tried_again(self, monkeypatch):
+        """A solver that stops short of the floor, with a bound that closes the node all the same."""
+        relaxation = relaxed(SEEDS[0])
+        bound, _ = relaxation.solve()
+        entered = relaxation.entered.copy()
+        monkeypatch.setattr(relaxation, "_solved", lambda _dual: (bound, "stopped"))
+        assert relaxation.solve(bound - 1.0, enough=bound) == (bound, None)
+        np.testing.assert_array_equal(relaxation.entered, entered)
+        assert relaxation.solve(bound - 1.0) == (bound, None)
+        assert relaxation.entered.sum() > entered.sum()
+
     def test_phases_that_no_point_has(self):
         """y = x and y' = x - 1/2: the second is not on where the first is off."""
         network = Network.from_arrays([np.array([[1.0, 1.0]]), np.eye(2)], [np.array([0.0, -0.5]), np.zeros(2)])

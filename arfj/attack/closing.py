@@ -135,6 +135,7 @@ class Closing:
         except KeyboardInterrupt:
             reason = "interrupted"
             self.settle()
+        self.search.heap = []
         interrupted = reason == "interrupted"
         spent = time.perf_counter() - self.began
         distance = self.best.distance

@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from arfj.attack.closing import CLOSED, OUTGROWN, Closing
+from arfj.attack.closing import OUTGROWN, Closing
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
@@ -36,6 +37,9 @@ PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
 EARLY_SECONDS = 1.0
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long."""
+PROVEN = 9.5e-7
+"""The search ends when bound and distance differ by less than this share: what a part leaves open, and as much for its
+answers that are nearer than the best one by so little that nothing is made of them."""
 NEARER = 1e-3
 """After a first try that did not close, the same part is hard unless the answer has come nearer by this share."""
 FEW = 3
@@ -234,7 +238,7 @@ class Prover:
     def closed(self) -> bool:
         """Whether the bound meets the best answer."""
         best = self.best
-        return best is not None and best.distance - self.bound <= CLOSED * max(best.distance, 1e-9)
+        return best is not None and best.distance - self.bound <= PROVEN * max(best.distance, 1e-9)
 
     def solved_at_once(self, encoding: Encoding, solutions: int | None = None) -> Proof:
         """All scenarios in one model without a cut-off; optionally only until the first answer."""
@@ -263,8 +267,7 @@ class Prover:
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
-                late = solution.reason == OUTGROWN and not self.closed and not self.interrupted
-                return self.final(replace(proof, reason="time limit reached") if late else proof)
+                return self.final(proof)
             answered = solution.status == "optimal" and solution.value is not None
             if missing and (answered or solution.reason == OUTGROWN):
                 active = self.extended(active)
@@ -278,6 +281,9 @@ class Prover:
         if self.best is not None and exceeds(self.bound, self.best.distance):
             self.bound = 0.0
             return Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
+        if proof.reason == OUTGROWN:  # the search ended there, but no more came of it
+            reason = "" if self.closed else "interrupted" if self.interrupted else "time limit reached"
+            proof = replace(proof, reason=reason)
         return replace(proof, bound=self.bound)
 
     def first(self) -> list[int]:
@@ -310,7 +316,8 @@ class Prover:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
         bounds = self.bounds_of(part, radius, active)
-        whole = None if len(active) == len(self.question.ensemble) else self.answered
+        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
+        whole = partial(self.answered, self.question.restricted(missing)) if missing else None
         closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole)
         look = False
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
@@ -324,9 +331,9 @@ class Prover:
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
 
-    def answered(self, x: Floats) -> bool:
-        """Whether all networks are fooled; an answer that is nearer than the best one becomes it."""
-        if self.question.slack(x) < 0:
+    def answered(self, others: Question, x: Floats) -> bool:
+        """Whether an answer to a part fools all others, too; if it is nearer than the best one it becomes that."""
+        if others.slack(x) < 0:
             return False
         self.offer(x, walk=False)
         return True

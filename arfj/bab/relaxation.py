@@ -241,12 +241,15 @@ class Relaxation:
         size = float(np.abs(multipliers) @ self.sizes) + own + abs(cost) * float(self.caps.sum())
         return float(sides @ multipliers), reduced, shares, self.terms * size, multipliers
 
-    def solve(self, floor: float = -np.inf, seconds: float = np.inf) -> tuple[float, Floats | None]:
+    def solve(
+        self, floor: float = -np.inf, seconds: float = np.inf, enough: float = -np.inf
+    ) -> tuple[float, Floats | None]:
         """Solve with the phases held.
 
         Args:
             floor: a bound at or below it is as good as any other.
             seconds: limit.
+            enough: with a bound at or below it nothing is tried again that went wrong.
 
         Returns:
             A certified upper bound (-inf: no point has these phases, inf: none was found), and the amounts (2, neurons)
@@ -270,6 +273,8 @@ class Relaxation:
                 return best, self._amounts()
             if end == "pixels entered":
                 continue
+            if best <= enough:
+                return best, None
             if limited:  # what stopped at the limit need not be over
                 limited, self.floor = False, -np.inf
                 program.setRealParam(LP_PARAMETER.OBJLIM, NO_LIMIT)

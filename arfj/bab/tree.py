@@ -190,7 +190,7 @@ class Search:
         if parent is not None:
             relaxation.start_from(parent.basis)
         relaxation.hold(phases)
-        bound, amounts = relaxation.solve(floor, self.deadline - time.perf_counter())
+        bound, amounts = relaxation.solve(floor, self.deadline - time.perf_counter(), target)
         bound = min(bound, most)
         if bound <= target:
             if self.proofs is not None:
