@@ -38,6 +38,18 @@ def test_a_large_gain_on_one_side_promises_a_smaller_tree():
     assert rates[0] < rates[1]
 
 
+def test_older_gains_count_less_and_less():
+    costs = Costs(1, window=4)
+    for gain in (8.0, 4.0, 4.0, 0.0):
+        costs.note(0, 0, gain, 1.0)
+    assert costs.of(np.array([0]))[0, 0] == 4.0
+    costs.note(0, 0, 12.0, 1.0)
+    assert (costs.of(np.array([0]))[0, 0], costs.seen[0, 0]) == (16.0 * 0.75 / 4 + 3.0, 4)
+    for _ in range(60):
+        costs.note(0, 0, 2.0, 1.0)
+    assert costs.of(np.array([0]))[0, 0] == pytest.approx(2.0, abs=1e-6)
+
+
 def test_costs_are_means_per_unit():
     costs = Costs(3)
     assert costs.of(np.arange(3)).tolist() == [[1.0] * 3] * 2

@@ -23,7 +23,7 @@ CLOSED = 5e-7
 """The proof is complete when bound and distance differ by less than this share."""
 PROOFS = 500
 """Proofs of closed nodes that are kept."""
-FIRST, GROWTH, LAST = 300, 2.0, 3000
+FIRST, GROWTH, LAST = 300, 2.0, 6000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110

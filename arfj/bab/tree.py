@@ -36,6 +36,8 @@ LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
+WINDOW = 50
+"""Gains that count in full: with the depth of the search they change."""
 BEYOND = 0.05
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
 
@@ -96,7 +98,7 @@ class Search:
     def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0) -> None:
         self.relaxation = relaxation
         self.proofs = Proofs(relaxation, proofs) if proofs else None
-        self.costs = Costs(len(relaxation.neurons))
+        self.costs = Costs(len(relaxation.neurons), WINDOW)
         self.reliable = reliable
         self.bound = np.inf
         self.nodes = 0

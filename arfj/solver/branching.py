@@ -66,16 +66,25 @@ def growth(down: Floats, up: Floats) -> Floats:
 
 
 class Costs:
-    """Mean gains per unit of y (off) and of s (on), neuron by neuron; the mean of all where one was never seen."""
+    """Mean gains per unit of y (off) and of s (on), neuron by neuron; the mean of all where one was never seen.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: neurons.
+        window: older gains count less and less once a neuron was seen so often, so that the mean follows the search.
+    """
+
+    def __init__(self, count: int, window: float = np.inf) -> None:
+        self.window = window
         self.total = np.zeros((2, count))
         self.seen = np.zeros((2, count), dtype=np.intp)
 
     def note(self, side: int, neuron: int, gain: float, amount: float) -> None:
         """What fixing a neuron off (side 0) or on (side 1) gained, which took `amount` away."""
+        if self.seen[side, neuron] < self.window:
+            self.seen[side, neuron] += 1
+        else:
+            self.total[side, neuron] *= 1.0 - 1.0 / self.window
         self.total[side, neuron] += gain / max(amount, OPEN)
-        self.seen[side, neuron] += 1
 
     def of(self, neurons: NDArray[np.intp]) -> Floats:
         """Shape (2, neurons)."""
