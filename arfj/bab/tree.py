@@ -98,7 +98,7 @@ class Search:
     def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0) -> None:
         self.relaxation = relaxation
         self.proofs = Proofs(relaxation, proofs) if proofs else None
-        self.costs = Costs(len(relaxation.neurons), WINDOW)
+        self.costs = Costs(len(relaxation.neurons), WINDOW if proofs else np.inf)
         self.reliable = reliable
         self.bound = np.inf
         self.nodes = 0
