@@ -28,6 +28,22 @@ def bound_at(rest, shares, phases):
     return rest + values.sum()
 
 
+def some_phases(rng, count, share):
+    """This share of the phases, off and on at random."""
+    return {neuron: bool(rng.random() < 0.5) for neuron in range(count) if rng.random() < share}
+
+
+def made_up(relaxation, shares, needed, of_objective=1.0, target=-1.0):
+    """Proofs with these shares (proofs, 2, neurons), which need so much at this target."""
+    count = len(shares)
+    proofs = Proofs(relaxation, count)
+    gains = shares.max(axis=1, keepdims=True) - shares
+    proofs.count, proofs.gains[:], proofs.largest[:] = count, gains.reshape(count, -1), gains.max(axis=(1, 2))
+    proofs.of_objective[:], proofs.used[:] = of_objective, np.arange(count)
+    proofs.totals[:] = needed + proofs.of_objective * target
+    return proofs, gains
+
+
 def filled(seed, room=50, nodes=200):
     """A relaxation whose search has kept proofs, the search, its target and an answer."""
     question, x, bounds = larger(seed)
@@ -46,7 +62,7 @@ class TestByPhase:
         question, x, _ = SETTINGS[seed]
         relaxation = relaxed(seed)
         rng = np.random.default_rng(draw)
-        held = {neuron: bool(rng.random() < 0.5) for neuron in range(len(relaxation.neurons)) if rng.random() < 0.5}
+        held = some_phases(rng, len(relaxation.neurons), 0.5)
         best = relaxation_at(relaxation, held)
         noise = 10.0**exponent * rng.normal(size=len(relaxation.sides[0]))
         multipliers = noise + np.array(relaxation.program.getDual())
@@ -62,7 +78,7 @@ class TestByPhase:
     def test_it_is_no_worse_than_the_bound_with_phases_held(self, seed, draw):
         relaxation = relaxed(seed)
         rng = np.random.default_rng(draw)
-        held = {neuron: bool(rng.random() < 0.5) for neuron in range(len(relaxation.neurons)) if rng.random() < 0.5}
+        held = some_phases(rng, len(relaxation.neurons), 0.5)
         relaxation_at(relaxation, held)
         multipliers = np.array(relaxation.program.getDual()) + 1e-3 * rng.normal(size=len(relaxation.sides[0]))
         bound, _ = relaxation.certified(multipliers, None, 1.0)
@@ -94,7 +110,7 @@ class TestProofs:
         rng = np.random.default_rng(seed)
         closed = 0
         for _ in range(300):
-            held = {n: bool(rng.random() < 0.5) for n in range(len(relaxation.neurons)) if rng.random() < 0.4}
+            held = some_phases(rng, len(relaxation.neurons), 0.4)
             fresh = Proofs(relaxation, 5)
             relaxation.hold(held)
             bound, _ = relaxation.solve(target)
@@ -128,7 +144,7 @@ class TestProofs:
         alone = Search(relaxation)
         told = 0
         for _ in range(150):
-            held = {n: bool(rng.random() < 0.5) for n in range(len(relaxation.neurons)) if rng.random() < 0.3}
+            held = some_phases(rng, len(relaxation.neurons), 0.3)
             implied = search.proofs.implied(held, target)
             others = [held] if implied is None else [{**held, n: not on} for n, on in implied.items() if n not in held]
             for one in others:
@@ -143,15 +159,11 @@ class TestProofs:
         """Beside a plain loop over proofs, neurons and sides."""
         relaxation = relaxed(SEEDS[0])
         rng = np.random.default_rng(draw)
-        proofs = Proofs(relaxation, 8)
         count, target = len(relaxation.neurons), -float(rng.integers(1, 4))
         shares = rng.integers(0, 6, size=(8, 2, count)) * (rng.random((8, 2, count)) < 0.4)
-        gains = shares.max(axis=1, keepdims=True) - shares
-        proofs.count, proofs.gains[:], proofs.largest[:] = 8, gains.reshape(8, -1), gains.max(axis=(1, 2))
-        proofs.of_objective[:] = rng.integers(0, 2, size=8)
         needed = rng.integers(1, 12, size=8) + 0.5
-        proofs.totals[:] = needed + proofs.of_objective * target
-        phases = {neuron: bool(rng.random() < 0.5) for neuron in range(count) if rng.random() < 0.3}
+        proofs, gains = made_up(relaxation, shares, needed, rng.integers(0, 2, size=8), target)
+        phases = some_phases(rng, count, 0.3)
         expected = dict(phases)
         while expected is not None:
             slack = [n - sum(g[int(on), j] for j, on in expected.items()) for n, g in zip(needed, gains, strict=True)]
@@ -175,18 +187,14 @@ class TestProofs:
         """Neurons change their numbers, some have a phase that is known now: as if it were held there."""
         relaxation = relaxed(SEEDS[0])
         rng = np.random.default_rng(draw)
-        theirs = Proofs(relaxation, 8)
         count = len(relaxation.neurons)
-        shares = rng.integers(0, 6, size=(6, 2, count)).astype(float)
-        theirs.count = 6
-        theirs.gains[:6] = (shares.max(axis=1, keepdims=True) - shares).reshape(6, -1)
-        theirs.totals[:6], theirs.used[:6] = rng.integers(3, 12, size=6) + 0.5, np.arange(6)
-        theirs.largest[:6] = theirs.gains[:6].max(axis=1)
+        shares, needed = rng.integers(0, 6, size=(6, 2, count)), rng.integers(3, 12, size=6) + 0.5
+        theirs, _ = made_up(relaxation, shares, needed, 0.0)
         places, phases = rng.permutation(count), rng.random(count) < 0.5
         gone = rng.random(count) < 0.3
         mine = Proofs(relaxation, int(rng.integers(6, 9)))
         mine.take(theirs, np.where(gone, -1, places), phases)
-        held = {neuron: bool(rng.random() < 0.5) for neuron in range(count) if rng.random() < 0.3}
+        held = some_phases(rng, count, 0.3)
         known = {int(places[n]): on for n, on in held.items() if not gone[n]}
         before = theirs.implied({**held, **{int(n): bool(phases[n]) for n in np.flatnonzero(gone)}}, -1.0)
         after = mine.implied(known, -1.0)
@@ -218,12 +226,22 @@ class TestProofs:
         assert proofs.count == 0
         assert proofs.implied({}, bound - 1e-3) == {}
 
-    def test_the_oldest_gives_way(self):
-        question, x, search = filled(LARGER[0], room=3)
-        assert search.proofs.count == 3
-        assert len(set(search.proofs.used.tolist())) > 1
-        np.testing.assert_array_equal(search.proofs.largest, search.proofs.gains.max(axis=1))
-        assert Closing(question, larger(LARGER[0])[2], x).run(SECONDS).status == "optimal"
+    def test_the_one_of_use_longest_ago_gives_way(self):
+        _, _, search = filled(LARGER[0], room=3)
+        proofs, relaxation, target = search.proofs, search.relaxation, search.target
+        assert proofs.count == 3
+        rng = np.random.default_rng(0)
+        for oldest in (1, 2, 0):
+            proofs.used[:], proofs.used[oldest] = proofs.clock, 0
+            others = np.delete(proofs.gains, oldest, axis=0)
+            before = proofs.clock
+            while proofs.clock == before:
+                held = some_phases(rng, proofs.neurons, 0.6)
+                if relaxation_at(relaxation, held) <= target:
+                    proofs.keep(held, target)
+            np.testing.assert_array_equal(np.delete(proofs.gains, oldest, axis=0), others)
+            assert (proofs.count, proofs.used[oldest]) == (3, proofs.clock)
+            np.testing.assert_array_equal(proofs.largest, proofs.gains.max(axis=1))
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_the_optimum_is_that_without(self, seed, monkeypatch):
