@@ -13,7 +13,7 @@ from reference import exact_bounds, exact_distance, random_network, random_quest
 
 from arfj.attack import closing as module
 from arfj.attack.closing import Closing
-from arfj.attack.descent import RegionProgram, descend
+from arfj.attack.descent import Corner, RegionProgram, descend
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds
@@ -121,11 +121,12 @@ class TestParts:
             closing = Closing(part, bounds[:1], x, whole=lambda x: question.slack(x) >= 0)
             found = closing.run(SECONDS, look)
             if closing.outgrown:
-                assert (found.status, found.reason) == ("feasible", module.OUTGROWN)
+                assert (found.status, found.reason) == ("feasible", "")
                 assert question.slack(closing.best.x) < 0 <= part.slack(closing.best.x)
             assert found.bound <= best * (1 + 1e-9)
             stubborn = Closing(part, bounds[:1], x, whole=lambda _: False)
-            assert stubborn.run(SECONDS, look).reason == module.OUTGROWN
+            assert stubborn.run(SECONDS, look).status == "feasible"
+            assert stubborn.outgrown
             assert part.distance(stubborn.best.x) < question.distance(x)
 
     @pytest.mark.parametrize("seed", LARGER)
@@ -140,6 +141,28 @@ class TestParts:
             proof = prover.prove()
             assert proof.bound == pytest.approx(expected, rel=1e-6)
             assert prover.best.distance == pytest.approx(expected, rel=1e-6)
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_a_part_that_is_outgrown_when_the_time_is_over(self, monkeypatch, interrupted):
+        question, x, bounds = larger(LARGER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(Prover, "first", lambda _: [0])
+        monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
+        monkeypatch.setattr(Prover, "answered", lambda *_: False)
+        monkeypatch.setattr("arfj.attack.prove.warm_start", lambda *_: Corner(x, question.distance(x), ()))
+        prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
+        honest = Closing.run
+
+        def late(closing, seconds, look=False):
+            found = honest(closing, seconds, look)
+            prover.began -= SECONDS
+            return replace(found, interrupted=interrupted)
+
+        monkeypatch.setattr(Closing, "run", late)
+        proof = prover.prove()
+        assert prover.outgrown
+        assert proof.reason == ("interrupted" if interrupted else "time limit reached")
+        assert proof.bound <= best * (1 + 1e-9)
 
 
 class TestSearch:

@@ -23,6 +23,8 @@ CLOSED = 5e-7
 """The proof is complete when bound and distance differ by less than this share."""
 PROOFS = 500
 """Proofs of closed nodes that are kept."""
+WINDOW = 50
+"""Gains of a neuron that count in full: they change with the depth of the search."""
 FIRST, GROWTH, LAST = 300, 2.0, 6000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
@@ -32,7 +34,6 @@ LOOK = 3.0
 """Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
 """Seconds between two reports."""
-OUTGROWN = "an answer to a part of the networks is nearer than any to all of them"
 
 
 class OutgrownError(Exception):
@@ -79,7 +80,7 @@ class Closing:
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
         self.relaxation.enter(answer)
-        self.search = Search(self.relaxation, RELIABLE, PROOFS)
+        self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW)
         self.size = self.relaxation.size
         columns, neurons, rows = self.size
         bytes_of_node = NODE_BYTES + NEURON_BYTES * neurons + columns + rows
@@ -130,7 +131,7 @@ class Closing:
                     reason = "linear programs come no nearer to the answer: numerical trouble"
                 most *= GROWTH
         except OutgrownError:
-            reason = OUTGROWN
+            self.outgrown = True
             self.settle()
         except KeyboardInterrupt:
             reason = "interrupted"
@@ -173,7 +174,6 @@ class Closing:
             self.best = found
             self.least = min(self.least, found.distance)
         if not whole and self.best is found:
-            self.outgrown = True
             raise OutgrownError
 
     def report(self) -> None:

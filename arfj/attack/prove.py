@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from arfj.attack.closing import OUTGROWN, Closing
+from arfj.attack.closing import Closing
 from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
@@ -218,21 +218,24 @@ class Prover:
             return corner
         before = self.best.distance
         active, until = self.first(), time.perf_counter() + EARLY_SECONDS
-        outgrown = True
         try:
-            while outgrown and not self.interrupted and (seconds := until - time.perf_counter()) > 0:
+            while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
                 solution, _ = self.solved_part(self.best, active, seconds)
-                outgrown = solution.reason == OUTGROWN
-                if outgrown:
-                    self.begun = active = self.extended(active)
-                elif solution.status == "feasible":
-                    self.failed = before
+                if not self.outgrown:
+                    self.failed = before if solution.status == "feasible" else np.inf
+                    break
+                self.begun = active = self.extended(active)
         except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
             return self.best
         if self.closed or self.interrupted:
             return None
         self.say("search")
         return self.best
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether the last part ended with a nearer answer that does not fool all networks."""
+        return self.last is not None and self.last[0].outgrown
 
     @property
     def closed(self) -> bool:
@@ -269,7 +272,7 @@ class Prover:
             if self.closed or self.interrupted or self.left <= 0:
                 return self.final(proof)
             answered = solution.status == "optimal" and solution.value is not None
-            if missing and (answered or solution.reason == OUTGROWN):
+            if missing and (answered or self.outgrown):
                 active = self.extended(active)
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
@@ -281,9 +284,8 @@ class Prover:
         if self.best is not None and exceeds(self.bound, self.best.distance):
             self.bound = 0.0
             return Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
-        if proof.reason == OUTGROWN:  # the search ended there, but no more came of it
-            reason = "" if self.closed else "interrupted" if self.interrupted else "time limit reached"
-            proof = replace(proof, reason=reason)
+        if not proof.reason and not self.closed and self.outgrown:  # a larger part would have been next
+            proof = replace(proof, reason="interrupted" if self.interrupted else "time limit reached")
         return replace(proof, bound=self.bound)
 
     def first(self) -> list[int]:
@@ -306,7 +308,7 @@ class Prover:
         self.bound = max(self.bound, proof.bound)
         if x is not None:
             self.optimum = x
-            if solution.reason != OUTGROWN:
+            if not self.outgrown:
                 self.offer(x, walk=solution.status != "optimal" and seconds is None)
         return solution, proof
 
@@ -319,10 +321,9 @@ class Prover:
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
         closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole)
-        look = False
+        look = self.hard and self.outgrown
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
             closing.learn_from(self.last[0])
-            look = self.hard and self.last[0].outgrown
         self.last = closing, list(active)
         self.size, self.active = closing.size, len(active)
         self.say("proof")

@@ -26,7 +26,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,6 +44,7 @@ Phases = Mapping[int, bool]
 """Neurons whose phase is held, by their number in the relaxation: on or off."""
 Basis = tuple[bytes, bytes]
 Proof = tuple[Floats, int | None, float]
+"""Multipliers, objective column (None: the distance), cost of the pixels."""
 End = Literal["optimal", "pixels entered", "stopped"]
 
 TOLERANCE = 1e-9
@@ -59,6 +60,16 @@ EXACT = 1e-8
 NO_LIMIT, LONGEST = -1e20, 1e20
 LEAST_OPEN = 1e-8
 """Open neurons have u and -l of this size at least: on smaller ones the linear solver breaks down. Wider ones hold."""
+
+
+class _Lagrangian(NamedTuple):
+    """Constant, reduced costs of columns, shares of pixels, what rounding takes at most, multipliers of right signs."""
+
+    constant: float
+    reduced: Floats
+    shares: Floats
+    rounding: float
+    multipliers: Floats
 
 
 class Relaxation:
@@ -201,9 +212,10 @@ class Relaxation:
 
     def certified(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
         """The bound of the module's docstring on v_column - cost sum (p + q), and every pixel's share in it."""
-        constant, reduced, shares, rounding, _ = self._lagrangian(multipliers, column, cost)
-        bound = float(constant + np.maximum(reduced * self.low, reduced * self.up).sum() + shares.sum()) + rounding
-        return (bound, shares) if np.isfinite(bound) else (np.inf, np.zeros_like(shares))
+        at = self._lagrangian(multipliers, column, cost)
+        columns = np.maximum(at.reduced * self.low, at.reduced * self.up)
+        bound = float(at.constant + columns.sum() + at.shares.sum()) + at.rounding
+        return (bound, at.shares) if np.isfinite(bound) else (np.inf, np.zeros_like(at.shares))
 
     def by_phase(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
         """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
@@ -211,18 +223,15 @@ class Relaxation:
         Rounding: no share is larger than its neuron's part of the sizes that `ROUNDING` scales with, and neither are
         their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`.
         """
-        constant, reduced, shares, rounding, multipliers = self._lagrangian(multipliers, column, cost)
-        at_best = np.maximum(reduced * self.low, reduced * self.full)
-        at_best[self.y] = at_best[self.s] = 0.0
-        triangle = multipliers[self.triangles]
-        rest = float(constant - triangle.sum() + at_best.sum() + shares.sum()) + 4 * rounding
-        off, on = reduced[self.s] * self.full[self.s], reduced[self.y] * self.full[self.y]
+        at = self._lagrangian(multipliers, column, cost)
+        columns = np.maximum(at.reduced * self.low, at.reduced * self.full)
+        columns[self.y] = columns[self.s] = 0.0
+        triangle = at.multipliers[self.triangles]
+        rest = float(at.constant - triangle.sum() + columns.sum() + at.shares.sum()) + 4 * at.rounding
+        off, on = at.reduced[self.s] * self.full[self.s], at.reduced[self.y] * self.full[self.y]
         return rest, np.maximum(np.stack([off, on]) + triangle, 0.0)
 
-    def _lagrangian(
-        self, multipliers: Floats, column: int | None, cost: float
-    ) -> tuple[float, Floats, Floats, float, Floats]:
-        """Constant, reduced costs, pixels' shares, what rounding takes at most, and multipliers of the right signs."""
+    def _lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> _Lagrangian:
         lower, upper = self.sides
         wrong = (
             ((multipliers > 0) & np.isinf(upper)) | ((multipliers < 0) & np.isinf(lower)) | ~np.isfinite(multipliers)
@@ -239,7 +248,7 @@ class Relaxation:
         sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
         own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
         size = float(np.abs(multipliers) @ self.sizes) + own + abs(cost) * float(self.caps.sum())
-        return float(sides @ multipliers), reduced, shares, self.terms * size, multipliers
+        return _Lagrangian(float(sides @ multipliers), reduced, shares, self.terms * size, multipliers)
 
     def solve(
         self, floor: float = -np.inf, seconds: float = np.inf, enough: float = -np.inf

@@ -36,8 +36,6 @@ LEAST_SIZE = 1e-6
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
-WINDOW = 50
-"""Gains that count in full: with the depth of the search they change."""
 BEYOND = 0.05
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
 
@@ -89,16 +87,17 @@ class Search:
         relaxation: the linear program.
         reliable: a neuron seen so often in both directions is trusted.
         proofs: how many proofs of closed nodes are kept; none of them may be used with another objective.
+        window: gains of a neuron that count in full when it is compared with others; older ones less and less.
 
     Attributes:
         bound: of the search under way, valid whenever it is stopped.
         nodes: branchings of it.
     """
 
-    def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0) -> None:
+    def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0, window: float = np.inf) -> None:
         self.relaxation = relaxation
         self.proofs = Proofs(relaxation, proofs) if proofs else None
-        self.costs = Costs(len(relaxation.neurons), WINDOW if proofs else np.inf)
+        self.costs = Costs(len(relaxation.neurons), window)
         self.reliable = reliable
         self.bound = np.inf
         self.nodes = 0
