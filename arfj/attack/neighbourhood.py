@@ -45,6 +45,7 @@ def search_neighbourhoods(
     deadline: float,
     told: Callable[[Corner], None] | None = None,
     least: int = 1,
+    known: Corner | None = None,
 ) -> Corner:
     """The nearest answer that larger and larger neighbourhoods of `corner` lead to.
 
@@ -54,6 +55,7 @@ def search_neighbourhoods(
         deadline: `time.perf_counter()` value at which to stop.
         told: called with every better answer.
         least: with fewer open neurons than this nothing is searched.
+        known: an answer whose neighbourhoods have been searched: the search ends where it comes to it.
     """
     question = program.question
     best = corner
@@ -78,6 +80,8 @@ def search_neighbourhoods(
         until = time.perf_counter() + min(SECONDS, left)
         found = search.run(held(search.relaxation, question, best.x, free), -best.distance, until, GAIN, leaf=leaf)
         if best is not before:
+            if known is not None and abs(best.distance - known.distance) <= GAIN * known.distance:
+                break
             continue
         if free >= min(neurons, MOST_FREE) or not found.closed:
             break

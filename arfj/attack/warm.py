@@ -16,8 +16,11 @@ from arfj.question import Question
 
 ROUNDS = 12
 PATIENCE = 1
-DESCENT_SHARE, DESCENT_SECONDS = 0.3, 2.0
-"""Descents from the answers of one round may take this share of the time left, and this many seconds."""
+"""It ends after so many rounds without a gain."""
+GAINED = 1e-4
+"""What is nearer by less than this share is no gain."""
+FAR = 1.3
+"""No descent begins at an answer that is farther than the best one by this factor."""
 
 
 def warm_start(
@@ -29,9 +32,9 @@ def warm_start(
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
-    Rounds of gradient attacks from fresh random starts; the nearest answers of each round that lie in regions not yet
-    seen are descended from, and the best one's neighbourhoods are searched where it is new. It ends after `PATIENCE`
-    rounds without a gain.
+    Rounds of gradient attacks from fresh random starts; a descent begins at the nearest answer whose region is new, and
+    the neighbourhoods of its end are searched. No round begins where another one ended: what it finds from its own
+    start may be nearer than all that was found elsewhere.
 
     Args:
         question: image, target, scenarios.
@@ -46,31 +49,28 @@ def warm_start(
     seen: set[bytes] = set()
     idle = 0
     for attempt in range(ROUNDS):
-        answers = gradient_answers(question, seed * ROUNDS + attempt, deadline)
-        now = time.perf_counter()
-        until = now + min(DESCENT_SHARE * (deadline - now), DESCENT_SECONDS)
-        corner = best
-        for start in answers:
-            if time.perf_counter() > (until if corner is not None else deadline):
-                break
+        corner: Corner | None = None
+        for start in gradient_answers(question, seed * ROUNDS + attempt, deadline):
             key = b"".join(phase.tobytes() for phase in phases_at(question, start))
-            if key in seen or (best is not None and question.distance(start) > 1.3 * best.distance):
-                continue
-            seen.add(key)
-            corner = descend(program, [start], deadline if corner is None else until, corner)
-            if told is not None and corner is not None:
+            if key not in seen and (best is None or question.distance(start) <= FAR * best.distance):
+                seen.add(key)
+                corner = descend(program, [start], deadline)
+                if corner is not None or time.perf_counter() > deadline:
+                    break
+        if corner is not None:
+            if told is not None:
                 told(corner)
-        if corner is not None and tried is not None:
-            before, tried_once, tried = corner, tried, None
-            corner = tried_once(before)
-            if corner is None:
-                return before
-        gained = corner is not None and (best is None or corner.distance < best.distance * (1 - 1e-4))
-        if gained and corner is not None:
+            if tried is not None:
+                before, tried_once, tried = corner, tried, None
+                corner = tried_once(before)
+                if corner is None:
+                    return before
             # Where all phases would be free at once, the proof begins with that very program.
-            corner = search_neighbourhoods(program, corner, deadline, told, FREE + 1)
+            corner = search_neighbourhoods(program, corner, deadline, told, FREE + 1, best)
+        gained = corner is not None and (best is None or corner.distance < best.distance * (1 - GAINED))
         idle = 0 if gained else idle + 1
-        best = corner
+        if corner is not None and (best is None or corner.distance < best.distance):
+            best = corner
         if idle == PATIENCE or time.perf_counter() > deadline:
             break
     return best
