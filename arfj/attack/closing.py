@@ -25,11 +25,14 @@ PROOFS = 500
 """Proofs of closed nodes that are kept."""
 WINDOW = 50
 """Gains of a neuron that count in full: they change with the depth of the search."""
-FIRST, GROWTH, LAST = 300, 2.0, 6000
+FIRST, GROWTH, LAST = 300, 2.0, 4800
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
+DEEP = 0.5
+"""The last search is deep for this share of the time left: its trees are smaller and more alike in size. After that it
+goes by bounds, for where a deep search is not over, its bound says nothing."""
 LOOK = 3.0
 """Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
@@ -119,8 +122,17 @@ class Closing:
                     until = min(deadline, time.perf_counter() + LOOK)
                     self.met(search_neighbourhoods(self.program, self.best, until))
                     look = False
+                now = time.perf_counter()
                 found = self.search.run(
-                    {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
+                    {},
+                    -self.least,
+                    deadline,
+                    GAP,
+                    most=limit,
+                    room=self.room,
+                    leaf=self.leaf,
+                    told=self.report,
+                    deep=now + DEEP * (deadline - now) if limit == np.inf else now,
                 )
                 self.settle()
                 if len(self.search.heap) > self.room:
