@@ -30,9 +30,10 @@ FIRST, GROWTH, LAST = 300, 2.0, 4800
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
-DEEP = 0.5
-"""The last search is deep for this share of the time left: its trees are smaller and more alike in size. After that it
-goes by bounds, for where a deep search is not over, its bound says nothing."""
+DEEP, DEEP_SHARE = 20_000, 0.5
+"""The last search is deep for so many nodes, and for this share of the time left: most trees are smaller like this.
+After that it goes by bounds: some trees are much larger, and the bound of a deep search that is not over says nothing.
+"""
 LOOK = 3.0
 """Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
@@ -122,7 +123,6 @@ class Closing:
                     until = min(deadline, time.perf_counter() + LOOK)
                     self.met(search_neighbourhoods(self.program, self.best, until))
                     look = False
-                now = time.perf_counter()
                 found = self.search.run(
                     {},
                     -self.least,
@@ -132,7 +132,7 @@ class Closing:
                     room=self.room,
                     leaf=self.leaf,
                     told=self.report,
-                    deep=now + DEEP * (deadline - now) if limit == np.inf else now,
+                    deep=self.deep_until(deadline) if limit == np.inf else None,
                 )
                 self.settle()
                 if len(self.search.heap) > self.room:
@@ -156,6 +156,12 @@ class Closing:
         if self.closed and not self.outgrown:
             return Solution("optimal", "", None, distance, bound, self.nodes, spent, interrupted)
         return Solution("feasible", reason, None, distance, bound, self.nodes, spent, interrupted)
+
+    def deep_until(self, deadline: float) -> Callable[[], bool]:
+        """Whether the last search is deep still."""
+        now = time.perf_counter()
+        until = now + DEEP_SHARE * (deadline - now)
+        return lambda: self.search.nodes < DEEP and time.perf_counter() < until
 
     @property
     def closed(self) -> bool:

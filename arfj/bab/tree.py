@@ -122,7 +122,7 @@ class Search:
         room: float = np.inf,
         leaf: Leaf | None = None,
         told: Callable[[], None] | None = None,
-        deep: float = -np.inf,
+        deep: Callable[[], bool] | None = None,
     ) -> Found:
         """Bound the objective that the relaxation has at present.
 
@@ -136,8 +136,8 @@ class Search:
             room: open nodes at which to stop.
             leaf: told of points that keep all phases; without it they are believed (which is no matter of the bound).
             told: called at every node.
-            deep: `time.perf_counter()` value until which the node found last comes first, of two siblings the one of
-                the better bound; the worst bound comes first from then on.
+            deep: asked at every node whether the search is deep still: the node found last comes first then, of two
+                siblings the one of the better bound. Without it, and once it said no, the worst bound comes first.
         """
         self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
         enough = max(gap, enough)
@@ -145,7 +145,7 @@ class Search:
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
         self.scale = 1.0
-        self.deep = time.perf_counter() < deep
+        self.deep = deep is not None
         root = self.solved(dict(held), np.inf)
         if isinstance(root, Node):
             self.scale = max(root.bound - self.value if np.isfinite(self.value) else abs(root.bound), 1e-9)
@@ -153,7 +153,7 @@ class Search:
         elif root is not None:
             self.stuck = root
         while self.heap:
-            if self.deep and time.perf_counter() > deep:
+            if self.deep and deep is not None and not deep():
                 self.deep = False
                 self.heap = [(-node.bound, place, node) for _, place, node in self.heap]
                 heapq.heapify(self.heap)
@@ -221,16 +221,16 @@ class Search:
     def branch(self, node: Node) -> None:
         """Replace a node by its children."""
         self.nodes += 1
-        known = node.phases if self.proofs is None else self.proofs.implied(node.phases, self.target)
-        if known is None:
-            return
-        if known is not node.phases:
-            again = self.solved(known, node.bound, node)
-            if not isinstance(again, Node):
-                self.stuck = max(self.stuck, -np.inf if again is None else again)
-                return
-            node = again
         while True:
+            known = node.phases if self.proofs is None else self.proofs.implied(node.phases, self.target)
+            if known is None:
+                return
+            if known is not node.phases:
+                again = self.solved(known, node.bound, node)
+                if not isinstance(again, Node):
+                    self.stuck = max(self.stuck, -np.inf if again is None else again)
+                    return
+                node = again
             found = self.chosen(node)
             if found is None:
                 self.stuck = max(self.stuck, node.bound)
