@@ -26,7 +26,7 @@ from arfj.question import Question
 MARGIN = 1e-9
 """Bounds are widened by this, absolute and relative, so that none lies on an answer."""
 
-GAP = 0.01
+GAP = 1e-4
 """A program is over at this relative gap; looser ones gain little time, for most of it goes by before."""
 
 SECONDS = 0.4

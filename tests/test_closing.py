@@ -189,51 +189,16 @@ class TestSearch:
                 assert found.bound >= (values if on else -values).max() - 1e-9
                 assert found.bound <= abs(end[layer][neuron]) * (1 + 1e-6) + 1e-7
 
-    @pytest.mark.parametrize("deep", [None, lambda: True])
     @pytest.mark.parametrize("most", [0, 1, 3, 10])
-    def test_a_search_that_is_cut_short_bounds_all_the_same(self, most, deep):
+    def test_a_search_that_is_cut_short_bounds_all_the_same(self, most):
         for seed in LARGER[:2]:
             question, x, bounds = larger(seed)
             best = Closing(question, bounds, x).run(SECONDS).value
             relaxation = Relaxation(question, bounds)
             relaxation.maximise(None)
-            until = time.perf_counter() + SECONDS
-            found = Search(relaxation, 8).run({}, -question.distance(x), until, most=most, deep=deep)
+            found = Search(relaxation, 8).run({}, -question.distance(x), time.perf_counter() + SECONDS, most=most)
             assert found.bound >= -best * (1 + 1e-9)
             assert found.nodes <= max(most, 1)
-
-    @pytest.mark.parametrize("deep", [0, 7, 999])
-    def test_which_node_comes_next(self, monkeypatch, deep):
-        """The one found last as long as the search is deep, the one of the worst bound from then on."""
-        question, x, bounds = larger(LARGER[0])
-        best = Closing(question, bounds, x).run(SECONDS).value
-        relaxation = Relaxation(question, bounds)
-        relaxation.maximise(None)
-        search = Search(relaxation, 8)
-        honest, order = Search.branch, []
-
-        def watched(search, node):
-            waiting = [one for *_, one in search.heap]
-            assert search.bound >= max([node.bound, *(one.bound for one in waiting)])
-            last = all(place < places[id(node)][0] for _, place, _ in search.heap)
-            worst = all(one.bound <= node.bound for one in waiting)
-            assert last if len(order) < deep else worst
-            order.append((last, worst))
-            honest(search, node)
-
-        def pushed(search, node):
-            push(search, node)
-            places[id(node)] = next((place, one) for _, place, one in search.heap if one is node)
-
-        push, places = Search.push, {}
-        monkeypatch.setattr(Search, "branch", watched)
-        monkeypatch.setattr(Search, "push", pushed)
-        until = time.perf_counter() + SECONDS
-        found = search.run({}, -question.distance(x), until, 1e-7, deep=lambda: len(order) < deep)
-        assert (found.closed, found.bound) == (True, pytest.approx(-best, rel=1e-6))
-        assert len(order) > 7
-        assert deep == 0 or not all(worst for _, worst in order)
-        assert deep == 999 or not all(last for last, _ in order)
 
     def test_nodes_without_a_branching_count(self, monkeypatch):
         """A part of the tree that cannot be searched keeps its bound."""

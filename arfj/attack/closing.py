@@ -25,15 +25,11 @@ PROOFS = 500
 """Proofs of closed nodes that are kept."""
 WINDOW = 50
 """Gains of a neuron that count in full: they change with the depth of the search."""
-FIRST, GROWTH, LAST = 300, 2.0, 4800
+FIRST, GROWTH, LAST = 300, 2.0, 6000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
-DEEP, DEEP_SHARE = 20_000, 0.5
-"""The last search is deep for so many nodes, and for this share of the time left: most trees are smaller like this.
-After that it goes by bounds: some trees are much larger, and the bound of a deep search that is not over says nothing.
-"""
 LOOK = 3.0
 """Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
@@ -124,15 +120,7 @@ class Closing:
                     self.met(search_neighbourhoods(self.program, self.best, until))
                     look = False
                 found = self.search.run(
-                    {},
-                    -self.least,
-                    deadline,
-                    GAP,
-                    most=limit,
-                    room=self.room,
-                    leaf=self.leaf,
-                    told=self.report,
-                    deep=self.deep_until(deadline) if limit == np.inf else None,
+                    {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
                 )
                 self.settle()
                 if len(self.search.heap) > self.room:
@@ -156,12 +144,6 @@ class Closing:
         if self.closed and not self.outgrown:
             return Solution("optimal", "", None, distance, bound, self.nodes, spent, interrupted)
         return Solution("feasible", reason, None, distance, bound, self.nodes, spent, interrupted)
-
-    def deep_until(self, deadline: float) -> Callable[[], bool]:
-        """Whether the last search is deep still."""
-        now = time.perf_counter()
-        until = now + DEEP_SHARE * (deadline - now)
-        return lambda: self.search.nodes < DEEP and time.perf_counter() < until
 
     @property
     def closed(self) -> bool:

@@ -9,10 +9,9 @@ children of neurons that were seen less than `reliable` times are solved for all
 proofs are kept, neurons that matter in them are preferred.
 
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
-makes better trees: a search that lasts begins again from its root, with what it has learnt. A deep search branches on
-the node found last, so that most branchings high up come late and know what was learnt far below; its bound is that of
-the worst node high up until it is nearly over. A search that is given room for them keeps the proofs of closed nodes,
-too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and of open ones when their turn comes.
+makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
+for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
+of open ones when their turn comes.
 """
 
 from __future__ import annotations
@@ -122,7 +121,6 @@ class Search:
         room: float = np.inf,
         leaf: Leaf | None = None,
         told: Callable[[], None] | None = None,
-        deep: Callable[[], bool] | None = None,
     ) -> Found:
         """Bound the objective that the relaxation has at present.
 
@@ -136,8 +134,6 @@ class Search:
             room: open nodes at which to stop.
             leaf: told of points that keep all phases; without it they are believed (which is no matter of the bound).
             told: called at every node.
-            deep: asked at every node whether the search is deep still: the node found last comes first then, of two
-                siblings the one of the better bound. Without it, and once it said no, the worst bound comes first.
         """
         self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
         enough = max(gap, enough)
@@ -145,7 +141,6 @@ class Search:
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
         self.scale = 1.0
-        self.deep = deep is not None
         root = self.solved(dict(held), np.inf)
         if isinstance(root, Node):
             self.scale = max(root.bound - self.value if np.isfinite(self.value) else abs(root.bound), 1e-9)
@@ -153,17 +148,18 @@ class Search:
         elif root is not None:
             self.stuck = root
         while self.heap:
-            if self.deep and deep is not None and not deep():
-                self.deep = False
-                self.heap = [(-node.bound, place, node) for _, place, node in self.heap]
-                heapq.heapify(self.heap)
-            top = max(self.top, self.stuck)
+            top = max(-self.heap[0][0], self.stuck)
             self.bound = min(self.bound, max(top, self.target))
             if told is not None:
                 told()
             if top <= above(self.value, enough):
                 return Found(self.bound, self.value, True, self.nodes)
-            if self.nodes >= most or len(self.heap) > room or time.perf_counter() > deadline or self.stuck > self.top:
+            if (
+                self.nodes >= most
+                or len(self.heap) > room
+                or time.perf_counter() > deadline
+                or self.stuck > -self.heap[0][0]
+            ):
                 return Found(self.bound, self.value, False, self.nodes)
             self.branch(heapq.heappop(self.heap)[2])
         self.bound = min(self.bound, max(self.stuck, self.target))
@@ -174,15 +170,9 @@ class Search:
         """A bound at or below this one closes a node."""
         return above(self.value, self.gap)
 
-    @property
-    def top(self) -> float:
-        """The worst bound of an open node."""
-        return max(node.bound for _, _, node in self.heap) if self.deep else -self.heap[0][0]
-
     def push(self, node: Node) -> None:
         """Keep an open node."""
-        place = next(self.count)
-        heapq.heappush(self.heap, (-place if self.deep else -node.bound, place, node))
+        heapq.heappush(self.heap, (-node.bound, next(self.count), node))
 
     def solved(self, phases: Phases, most: float, parent: Node | None = None) -> Node | float | None:
         """The node with these phases; None where it is closed, its bound where it cannot be branched on.
@@ -238,13 +228,13 @@ class Search:
             children = [child for child in found if child is not None]
             if len(children) == 1 and isinstance(children[0], Node) and self.reliable:
                 node = children[0]  # the other side is closed: go on at once, as long as that is better than to wait
-                waits = not self.deep and self.heap and node.bound < self.top
-                if time.perf_counter() < self.deadline and not waits:
+                if time.perf_counter() < self.deadline and not (self.heap and node.bound < -self.heap[0][0]):
                     continue
-            nodes = [child for child in children if isinstance(child, Node)]
-            for child in sorted(nodes, key=lambda child: -child.bound):
-                self.push(child)
-            self.stuck = max([self.stuck, *(child for child in children if not isinstance(child, Node))])
+            for child in children:
+                if isinstance(child, Node):
+                    self.push(child)
+                else:
+                    self.stuck = max(self.stuck, child)
             return
 
     def chosen(self, node: Node) -> list[Node | float | None] | None:
