@@ -129,6 +129,8 @@ def test_it_ends_where_an_earlier_one_did(monkeypatch):
     assert search(program, found[-1], told=first.append, known=told[0]) is first[-1]
     assert [one.distance for one in first] == [told[0].distance]
     assert search(program, found[-1], known=end).distance == end.distance
+    monkeypatch.delattr(neighbourhood.Search, "run")
+    assert search(program, end, known=end) is end
 
 
 def test_a_later_round_may_end_nearer_though_it_began_farther_off(monkeypatch):

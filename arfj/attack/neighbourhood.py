@@ -76,12 +76,12 @@ def search_neighbourhoods(
     neurons = len(search.relaxation.neurons)
     free = FREE if neurons >= least else 0
     while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
+        if known is not None and abs(best.distance - known.distance) <= GAIN * known.distance:
+            break
         before = best
         until = time.perf_counter() + min(SECONDS, left)
         found = search.run(held(search.relaxation, question, best.x, free), -best.distance, until, GAIN, leaf=leaf)
         if best is not before:
-            if known is not None and abs(best.distance - known.distance) <= GAIN * known.distance:
-                break
             continue
         if free >= min(neurons, MOST_FREE) or not found.closed:
             break

@@ -40,7 +40,7 @@ def warm_start(
         question: image, target, scenarios.
         seed: of the random starts.
         deadline: `time.perf_counter()` value at which to stop.
-        told: called with every better answer, so that an interrupt loses none.
+        told: called with every end and with what is better near it, so that an interrupt loses none.
         tried: called once, with the first answer that the descents end at, before its neighbourhoods are searched:
             gives the answer to go on from, or None to end here.
     """

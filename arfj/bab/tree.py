@@ -11,7 +11,7 @@ proofs are kept, neurons that matter in them are preferred.
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
 for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
-of open ones when their turn comes.
+of open ones whenever they are branched on.
 """
 
 from __future__ import annotations
