@@ -1,0 +1,107 @@
+"""`python -m experiments`: measure studies, and make their tables and figures from rows alone."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from arfj.cli import ANSWERED, Parser, checked_seconds, run
+from arfj.errors import UsageError
+from arfj.files import atomic_write, make_folder
+from arfj.report.figure import style
+from arfj.report.store import Store
+from experiments.registry import GROUPS, STUDIES
+from experiments.studies import Row, Scale, Study, measure, read
+
+EXAMPLES = """\
+  python -m experiments                                      list studies and groups
+  python -m experiments paper                                print the tables of the committed rows
+  python -m experiments paper --out out/paper                .md, .csv, .tex, .png and .pdf of all of them as well
+  python -m experiments paper --run --out out/paper          measure what has no row in out/paper/results.jsonl
+  python -m experiments table3 --run --out out/t --only ORAE --limit 60
+  python -m experiments transfer --run --out out/transfer    hours; stop and go on at any time
+  python -m experiments paper transfer --smoke --out out/s   tiny forms: a minute or two
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print, write."""
+    options = _parser().parse_args(argv)
+    studies = _asked(options.study)
+    if not studies:
+        print("\n".join(f"{name:14} {study.title}" for name, study in STUDIES.items()))
+        print("\n".join(f"{name:14} all of: {', '.join(members)}" for name, members in GROUPS.items()))
+        return ANSWERED
+    if options.run and options.out is None:
+        raise UsageError("--run needs a folder for rows, tables and figures; name it with --out")
+    if options.jobs == 0:
+        raise UsageError("--jobs is 0; expected a number of processes, or -1 for all cores")
+    limit = None if options.limit is None else checked_seconds("--limit", options.limit)
+    if options.out is not None:
+        make_folder(options.out)  # before minutes are spent
+    if options.smoke and options.out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _done(studies, options, Path(folder), limit)
+    return _done(studies, options, options.out, limit)
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m experiments", "Tables and figures, from rows that are measured or committed.", EXAMPLES)
+    parser.add_argument("study", nargs="*", metavar="STUDY", help="names of studies or groups; none lists them")
+    parser.add_argument("--run", action="store_true", help="measure what has no row yet, in DIR/results.jsonl")
+    parser.add_argument("--smoke", action="store_true", help="a tiny form of it: seconds a study")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="rows to show (.jsonl, .gz), not the committed ones")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where rows, tables and figures go")
+    parser.add_argument("--limit", metavar="SECONDS", help="of each solve, instead of the study's own")
+    parser.add_argument("--jobs", type=int, default=-1, metavar="N", help="tasks at a time (-1: as many as cores)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure keys that contain this")
+    parser.add_argument("--subject", type=Path, metavar="DIR", help="your own networks and images (transfer)")
+    return parser
+
+
+def _asked(names: Sequence[str]) -> list[Study]:
+    wanted: list[str] = []
+    for name in names:
+        if name not in STUDIES and name not in GROUPS:
+            raise UsageError(f"there is no study {name!r}; expected one of {', '.join([*STUDIES, *GROUPS])}")
+        wanted += GROUPS.get(name, (name,))
+    return [STUDIES[name] for name in dict.fromkeys(wanted)]
+
+
+def _done(studies: Sequence[Study], options: Namespace, out: Path | None, limit: float | None) -> int:
+    for study in studies:
+        if out is not None and (options.run or options.smoke):
+            scale = Scale("smoke" if options.smoke else "full", limit, out, options.subject)
+            store = Store(out / "results.jsonl")
+            measure(study, store, scale, options.jobs, options.only)
+            rows: Sequence[Row] = read(store.path)
+        else:
+            rows = read(options.rows or study.rows)
+        show(study, rows, options.out)
+    return ANSWERED
+
+
+def show(study: Study, rows: Sequence[Row], out: Path | None) -> None:
+    """Print the sheets; write them and the figures where a folder is given."""
+    for sheet in study.sheets(rows):
+        print(sheet.markdown() + "\n")
+        if out is not None:
+            for suffix, text in (("md", sheet.markdown() + "\n"), ("csv", sheet.csv()), ("tex", sheet.latex())):
+                with atomic_write(out / f"{sheet.name}.{suffix}") as stream:
+                    stream.write(text.encode())
+    if out is None:
+        return
+    for name, draw in study.figures(rows).items():
+        with style():
+            figure = draw()
+            for kind in ("png", "pdf"):
+                with atomic_write(out / f"{name}.{kind}") as stream:
+                    figure.savefig(stream, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+        print(f"drawn: {out / name}.png and .pdf", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,73 @@
+"""Answers as rows: what an attack found, so that the image can be made again, and what networks say of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.attack import Options, solve_question
+from arfj.attack.result import AttackResult
+from arfj.evaluate import load_witness
+from arfj.network import Floats, Network
+from arfj.question import Question
+from experiments.studies import Row
+
+DIGITS = 4
+"""Decimals of probabilities in rows."""
+
+
+def solved(question: Question, options: Options, label: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Solve a question; the row of its answer, `facts` added."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = solve_question(question, options, Path(folder) / "witness.npz", label)
+        x = None if result.witness is None else load_witness(result.witness).x.ravel()
+    return row_of(result, options) | {"change": None if x is None else change(x, question.flat)} | dict(facts)
+
+
+def row_of(result: AttackResult, options: Options) -> dict[str, Any]:
+    """A result without classes and margins, and without where the witness lay."""
+    row = result.as_json()
+    seen = row["replay"]
+    row["replay"] = None if seen is None else {"hit": seen["hit"], "distance": seen["distance"]}
+    return row | {"witness": None, "threads": options.threads, "seed": options.seed}
+
+
+def change(x: Floats, nominal: Floats) -> dict[str, list[Any]]:
+    """Where x, shape (n,), differs from the nominal image, and its values there in full precision."""
+    at = np.flatnonzero(x != nominal)
+    return {"at": at.tolist(), "to": x[at].tolist()}
+
+
+def image_of(row: Row, nominal: Floats) -> Floats | None:
+    """The answer of a row, flat; None where it has none."""
+    moved = row.get("change")
+    if moved is None:
+        return None
+    x = nominal.copy()
+    x[np.asarray(moved["at"], dtype=np.intp)] = moved["to"]
+    return x
+
+
+def seen(x: Floats, true: int, target: int, networks: Sequence[Network]) -> dict[str, list[Any]]:
+    """What each network says of x: its class, and the probabilities of target, true class and likeliest non-target.
+
+    A class is that of the largest output, the first one in a tie, as in `Network.classify`.
+    """
+    flat = x.reshape(1, -1)
+    rows = np.array([network.probabilities(flat)[0] for network in networks])
+    rivals = np.delete(rows, target, axis=1).max(axis=1)
+    return {
+        "class": [int(network.classify(flat)[0]) for network in networks],
+        "target": _rounded(rows[:, target]),
+        "true": _rounded(rows[:, true]),
+        "rival": _rounded(rivals),
+    }
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [float(value) for value in np.round(values, DIGITS)]
