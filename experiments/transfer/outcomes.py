@@ -1,0 +1,92 @@
+"""Rows as matrices: what every target network says of every answer of one method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.studies import Row
+from experiments.transfer.plan import EXACT, GAMMA, PAPER
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Answers to the same kind of question on one set of targets: a row an image, a column a target.
+
+    Attributes:
+        positions: of the images.
+        rows: the answers' rows.
+        hit: whether the target network gives the target class.
+        missed: whether it gives another class than the true one.
+        valid: whether it gives the clean image its true class; only these count.
+        target, true, rival: probabilities of the target, the true class, and the likeliest class but the target.
+    """
+
+    positions: tuple[int, ...]
+    rows: tuple[Row, ...]
+    hit: Bools
+    missed: Bools
+    valid: Bools
+    target: Floats
+    true: Floats
+    rival: Floats
+
+    @property
+    def distances(self) -> Floats:
+        """L1, one an image."""
+        return np.array([row["distance"] for row in self.rows])
+
+    def at(self, positions: Iterable[int]) -> Outcomes:
+        """For these images only."""
+        where = [self.positions.index(position) for position in positions]
+        arrays = (self.hit, self.missed, self.valid, self.target, self.true, self.rival)
+        return Outcomes(
+            tuple(self.positions[i] for i in where), tuple(self.rows[i] for i in where), *(a[where] for a in arrays)
+        )
+
+    def mean(self, values: Floats) -> float:
+        """Over the cells that count."""
+        return float(values[self.valid].mean()) if self.valid.any() else float("nan")
+
+
+def exact(alpha: int, gamma: float = GAMMA, goal: str = PAPER) -> Callable[[Row], bool]:
+    """Chooses exact answers."""
+    return lambda row: (row["method"], row["alpha"], row["gamma"], row["goal"]) == (EXACT, alpha, gamma, goal)
+
+
+def sets(rows: Iterable[Row]) -> list[str]:
+    """The names of the target sets, in the order in which rows name them."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("seen", ())))
+
+
+def outcomes(rows: Sequence[Row], chosen: Callable[[Row], bool], name: str) -> Outcomes | None:
+    """The outcomes of the answers chosen, on the set `name`; None where there are none."""
+    clean = {row["position"]: row for row in rows if row["method"] == "clean" and name in row.get("seen", ())}
+    found = [
+        row
+        for row in rows
+        if row["method"] != "clean" and row["position"] in clean and name in row.get("seen", ()) and chosen(row)
+    ]
+    if not found:
+        return None
+    found.sort(key=lambda row: row["position"])
+    seen: list[Mapping[str, list[float]]] = [row["seen"][name] for row in found]
+    classes = np.array([one["class"] for one in seen])
+    true = np.array([row["true"] for row in found])[:, None]
+    target = np.array([row["target"] for row in found])[:, None]
+    unharmed = np.array([clean[row["position"]]["seen"][name]["class"] for row in found])
+    chances = (np.array([one[key] for one in seen]) for key in ("target", "true", "rival"))
+    positions = tuple(row["position"] for row in found)
+    return Outcomes(positions, tuple(found), classes == target, classes != true, unharmed == true, *chances)
+
+
+def paired(one: Outcomes, other: Outcomes) -> tuple[Outcomes, Outcomes]:
+    """Both for the images that they share."""
+    common = [position for position in one.positions if position in other.positions]
+    return one.at(common), other.at(common)
