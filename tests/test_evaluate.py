@@ -200,7 +200,7 @@ class TestCommand:
         witness([1, 0, 0]).save(folder / "answers" / "v.npz")
         assert run(main, [str(folder / "answers"), *networks(folder), "--delta", "0.4"]) == 0
         out = capsys.readouterr().out
-        row, mean = (next(line for line in out.splitlines() if word in line) for word in ("25.0 │   50.0", "mean"))
+        row, mean = (next(line for line in out.splitlines() if word in line) for word in ("-0.0750", "mean"))
         assert row.split("│")[-2].strip() == "11.9"
         assert mean.split("│")[-2].strip() == ""
         assert "confidence 1 - 0.4" in out

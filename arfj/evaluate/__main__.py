@@ -74,7 +74,8 @@ def _networks(options: argparse.Namespace) -> list[Network]:
 def table(checks: Sequence[CrossCheck]) -> Table:
     """The cross-checks as a table, one row a witness and a last one of means: shares in %, the rest in [-1, 1]."""
     count = checks[0].networks
-    result = Table(title=f"Cross-check on {count} network{'s' if count > 1 else ''}", title_justify="left")
+    title = f"Cross-check on {count} network{'s' if count > 1 else ''}"
+    result = Table(title=title, title_justify="left", collapse_padding=True)
     result.add_column("witness", overflow="fold", footer="mean")
     columns = {
         "target %": [100 * check.rate.target for check in checks],
