@@ -102,6 +102,7 @@ class TestCrossCheck:
             },
             "weak_confidence": pytest.approx((0.5 - 0.3 + 0.125 + 0.0) / 4),
             "margin": pytest.approx((0.375 - 0.3 - 0.375 + 0.0) / 4),
+            "certificate": {"fooled": 1, "networks": 4, "delta": 0.05, "probability": pytest.approx(1 - 0.95**0.25)},
         }
 
     def test_images_keep_their_shape(self):
@@ -174,8 +175,9 @@ class TestCommand:
         document = json.loads(out)
         assert list(document) == ["results"]
         assert len(document["results"]) == 2
-        keys = {"witness", "networks", "rate", "probability", "weak_confidence", "margin"}
+        keys = {"witness", "networks", "rate", "probability", "weak_confidence", "margin", "certificate"}
         assert document["results"][0].keys() == keys
+        assert document["results"][0]["certificate"].keys() == {"fooled", "networks", "delta", "probability"}
         assert document["results"][0]["witness"] == path
         assert document["results"][0]["networks"] == 4
         assert document["results"][0]["rate"].keys() == {"target", "true", "other"}
@@ -189,6 +191,34 @@ class TestCommand:
         assert out.index("v.npz") < out.index("w.npz") < out.index("mean")
         assert "25.0" in out
         assert "-0.0750" in out
+        assert "next % >=" in out
+        assert "confidence 1 - 0.05" in out
+        assert "chosen without looking at them" in " ".join(out.split())
+
+    def test_certified_share_is_rounded_down(self, folder, capsys):
+        """One of four at delta 0.4: 1 - 0.6^(1/4) = 11.988... %, of which 11.9 is printed, and no mean of it."""
+        witness([1, 0, 0]).save(folder / "answers" / "v.npz")
+        assert run(main, [str(folder / "answers"), *networks(folder), "--delta", "0.4"]) == 0
+        out = capsys.readouterr().out
+        row, mean = (next(line for line in out.splitlines() if word in line) for word in ("-0.0750", "mean"))
+        assert row.split("│")[-2].strip() == "11.9"
+        assert mean.split("│")[-2].strip() == ""
+        assert "confidence 1 - 0.4" in out
+
+    def test_delta_of_the_document(self, folder, capsys):
+        assert run(main, [str(folder / "answers"), *networks(folder), "--delta", "0.3", "--json"]) == 0
+        (result,) = json.loads(capsys.readouterr().out)["results"]
+        expected = {"fooled": 1, "networks": 4, "delta": 0.3, "probability": pytest.approx(1 - 0.7**0.25)}
+        assert result["certificate"] == expected
+
+    @pytest.mark.parametrize("delta", ["0", "1", "-0.1", "nan", "inf", "5%", "1e-400"])
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    def test_delta_that_is_none(self, folder, delta, form, capsys):
+        assert run(main, [str(folder / "none.npz"), *networks(folder), f"--delta={delta}", *form]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "delta" in err
+        assert err.count("\n") == 1
 
     def test_help_starts_with_examples(self, capsys):
         with pytest.raises(SystemExit) as caught:

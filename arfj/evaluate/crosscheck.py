@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from arfj.errors import ArfjError, UsageError
+from arfj.evaluate.certificate import DELTA, TransferCertificate, transfer_certificate
 from arfj.evaluate.replay import Witness, check_fit
 from arfj.network import Network
 
@@ -41,6 +42,7 @@ class CrossCheck:
             rates the three sum to one.
         weak_confidence: mean of p_target - p_true.
         margin: mean of p_target - max_{j != target} p_j.
+        certificate: what the networks that give the target say of the next one.
     """
 
     witness: str
@@ -49,6 +51,7 @@ class CrossCheck:
     probability: Split
     weak_confidence: float
     margin: float
+    certificate: TransferCertificate
 
     def as_json(self) -> dict[str, Any]:
         """The keys of the interface."""
@@ -59,19 +62,21 @@ class CrossCheck:
             "probability": self.probability.as_json(),
             "weak_confidence": self.weak_confidence,
             "margin": self.margin,
+            "certificate": self.certificate.as_json(),
         }
 
 
-def cross_check(witness: Witness, networks: Sequence[Network], name: str = "") -> CrossCheck:
+def cross_check(witness: Witness, networks: Sequence[Network], name: str = "", delta: float = DELTA) -> CrossCheck:
     """Ask every network for its class and its probabilities at x.
 
     Args:
         witness: the answer of an attack; only x, true and target are used.
         networks: at least one; they may differ in architecture.
         name: what `CrossCheck.witness` says.
+        delta: the certificate's probability of error, in (0, 1).
 
     Raises:
-        UsageError: no network, or one whose inputs or classes do not fit the witness.
+        UsageError: no network, one whose inputs or classes do not fit the witness, or a delta out of range.
     """
     if not networks:
         raise UsageError("a cross-check needs at least one network; give --networks FILE ...")
@@ -82,14 +87,16 @@ def cross_check(witness: Witness, networks: Sequence[Network], name: str = "") -
     probabilities = [network.probabilities(x)[0] for network in networks]
     target = np.array([p[witness.target] for p in probabilities])
     true = np.array([p[witness.true] for p in probabilities])
+    hits = classes == witness.target
     rivals = np.array([np.delete(p, witness.target).max() for p in probabilities])
     return CrossCheck(
         witness=name,
         networks=len(networks),
-        rate=_split(classes == witness.target, classes == witness.true),
+        rate=_split(hits, classes == witness.true),
         probability=_split(target, true),
         weak_confidence=float(np.mean(target - true)),
         margin=float(np.mean(target - rivals)),
+        certificate=transfer_certificate(int(hits.sum()), len(networks), delta),
     )
 
 
