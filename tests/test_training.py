@@ -3,15 +3,17 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from blobs import instead_of_training, small_data
 
 from arfj import data
 from arfj.cli import run
 from arfj.ensemble import outer_samples
 from arfj.errors import ArfjError, DataError, UsageError
-from arfj.network import Network
+from arfj.network import Dense, Network, softmax
 from training import Settings, fresh_networks, outcomes
 from training.benchmark import numpy_epoch
 from training.check import check_set
@@ -21,24 +23,15 @@ from training.settings import Convolution
 from training.train import main
 
 pytest.importorskip("tensorflow", reason="needs pip install 'arfj[train]'")
+from training.refit import refit
 from training.trainer import import_tensorflow, new_model, train
 
 QUICK = Settings(hidden=(32,), epochs=2, least=0.0, most=1.0)
 
 
-def blobs(count, rng):
-    """Ten blocks of pixels of random brightness; the class is the brightest."""
-    labels = (np.arange(count) % 10).astype(np.uint8)
-    bright = rng.integers(0, 150, (count, 10))
-    bright[np.arange(count), labels] = 255
-    images = np.repeat(bright, 79, axis=1)[:, :784]
-    return images.astype(np.uint8), labels
-
-
 @pytest.fixture(scope="module")
 def small():
-    rng = np.random.default_rng(0)
-    return data.FashionMnist(*blobs(1600, rng), *blobs(400, rng))
+    return small_data()
 
 
 def test_one_seed_one_network(small):
@@ -63,6 +56,118 @@ def test_the_steps_are_those_of_plain_numpy(small):
     numpy_epoch(arrays, small.train_images.astype(np.float32) / np.float32(255), small.train_labels, 32, 0.05)
     expected = Network.from_arrays(arrays[0::2], arrays[1::2]).parameters()
     np.testing.assert_allclose(train(0, settings, small).parameters(), expected, atol=1e-4)
+
+
+def test_adam_steps_as_keras_does(small):
+    settings = Settings(hidden=(8,), epochs=4, batch=1600, rate=1e-3, last_rate=0.5, optimiser="adam")
+    _, keras = import_tensorflow()
+    model = new_model(keras, settings.sizes, 5)
+    optimiser = keras.optimizers.Adam()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimiser, loss)
+    for epoch in range(4):  # a batch of all images: their order does not matter
+        optimiser.learning_rate = settings.rate_of(epoch)
+        model.fit(data.scaled(small.train_images).astype(np.float32), small.train_labels, 1600, verbose=0)
+    arrays = model.get_weights()
+    expected = Network.from_arrays(arrays[0::2], arrays[1::2]).parameters()
+    np.testing.assert_allclose(train(5, settings, small).parameters(), expected, atol=1e-5)
+    one = train(5, replace(settings, epochs=1), small).parameters()
+    assert np.abs(one - expected).max() > 1e-3, "the tolerance would not see a step"
+
+
+def test_adam_reaches_what_it_should_and_repeats(small):
+    settings = Settings(hidden=(64,), epochs=4, rate=3e-3, optimiser="adam")
+    first, again = (train(1, settings, small) for _ in range(2))
+    assert (
+        first.fingerprint() == again.fingerprint() != train(1, replace(settings, optimiser="sgd"), small).fingerprint()
+    )
+    assert (first.classify(data.scaled(small.test_images)) == small.test_labels).mean() > 0.85
+
+
+def changed_where(small, same, images):
+    return replace(small, train_images=np.where(same[:, None], small.train_images, images).astype(np.uint8))
+
+
+def test_half_of_the_images_is_exactly_half(small):
+    settings = Settings(hidden=(4,), epochs=3, batch=8, images=0.5)
+    # What a network sees: the images whose change changes it. One epoch suffices to find out, with one batch for all.
+    whole = replace(settings, epochs=1, batch=800)
+    expected = train(3, whole, small).fingerprint()
+    rng = np.random.default_rng(3)
+    seen = np.isin(np.arange(1600), rng.permutation(1600)[:800])
+    unseen_changed = changed_where(small, seen, 255 - small.train_images)
+    assert train(3, whole, unseen_changed).fingerprint() == expected
+    assert train(3, settings, unseen_changed).fingerprint() == train(3, settings, small).fingerprint()
+    for index in np.flatnonzero(seen)[[0, 400, 799]]:
+        one_changed = changed_where(small, np.arange(1600) != index, 255 - small.train_images)
+        assert train(3, whole, one_changed).fingerprint() != expected
+    assert train(4, whole, unseen_changed).fingerprint() != train(4, whole, small).fingerprint(), "another half"
+    with pytest.raises(UsageError, match="16 of 1600 images are less than a batch of 32"):
+        train(3, Settings(images=0.01), small)
+
+
+def test_one_weights_seed_and_other_orders(small):
+    still = Settings(hidden=(8,), epochs=1, rate=1e-50, weights_seed=2)  # zero in float32
+    starts = [train(seed, still, small).fingerprint() for seed in (2, 30, 31)]
+    assert len(set(starts)) == 1
+    assert starts[0] == train(2, replace(still, weights_seed=None), small).fingerprint()
+    moving = Settings(hidden=(8,), epochs=1, weights_seed=2)
+    ends = {train(seed, moving, small).fingerprint() for seed in (2, 30, 31)}
+    assert len(ends) == 3
+    assert train(2, replace(moving, weights_seed=None), small).fingerprint() in ends
+
+
+def cross_entropy(network, image, label):
+    return -np.log(softmax(network(image[None]))[0, label])
+
+
+def small_network(activation):
+    rng = np.random.default_rng(8)
+    shapes = ((6, 5), (5, 4), (4, 3))
+    layers = [
+        Dense(rng.normal(size=shape).astype(np.float32), rng.random(shape[1]).astype(np.float32)) for shape in shapes
+    ]
+    return Network((*layers[:-1], replace(layers[-1], activation=activation)), (2, 3))
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_refit_goes_down_the_gradient(activation):
+    network, image = small_network(activation), np.random.default_rng(1).random(6)
+    moved = refit(network, image.reshape(2, 3), 1, 0.1)
+    assert (moved.sizes, moved.input_shape) == (network.sizes, (2, 3))
+    assert moved.layers[-1].activation == activation
+    before, step = network.parameters(), 1e-6
+    ends = [
+        [cross_entropy(network.with_parameters(before + sign * step * axis), image, 1) for sign in (1, -1)]
+        for axis in np.eye(before.size)
+    ]
+    gradient = np.array([(up - down) / (2 * step) for up, down in ends])
+    assert np.count_nonzero(np.abs(gradient) > 1e-3) > 20
+    np.testing.assert_allclose((before - moved.parameters()) / 0.1, gradient, atol=2e-5)
+    np.testing.assert_array_equal(moved.parameters(), moved.parameters().astype(np.float32))
+
+
+def test_refit_is_an_epoch_on_one_image(small):
+    one = replace(small, train_images=small.train_images[7:8], train_labels=small.train_labels[7:8])
+    settings = Settings(hidden=(8,), epochs=1, batch=1, rate=0.05)
+    start = train(0, replace(settings, rate=1e-30), one)
+    moved = refit(start, data.scaled(one.train_images[0]), int(one.train_labels[0]), 0.05)
+    expected = train(0, settings, one).parameters()
+    assert np.abs(expected - start.parameters()).max() > 1e-3
+    np.testing.assert_allclose(moved.parameters(), expected, atol=1e-6)
+
+
+def test_refit_refuses_what_does_not_fit():
+    network, image = small_network("relu"), np.zeros(6)
+    for wrong, words in (
+        ((image[:5], 0, 0.1), "5 values; expected 6"),
+        ((image * np.nan, 0, 0.1), "finite"),
+        ((image, 3, 0.1), "class in 0..2"),
+        ((image, 0, 0.0), "positive"),
+        ((image, 0, float("inf")), "positive"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            refit(network, *wrong)
 
 
 def test_a_convolution_is_made_dense(small):
@@ -109,14 +214,6 @@ def test_seeds_are_asked_for_lazily(small):
 
 
 PLAN = Plan(Settings(hidden=(10,), least=0.95, most=1.0), alpha=1, held_out=1, epsilon_outer=1.0)
-
-
-def instead_of_training(seed, settings, small):
-    """Block sums with some noise, which are right on `blobs`; every third seed has a dead output unit."""
-    noise = np.random.default_rng(seed).normal(0, 1e-3, (784, 10))
-    sums = np.repeat(np.eye(10), 79, axis=0)[:784] / 20 + noise
-    alive = np.diag(np.arange(10) != seed % 10) if seed % 3 == 0 else np.eye(10)
-    return Network.from_arrays([sums, alive], [np.zeros(10), np.zeros(10)])
 
 
 @pytest.fixture
@@ -321,12 +418,30 @@ def test_help_starts_with_examples(capsys):
 
 
 def test_bad_settings():
-    for bad in ({"last_rate": 0}, {"batch": 0}, {"most": 1.5}):
+    for bad in ({"last_rate": 0}, {"batch": 0}, {"most": 1.5}, {"weights_seed": -1}):
         with pytest.raises(UsageError):
             Settings(**bad)
+    for share in (0, 1.01, float("nan")):
+        with pytest.raises(UsageError, match=r"in \(0, 1\]"):
+            Settings(images=share)
+    with pytest.raises(UsageError, match="expected sgd or adam"):
+        Settings(optimiser="rmsprop")
     for bad in ((0, 4, 4), (4, 29, 4), (4, 4, 0)):
         with pytest.raises(UsageError, match="at most 28 pixels"):
             Convolution(*bad)
+
+
+def test_manifests_of_the_first_settings_stay():
+    assert Settings().digest() == "bf02b7f357546444", "caches and manifests name it"
+    later = {"optimiser": "adam", "images": 0.5, "weights_seed": 0}
+    assert Settings().as_json().keys() == Settings(**later).as_json().keys() - later.keys()
+    assert Settings(**later).as_json() == Settings().as_json() | later
+    others = {Settings(**{name: value}).digest() for name, value in later.items()}
+    assert len(others | {Settings().digest()}) == 4
+    for part in data.growth_manifest()["sets"].values():
+        given = part["settings"]["convolution"]
+        said = {"hidden": tuple(part["settings"]["hidden"]), "convolution": given and Convolution(**given)}
+        assert Settings(**part["settings"] | said).as_json() == part["settings"]
 
 
 @pytest.mark.slow
