@@ -11,8 +11,8 @@ from arfj.errors import ArfjError
 from arfj.report.figure import OTHER, PALE, TARGET, TRUE, new_figure
 from experiments.studies import Row
 from experiments.transfer import baselines
-from experiments.transfer.outcomes import Outcomes, exact, outcomes, sets
-from experiments.transfer.sheets import _at_distance, alphas, standard
+from experiments.transfer.outcomes import Bools, Outcomes, exact, outcomes, sets
+from experiments.transfer.sheets import alphas, at_distance, standard
 from experiments.transfer.statistics import cluster_bootstrap
 from experiments.transfer.subject import SAME
 
@@ -33,7 +33,7 @@ def figures(rows: Sequence[Row]) -> Mapping[str, Callable[[], Figure]]:
     }
 
 
-def _share(values: np.ndarray, found: Outcomes) -> tuple[float, float, float]:  # type: ignore[type-arg]
+def _share(values: Bools, found: Outcomes) -> tuple[float, float, float]:
     """Per cent, with the distances to both ends of its interval."""
     estimate = 100 * found.mean(values.astype(float))
     try:
@@ -81,7 +81,7 @@ def success_by_distance(rows: Sequence[Row]) -> Figure:
     marks = dict(zip(baselines.METHODS, ("s", "^", "v", "D"), strict=True))
     names = {"scaled": "stretched", "gradient": "gradient", "noise": "noisy weights", "logits": "averaged outputs"}
     for method, mark in marks.items():
-        found = outcomes(rows, _at_distance(method, robust), SAME)
+        found = outcomes(rows, at_distance(method, robust), SAME)
         if found is not None:
             y, less, more = _share(found.hit, found)
             x = float(found.distances.mean())

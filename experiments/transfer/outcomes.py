@@ -45,9 +45,15 @@ class Outcomes:
     def at(self, positions: Iterable[int]) -> Outcomes:
         """For these images only."""
         where = [self.positions.index(position) for position in positions]
-        arrays = (self.hit, self.missed, self.valid, self.target, self.true, self.rival)
         return Outcomes(
-            tuple(self.positions[i] for i in where), tuple(self.rows[i] for i in where), *(a[where] for a in arrays)
+            tuple(self.positions[i] for i in where),
+            tuple(self.rows[i] for i in where),
+            self.hit[where],
+            self.missed[where],
+            self.valid[where],
+            self.target[where],
+            self.true[where],
+            self.rival[where],
         )
 
     def mean(self, values: Floats) -> float:
@@ -58,6 +64,11 @@ class Outcomes:
 def exact(alpha: int, gamma: float = GAMMA, goal: str = PAPER) -> Callable[[Row], bool]:
     """Chooses exact answers."""
     return lambda row: (row["method"], row["alpha"], row["gamma"], row["goal"]) == (EXACT, alpha, gamma, goal)
+
+
+def asked(rows: Iterable[Row], chosen: Callable[[Row], bool]) -> int:
+    """How many questions were asked of those chosen, answered or not."""
+    return sum(row["method"] == EXACT and chosen(row) for row in rows)
 
 
 def sets(rows: Iterable[Row]) -> list[str]:

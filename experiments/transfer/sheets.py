@@ -11,7 +11,7 @@ from arfj.evaluate import transfer_certificate
 from experiments.sheets import Cell, Column, Sheet
 from experiments.studies import Row
 from experiments.transfer import baselines, plan
-from experiments.transfer.outcomes import Outcomes, exact, outcomes, paired, sets
+from experiments.transfer.outcomes import Bools, Outcomes, asked, exact, outcomes, paired, sets
 from experiments.transfer.statistics import (
     Interval,
     a_priori_violation,
@@ -25,7 +25,7 @@ from experiments.transfer.subject import SAME
 
 DELTA = 0.05
 SUCCESS = (
-    Column("answers", 0), Column("proven", 0), Column("mean gap", 1, True), Column("mean distance", 2),
+    Column("answers"), Column("proven", 0), Column("mean gap", 1, True), Column("mean distance", 2),
     Column("price", 2), Column("target", 1, True), Column("95 %"), Column("not the true class", 1, True),
     Column("95 %"), Column("p target", 3), Column("weak confidence", 3), Column("margin", 3),
 )  # fmt: skip
@@ -56,8 +56,14 @@ def standard(rows: Sequence[Row]) -> int:
     return max((alpha for alpha in alphas(rows) if alpha <= plan.ALPHA), default=0)
 
 
-def success(found: Outcomes, alone: Outcomes | None) -> list[Cell]:
-    """The cells of `SUCCESS`: shares over the targets that are right on the clean image."""
+def success(found: Outcomes, wanted: int, alone: Outcomes | None) -> list[Cell]:
+    """The cells of `SUCCESS`: shares over the targets that are right on the clean image.
+
+    Args:
+        found: the answers of a family.
+        wanted: how many it was asked for: not every question has an answer, and not all are found in time.
+        alone: the nominal network's least changes, of which the price is told.
+    """
     optimal = sum(row.get("status") == "optimal" for row in found.rows)
     gaps = [row["gap"] for row in found.rows if row.get("gap") is not None]
     price = None
@@ -65,14 +71,14 @@ def success(found: Outcomes, alone: Outcomes | None) -> list[Cell]:
         mine, base = paired(found, alone)
         price = float(np.mean(mine.distances / base.distances)) if mine.rows else None
     return [
-        len(found.rows), optimal, float(np.mean(gaps)) if gaps else None, float(found.distances.mean()), price,
+        f"{len(found.rows)} of {wanted}", optimal, float(np.mean(gaps)) if gaps else None, float(found.distances.mean()), price,
         found.mean(found.hit.astype(float)), interval(found.hit, found), found.mean(found.missed.astype(float)),
         interval(found.missed, found), found.mean(found.target), found.mean(found.target - found.true),
         found.mean(found.target - found.rival),
     ]  # fmt: skip
 
 
-def interval(values: np.ndarray, found: Outcomes) -> str:  # type: ignore[type-arg]
+def interval(values: Bools, found: Outcomes) -> str:
     """The cluster bootstrap's, in per cent; a dash where there is too little."""
     try:
         return told(cluster_bootstrap(values.astype(float), found.valid), 100.0)
@@ -90,9 +96,10 @@ def by_alpha(rows: Sequence[Row]) -> Sheet | None:
     alone = outcomes(rows, exact(0), SAME)
     lines: list[list[Cell]] = []
     for alpha in alphas(rows):
-        found = outcomes(rows, exact(alpha), SAME)
+        chosen = exact(alpha)
+        found = outcomes(rows, chosen, SAME)
         if found is not None:
-            lines.append([alpha, *success(found, alone)])
+            lines.append([alpha, *success(found, asked(rows, chosen), alone)])
     if not lines:
         return None
     return Sheet(
@@ -119,9 +126,10 @@ def by_gamma(rows: Sequence[Row]) -> Sheet | None:
     gammas = sorted({row["gamma"] for row in rows if row["method"] == plan.EXACT and row["alpha"] == alpha})
     lines: list[list[Cell]] = []
     for gamma in gammas:
-        found = outcomes(rows, exact(alpha, gamma), SAME)
+        chosen = exact(alpha, gamma)
+        found = outcomes(rows, chosen, SAME)
         if found is not None:
-            lines.append([f"{gamma:g}", *success(found, alone)])
+            lines.append([f"{gamma:g}", *success(found, asked(rows, chosen), alone)])
     if len(lines) < 2:
         return None
     title = f"The same by the margin gamma, alpha = {alpha}"
@@ -138,7 +146,7 @@ def by_goal(rows: Sequence[Row]) -> Sheet | None:
         usual, likely = paired(usual, likely)
         names = ("true - 1", "most likely other")
         for name, found in zip(names, (usual, likely), strict=True):
-            lines.append([alpha, name, *success(found, None)])
+            lines.append([alpha, name, *success(found, len(found.rows), None)])
     if not lines:
         return None
     columns = [Column("alpha", 0), Column("target class"), *SUCCESS]
@@ -161,7 +169,7 @@ def by_method(rows: Sequence[Row]) -> Sheet | None:
     if short is not None:
         lines.append(_compared("exact, alpha = 0 (shorter)", short, robust))
     for method in baselines.METHODS:
-        found = outcomes(rows, _at_distance(method, robust), SAME)
+        found = outcomes(rows, at_distance(method, robust), SAME)
         if found is not None:
             lines.append(_compared(TITLES[method], found, robust))
     notes = ["Baselines have the distance of the exact answer on every image, as far as the box allows."]
@@ -169,7 +177,7 @@ def by_method(rows: Sequence[Row]) -> Sheet | None:
     return Sheet("transfer_baselines", title, columns, lines, [*notes, *_notes(rows)])
 
 
-def _at_distance(method: str, robust: Outcomes) -> Callable[[Row], bool]:
+def at_distance(method: str, robust: Outcomes) -> Callable[[Row], bool]:
     """Chooses a method's answers for the distances of the exact ones."""
     budgets = {row["position"]: row["distance"] for row in robust.rows}
     return lambda row: row["method"] == method and row["budget"] == budgets.get(row["position"])
@@ -215,7 +223,7 @@ def by_set(rows: Sequence[Row]) -> Sheet | None:
             continue
         line: list[Cell] = [name, robust.hit.shape[1]]
         families = [outcomes(rows, exact(alpha), name) for alpha in chosen]
-        for found in (*families, outcomes(rows, _at_distance("scaled", robust), name)):
+        for found in (*families, outcomes(rows, at_distance("scaled", robust), name)):
             line += [None, None] if found is None else [found.mean(found.hit.astype(float)), interval(found.hit, found)]
         lines.append(line)
     if not lines:
@@ -292,7 +300,7 @@ def designs(rows: Sequence[Row]) -> Sheet | None:
         return None
     lines: list[list[Cell]] = []
     rivals = [("exact, alpha = 0 (shorter)", exact(0))]
-    rivals += [(TITLES[method], _at_distance(method, robust)) for method in baselines.METHODS]
+    rivals += [(TITLES[method], at_distance(method, robust)) for method in baselines.METHODS]
     for name, chosen in rivals:
         other = outcomes(rows, chosen, SAME)
         if other is None:

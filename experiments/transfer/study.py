@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,34 @@ from arfj.question import Question
 from experiments.answers import change, image_of, seen, solved
 from experiments.studies import Row, Scale, Study, Task
 from experiments.transfer import baselines, figures, plan, sheets
-from experiments.transfer.plan import EXACT, Asked
-from experiments.transfer.subject import Subject, subject, targets
+from experiments.transfer.plan import Asked
+from experiments.transfer.subject import bundled_targets, subject, targets
+from experiments.transfer.targets import ROWS as MADE
+from experiments.transfer.targets import make_targets, target_sets
 
 SECONDS = 30.0
 """Limit of a solve."""
 SHORT = 60.0
 """What a baseline is allowed; it takes about a second."""
 ROWS = Path(__file__).parent.parent / "rows" / "transfer.jsonl.gz"
+
+
+def trained(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
+    """The networks to be fooled, trained where the study's folder lacks them; what is known of each set."""
+    if scale.size == "smoke" or scale.subject is not None:
+        return
+    folder = bundled_targets(scale)
+    sets = target_sets()
+    if not (folder / MADE).exists() or not all((folder / name).is_dir() for name in sets):
+        make_targets(folder, sets.values(), -1, _told)
+    content = json.loads((folder / MADE).read_text(encoding="utf-8"))["sets"]
+    for name, part in content.items():
+        facts = {"study": "transfer", "method": "targets", "set": name, "status": "optimal", **part}
+        yield Task(f"transfer/targets/{name}", partial(dict, facts), SHORT, "clean")
+
+
+def _told(name: str, kept: int, wanted: int, count: int) -> None:
+    print(f"targets, {name}: {kept} of {wanted}, {count} trained", file=sys.stderr, flush=True)
 
 
 def clean(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
@@ -96,17 +118,16 @@ def completed(scale: Scale, row: Row) -> Row:
     """A row, with what all target networks say of its image."""
     if row.get("change") is None or row.get("study") != "transfer":
         return row
-    networks: Subject = subject(scale)
-    x = image_of(row, networks.images[row["position"]])
+    x = image_of(row, subject(scale).images[row["position"]])
     assert x is not None, "it has a change"
-    sets: Mapping[str, Any] = targets(scale)
-    return {**row, "seen": {name: seen(x, row["true"], row["target"], found) for name, found in sets.items()}}
+    shown = {name: seen(x, row["true"], row["target"], found) for name, found in targets(scale).items()}
+    return {**row, "seen": shown}
 
 
 STUDY = Study(
     "transfer",
     "how often answers fool networks that no attack has seen",
-    (clean, exact, compared),
+    (trained, clean, exact, compared),
     sheets.sheets,
     figures.figures,
     completed,

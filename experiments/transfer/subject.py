@@ -25,11 +25,11 @@ from arfj.errors import ArfjError, DataError
 from arfj.files import load_arrays, save_arrays
 from arfj.network import Floats, Network, load_dense
 from experiments.studies import Scale
+from experiments.transfer.targets import load_targets, network_files
 
 SAME = "same"
 PER_CLASS = 5
 ATTACK, TARGETS, IMAGES = "attack", "targets", "images.npz"
-SUFFIXES = (".npz", ".onnx", ".keras", ".h5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def read_subject(folder: Path) -> Subject:
     Raises:
         ArfjError: a file is missing or broken, or they do not fit each other.
     """
-    files = _networks_in(folder / ATTACK)
+    files = network_files(folder / ATTACK)
     arrays = load_arrays(folder / IMAGES)
     if not {"x", "y"} <= arrays.keys() or arrays["x"].shape[:1] != arrays["y"].shape or arrays["y"].ndim != 1:
         raise DataError(f"{folder / IMAGES} needs x of shape (images, ...) and y of shape (images,)")
@@ -116,7 +116,9 @@ def read_subject(folder: Path) -> Subject:
     images = np.asarray(arrays["x"], dtype=np.float64).reshape(len(arrays["y"]), -1)
     labels = np.asarray(arrays["y"], dtype=np.int64)
     if images.shape[1] != attack[0].inputs:
-        raise DataError(f"{folder / IMAGES} has images of {images.shape[1]} values; {files[0]} takes {attack[0].inputs}")
+        raise DataError(
+            f"{folder / IMAGES} has images of {images.shape[1]} values; {files[0]} takes {attack[0].inputs}"
+        )
     if not len(images) or not ((images >= 0) & (images <= 1)).all():
         raise DataError(f"{folder / IMAGES} needs images with pixels in [0, 1]; divide by 255?")
     wrong = np.flatnonzero(attack[0].classify(images) != labels)
@@ -137,13 +139,18 @@ def targets(scale: Scale) -> Mapping[str, tuple[Network, ...]]:
     if scale.size == "smoke":
         held_out = bundled_outer(held_out=True)
         return {SAME: held_out[:6], "wide": bundled_growth("16-16-16")[:2], "conv": bundled_growth("conv")[:2]}
-    return read_targets(_folder(scale) / TARGETS)
+    return read_targets(bundled_targets(scale))
 
 
-def _folder(scale: Scale) -> Path:
+def bundled_targets(scale: Scale) -> Path:
+    """Where the networks to be fooled lie that the study has trained itself.
+
+    Raises:
+        ArfjError: no folder is named.
+    """
     if scale.folder is None:
         raise ArfjError("the target networks need a folder; name one with --out")
-    return scale.folder
+    return scale.folder / TARGETS
 
 
 @functools.cache
@@ -153,18 +160,10 @@ def read_targets(folder: Path) -> Mapping[str, tuple[Network, ...]]:
     Raises:
         ArfjError: there is none, a set is empty, or a file is broken.
     """
-    names = sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
-    names = [name for name in names if not name.startswith(".")]
-    if SAME not in names:
+    found = load_targets(folder)
+    if SAME not in found:
         raise DataError(f"{folder} has no sub-folder {SAME!r}: networks of the attack's own training method")
-    return {name: tuple(load_dense(file) for file in _networks_in(folder / name)) for name in names}
-
-
-def _networks_in(folder: Path) -> list[Path]:
-    files = sorted(item for item in folder.iterdir() if item.suffix in SUFFIXES) if folder.is_dir() else []
-    if not files:
-        raise DataError(f"{folder} holds no networks; expected files of {', '.join(SUFFIXES)}")
-    return files
+    return found
 
 
 def write_subject(
@@ -182,7 +181,8 @@ def write_subject(
         method: seed -> trained network, or any other meaning that its numbers have.
         attack: seeds of the nominal network and its samples.
         fooled: seeds of the targets, by set; `same` among them.
-        x, y: images (count, ...) in [0, 1] and their classes; those that the nominal network misclassifies are left out.
+        x: images (count, ...) in [0, 1]; those that the nominal network misclassifies are left out.
+        y: their classes.
 
     Raises:
         ArfjError: a seed stands on both sides, or a file cannot be written.

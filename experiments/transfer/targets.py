@@ -238,12 +238,19 @@ def load_targets(folder: Path) -> dict[str, tuple[Network, ...]]:
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not inside:
         raise ArfjError(f"{folder} has no sub-folders; expected one with network files ({_suffixes()}) for each set")
-    found = {path.name: tuple(map(load_dense, _network_files(path))) for path in inside}
+    found = {path.name: tuple(map(load_dense, network_files(path))) for path in inside}
     _check_alike(folder, found)
     return found
 
 
-def _network_files(folder: Path) -> list[Path]:
+def network_files(folder: Path) -> list[Path]:
+    """The network files of a folder, sorted.
+
+    Raises:
+        ArfjError: there are none.
+    """
+    if not folder.is_dir():
+        raise ArfjError(f"{folder} is no folder; expected one with network files ({_suffixes()})")
     visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     files = sorted(path for path in visible if path.name.lower().endswith(SUFFIXES))
     if not files:
