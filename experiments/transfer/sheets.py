@@ -71,7 +71,8 @@ def success(found: Outcomes, wanted: int, alone: Outcomes | None) -> list[Cell]:
         mine, base = paired(found, alone)
         price = float(np.mean(mine.distances / base.distances)) if mine.rows else None
     return [
-        f"{len(found.rows)} of {wanted}", optimal, float(np.mean(gaps)) if gaps else None, float(found.distances.mean()), price,
+        f"{len(found.rows)} of {wanted}", optimal, float(np.mean(gaps)) if gaps else None,
+        float(found.distances.mean()), price,
         found.mean(found.hit.astype(float)), interval(found.hit, found), found.mean(found.missed.astype(float)),
         interval(found.missed, found), found.mean(found.target), found.mean(found.target - found.true),
         found.mean(found.target - found.rival),
