@@ -88,3 +88,7 @@ def test_a_quantile_that_lies_is_not_believed(lie, monkeypatch):
 )
 def test_printed_bounds_are_rounded_down(probability, text):
     assert percent(probability) == text
+
+
+def test_numbers_of_the_readme():
+    assert [percent(transfer_certificate(15, 15, delta).probability) for delta in (0.05, 0.01)] == ["81.8", "73.5"]

@@ -191,7 +191,7 @@ class TestCommand:
         assert out.index("v.npz") < out.index("w.npz") < out.index("mean")
         assert "25.0" in out
         assert "-0.0750" in out
-        assert "next % >=" in out
+        assert "next % >=: a lower bound" in out
         assert "confidence 1 - 0.05" in out
         assert "chosen without looking at them" in " ".join(out.split())
 

@@ -238,6 +238,30 @@ class TestComponents:
         assert found.standard_error(10) == pytest.approx(math.sqrt(16 / 2 + 6 / 10 + 4 / 20))
         assert found.standard_error(math.inf) == pytest.approx(math.sqrt(16 / 2))
 
+    def test_against_pairs_of_cells(self):
+        """Half the squared difference of two cells has a mean of its own in a row, in a column and apart; with holes.
+
+        An image with one cell is in no pair of a row. Pairs are weighted by 1/N_i, by 1/N_j and equally.
+        """
+        y = np.array([[3.0, 9, 1, 4], [8, 0, 0, 0], [2, 6, 0, 11], [0, 7, 2, 0]])
+        mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 1], [0, 1, 1, 0]], dtype=bool)
+        cells = list(np.argwhere(mask))
+        within_rows = within_columns = everywhere = 0.0
+        system = np.zeros((3, 3))
+        for i, j in cells:
+            for k, m in cells:
+                half = (y[i, j] - y[k, m]) ** 2 / 2
+                parts = np.array([i != k, j != m, (i, j) != (k, m)], dtype=float)  # image, target, residual differ
+                for row, weight in enumerate(((i == k) / mask[i].sum(), (j == m) / mask[:, j].sum(), 1.0)):
+                    system[row] += weight * parts
+                within_rows += half * (i == k) / mask[i].sum()
+                within_columns += half * (j == m) / mask[:, j].sum()
+                everywhere += half
+        expected = np.linalg.solve(system, [within_rows, within_columns, everywhere])
+        found = variance_components(y, mask)
+        assert (found.image, found.target, found.residual) == pytest.approx(tuple(np.maximum(expected, 0)), abs=1e-9)
+        assert (expected > 0).sum() >= 2
+
     def test_negative_estimates_are_zero(self):
         found = variance_components([[0, 1], [1, 0]], np.ones((2, 2), dtype=bool))
         assert (found.image, found.target, found.residual) == (0, 0, 1)

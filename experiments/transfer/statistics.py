@@ -179,7 +179,7 @@ def variance_components(values: ArrayLike, mask: ArrayLike) -> Components:
     mean = float(y.sum() / N)
     deviations = valid * (y - mean)
     total = float((deviations**2).sum())
-    # Sums of squares by sums of deviations: these are small, so nothing cancels.
+    # The mean is taken off first, so that a large one costs no digits.
     within_rows = total - float((deviations.sum(axis=1) ** 2 / np.maximum(rows, 1)).sum())
     within_columns = total - float((deviations.sum(axis=0) ** 2 / np.maximum(columns, 1)).sum())
     target_and_residual, image_and_residual = within_rows / (N - I), within_columns / (N - T)
