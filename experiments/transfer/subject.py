@@ -116,9 +116,8 @@ def read_subject(folder: Path) -> Subject:
     images = np.asarray(arrays["x"], dtype=np.float64).reshape(len(arrays["y"]), -1)
     labels = np.asarray(arrays["y"], dtype=np.int64)
     if images.shape[1] != attack[0].inputs:
-        raise DataError(
-            f"{folder / IMAGES} has images of {images.shape[1]} values; {files[0]} takes {attack[0].inputs}"
-        )
+        sizes = f"{images.shape[1]} values an image; {files[0].name} takes {attack[0].inputs}"
+        raise DataError(f"{folder / IMAGES} has {sizes}")
     if not len(images) or not ((images >= 0) & (images <= 1)).all():
         raise DataError(f"{folder / IMAGES} needs images with pixels in [0, 1]; divide by 255?")
     wrong = np.flatnonzero(attack[0].classify(images) != labels)
