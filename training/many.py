@@ -9,6 +9,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 
 from arfj.data import FashionMnist, load_fashion_mnist, scaled
 from arfj.network import Network, load_dense
@@ -98,12 +99,17 @@ def judged(seed: int, network: Network, settings: Settings, data: FashionMnist) 
     reason = ""
     if not settings.least <= accuracy <= settings.most:
         reason = f"accuracy {accuracy:.4f} is outside [{settings.least}, {settings.most}]"
-        silent = np.flatnonzero(np.bincount(outputs.argmax(axis=1), minlength=network.classes) == 0)
-        if silent.size:
-            reason += f"; never gives class {', '.join(map(str, silent))} (a dead output unit)"
+        if silent := silence(outputs.argmax(axis=1), network.classes):
+            reason += f"; {silent}"
     return Outcome(seed, network, accuracy, reason)
 
 
-def accuracy_of(classes: np.ndarray[tuple[int, ...], np.dtype[np.intp]], data: FashionMnist) -> float:
+def silence(given: NDArray[np.intp], classes: int) -> str:
+    """Which of the classes 0..`classes` - 1 are never given, in words; empty if none."""
+    silent = np.flatnonzero(np.bincount(given, minlength=classes) == 0)
+    return f"never gives class {', '.join(map(str, silent))} (a dead output unit)" if silent.size else ""
+
+
+def accuracy_of(classes: NDArray[np.intp], data: FashionMnist) -> float:
     """The share of the test images that get their class."""
     return float((classes == data.test_labels).mean())

@@ -153,7 +153,7 @@ def draws(
         if count >= 30 and kept < 0.1 * count:
             raise ArfjError(
                 f"only {kept} of {count} trained networks are accepted (the last one: {reason or 'kept'}); "
-                "widen --accuracy, raise --epsilon-outer or train differently"
+                "keep a wider range of accuracies, raise the bound on d_osd or train differently"
             )
 
 
@@ -230,7 +230,7 @@ def _manifest(
     images: dict[str, NDArray[np.generic]],
 ) -> dict[str, Any]:
     return {
-        "plan": asdict(plan),
+        "plan": {**asdict(plan), "settings": plan.settings.as_json()},
         "inner_seeds": {"attack": INNER_SEED, "held-out": HELD_OUT_INNER_SEED},
         "commit": commit(),
         "versions": versions(),

@@ -1,0 +1,326 @@
+"""`python -m experiments.transfer.targets`: train the target networks, set by set, into a folder.
+
+    DIR/same/000.npz ...  DIR/wide/000.npz ...  DIR/targets.json  DIR/.trained/
+
+The first set is what the sampler itself would draw next; each of the others shifts one thing: the architecture, the
+optimiser, the data, or what is left to chance. No seed is one of the bundle's, and no two sets share one, so that all
+targets are independent of the scenarios and of each other. `.trained` keeps every network that was trained, those
+discarded included: a run that was interrupted, or is asked for more networks, goes on from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from arfj.cli import ANSWERED, Parser, run
+from arfj.data import FashionMnist, bundled_nominal, growth_manifest, load_fashion_mnist, manifest, scaled
+from arfj.ensemble import EPSILON_OUTER, d_in, d_osd
+from arfj.errors import ArfjError, UsageError
+from arfj.files import atomic_write, make_folder
+from arfj.network import Network, load_dense
+from training import Outcome, Settings, outcomes
+from training.growth import larger, save_single
+from training.many import accuracy_of, silence
+from training.sets import OSD_IMAGES, Draw, commit, discarded_entry, draws, versions
+
+ROWS, CACHE = "targets.json", ".trained"
+SUFFIXES = (".npz", ".onnx", ".onnx.gz", ".keras", ".h5")
+LEAST = 0.8
+"""Accuracy of the networks of another method: no network with a dead output unit, few others below."""
+RULE = (
+    "for each set the first seeds, from first_seed on, whose networks have an accuracy in [settings.least, "
+    "settings.most], and d_osd < epsilon_outer to the bundled nominal network (filtered sets) or an output for every "
+    "class on the test images (others)"
+)
+EXAMPLES = """\
+  python -m experiments.transfer.targets --output out/targets                     all sets, some 130 networks
+  python -m experiments.transfer.targets --output out/targets --sets same adam    these only
+"""
+
+Told = Callable[[str, int, int, int], None]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TargetSet:
+    """Networks of one method of training.
+
+    Attributes:
+        name: of the set and of its folder.
+        title: what differs from the bundled networks.
+        settings: the method.
+        count: networks to keep.
+        filtered: whether they must have d_osd < 0.2 to the bundled nominal network, as an outer sample.
+        first_seed: seeds are tried one by one from here.
+
+    Raises:
+        UsageError: no network, or a seed that the bundle may have used.
+    """
+
+    name: str
+    title: str
+    settings: Settings
+    count: int
+    filtered: bool
+    first_seed: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.first_seed <= last_bundled_seed():
+            raise UsageError(
+                f"set {self.name}: {self.count} networks from seed {self.first_seed} on; expected at least 1, "
+                f"and seeds above {last_bundled_seed()}, the last of the bundle"
+            )
+
+
+def target_sets() -> dict[str, TargetSet]:
+    """The sets by name: the sampler's own distribution first, then one shift each."""
+    # The more accurate methods have no upper limit, and the less accurate ones a lower one that a dead output fails.
+    wide = Settings((16, 16, 16), least=LEAST, most=1.0)
+    shifts = {
+        "wide": ("16 neurons a hidden layer instead of 8", wide),
+        "deep": ("five hidden layers instead of three", replace(wide, hidden=(8,) * 5)),
+        "shallow": ("two hidden layers instead of three", replace(wide, hidden=(8,) * 2)),
+        "conv": ("a convolution and one hidden layer", replace(larger()["conv"], least=LEAST)),
+        "adam": ("Adam instead of SGD", Settings(least=LEAST, most=1.0, optimiser="adam", rate=1e-3)),
+        "half": ("a random half of the training images", Settings(least=LEAST, most=1.0, images=0.5)),
+        "order": (
+            "the nominal network's initial weights, another order of the images",
+            Settings(least=LEAST, most=1.0, weights_seed=nominal_seed()),
+        ),
+    }
+    same = TargetSet("same", "the same method and filter, other seeds", Settings(), 60, True, 1000)
+    others = (
+        TargetSet(name, title, settings, 10, False, 1000 * number)
+        for number, (name, (title, settings)) in enumerate(shifts.items(), start=2)
+    )
+    return {chosen.name: chosen for chosen in (same, *others)}
+
+
+def nominal_seed() -> int:
+    """The seed of the bundled nominal network."""
+    return int(manifest()["networks"][0]["seed"])
+
+
+def last_bundled_seed() -> int:
+    """The largest seed that the bundle has tried, discarded ones included."""
+    tried = (entry for part in _bundled() for key in ("networks", "discarded") for entry in part[key])
+    # An inner sample is not trained: its seed is that of a perturbation.
+    return max(int(entry["seed"]) for entry in tried if entry.get("kind") != "inner")
+
+
+def _bundled() -> list[Row]:
+    return [manifest(), *growth_manifest()["sets"].values()]
+
+
+def make_targets(
+    folder: Path,
+    sets: Iterable[TargetSet],
+    n_jobs: int = 1,
+    told: Told = lambda name, kept, wanted, trained: None,
+    data: FashionMnist | None = None,
+) -> list[Row]:
+    """Train what is missing, and return one row a network: set, file, seed, accuracy, d_osd, d_in, fingerprint.
+
+    Every network is a file as soon as it is trained. `folder`/targets.json has the same rows by set, with the
+    settings and the discarded seeds; it is written after each set, and keeps those of an earlier run.
+
+    Args:
+        folder: is made; networks of an older set of one of these names are removed.
+        sets: what to make.
+        n_jobs: processes.
+        told: called after each training with the set's name, the networks kept, those wanted and those trained.
+        data: Fashion-MNIST; by default it is looked for on this machine.
+
+    Raises:
+        ArfjError: too few networks are accepted, the folder cannot be written, or TensorFlow or the data is missing.
+    """
+    images = load_fashion_mnist() if data is None else data
+    cache = make_folder(make_folder(folder) / CACHE)
+    known = _earlier(folder / ROWS)
+    content = {"rule": RULE, "commit": commit(), "versions": versions(), "sets": known}
+    rows: list[Row] = []
+    for chosen in sets:
+        found = _drawn(chosen, images, n_jobs, cache, told)
+        networks = _written(folder, chosen, found, images)
+        known[chosen.name] = {
+            "title": chosen.title,
+            "settings": chosen.settings.as_json(),
+            "epsilon_outer": EPSILON_OUTER if chosen.filtered else None,
+            "first_seed": chosen.first_seed,
+            "trained": len(found),
+            "discarded": [discarded_entry(draw) for draw in found if draw.reason],
+            "networks": networks,
+        }
+        with atomic_write(folder / ROWS) as stream:
+            stream.write((json.dumps(content, indent=1) + "\n").encode())
+        rows += networks
+    return rows
+
+
+def _earlier(path: Path) -> dict[str, Row]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["sets"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArfjError(f"{path} is broken ({error!r}); remove it, and what is trained is taken up again") from error
+
+
+def _drawn(chosen: TargetSet, data: FashionMnist, n_jobs: int, cache: Path, told: Told) -> list[Draw]:
+    seeds = itertools.count(chosen.first_seed)
+    trained = _checked(outcomes(seeds, chosen.settings, n_jobs, data, cache), chosen, data)
+    epsilon = EPSILON_OUTER if chosen.filtered else float("inf")
+    seen = lambda kept, count: told(chosen.name, kept, chosen.count, count)  # noqa: E731
+    try:
+        return list(draws(trained, chosen.count, epsilon, data, seen, bundled_nominal()))
+    except ArfjError as error:
+        raise ArfjError(f"set {chosen.name}: {error}") from error
+
+
+def _checked(trained: Iterator[Outcome], chosen: TargetSet, data: FashionMnist) -> Iterator[Outcome]:
+    """Discard what is no target: a network of the bundle; with another method, one that never gives some class.
+
+    The sampler does not ask for the latter, so a filtered set does not either.
+    """
+    bundled = {entry["fingerprint"] for part in _bundled() for entry in part["networks"]}
+    for outcome in trained:
+        reason = outcome.reason
+        if not reason and not chosen.filtered:
+            reason = silence(outcome.network.classify(scaled(data.test_images)), outcome.network.classes)
+        if outcome.network.fingerprint() in bundled:
+            reason = "is a network of the bundle"
+        yield replace(outcome, reason=reason)
+
+
+def _written(folder: Path, chosen: TargetSet, found: Sequence[Draw], data: FashionMnist) -> list[Row]:
+    """Write the kept networks of a set and measure them as they are on disk."""
+    kept = [draw.outcome for draw in found if not draw.reason]
+    files = [f"{chosen.name}/{index:03d}.npz" for index in range(len(kept))]
+    for stale in set((folder / chosen.name).glob("*.npz")) - {folder / file for file in files}:
+        stale.unlink()
+    rows = []
+    for file, outcome in zip(files, kept, strict=True):
+        save_single(folder / file, outcome.network)
+        rows.append({"set": chosen.name, "file": file, "seed": outcome.seed} | _measured(folder / file, data))
+    return rows
+
+
+def _measured(path: Path, data: FashionMnist) -> Row:
+    network, nominal = load_dense(path), bundled_nominal()
+    images = scaled(data.train_images[:OSD_IMAGES])
+    return {
+        "accuracy": accuracy_of(network.classify(scaled(data.test_images)), data),
+        "d_osd": d_osd(network.probabilities(images), nominal.probabilities(images)),
+        "d_in": d_in(network, nominal) if network.sizes == nominal.sizes else None,
+        "fingerprint": network.fingerprint(),
+    }
+
+
+def load_targets(folder: Path) -> dict[str, tuple[Network, ...]]:
+    """The networks of every sub-folder of `folder`, by its name: all .npz, .onnx, .keras and .h5 files, sorted.
+
+    Folders whose names start with a dot are left out.
+
+    Raises:
+        ArfjError: no such folder, no networks in it or in a sub-folder, a file that is no chain of dense layers with
+            ReLU, or networks that differ in inputs or classes.
+    """
+    if not folder.is_dir():
+        raise ArfjError(f"{folder} is no folder; expected one with a sub-folder of network files for each set")
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not inside:
+        raise ArfjError(f"{folder} has no sub-folders; expected one with network files ({_suffixes()}) for each set")
+    found = {path.name: tuple(map(load_dense, _network_files(path))) for path in inside}
+    _check_alike(folder, found)
+    return found
+
+
+def _network_files(folder: Path) -> list[Path]:
+    visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in visible if path.name.lower().endswith(SUFFIXES))
+    if not files:
+        raise ArfjError(f"{folder} holds no network; expected {_suffixes()} files, or remove the folder")
+    return files
+
+
+def _suffixes() -> str:
+    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+def _check_alike(folder: Path, found: Mapping[str, tuple[Network, ...]]) -> None:
+    shapes = {(network.inputs, network.classes): name for name, networks in found.items() for network in networks}
+    if len(shapes) > 1:
+        told = "; ".join(
+            f"{inputs} inputs and {classes} classes in {name}" for (inputs, classes), name in shapes.items()
+        )
+        raise ArfjError(f"{folder}: {told}; expected networks of one question")
+
+
+@dataclass
+class _Progress:
+    """A line on stderr for each training, with the time left: at the rate at which networks were kept so far."""
+
+    wanted: int
+    done: int
+    start: float
+
+    def __call__(self, name: str, kept: int, wanted: int, trained: int) -> None:
+        all_kept = self.done + kept
+        spent = perf_counter() - self.start
+        left = f"about {spent / all_kept * (self.wanted - all_kept) / 60:.0f} min left" if all_kept else "..."
+        print(f"{name}: {kept} of {wanted} kept, {trained} trained; {left}", file=sys.stderr, flush=True)
+        self.done += wanted if kept == wanted else 0
+
+
+def summary(folder: Path) -> str:
+    """One line a set: how many networks, accuracies, d_osd, discards.
+
+    Raises:
+        ArfjError: the folder's targets.json is broken.
+    """
+    lines = []
+    for name, part in _earlier(folder / ROWS).items():
+        ranges = (f"{key} {_range([row[key] for row in part['networks']])}" for key in ("accuracy", "d_osd"))
+        counts = f"discarded {len(part['discarded'])} of {part['trained']} trained"
+        lines.append(f"{name:8} {len(part['networks']):3} networks  {'  '.join(ranges)}  {counts}")
+    return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.4f}..{max(values):.4f}"
+
+
+def _chosen(options: Namespace) -> list[TargetSet]:
+    sets = target_sets()
+    return [sets[name] for name in dict.fromkeys(options.sets or sets)]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train what is missing; one line a set.
+
+    Raises:
+        ArfjError: one line saying what to mend.
+    """
+    parser = Parser("python -m experiments.transfer.targets", "Train target networks, set by set.", EXAMPLES)
+    sets = target_sets()
+    titles = "; ".join(f"{name}: {chosen.title}" for name, chosen in sets.items())
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the networks go")
+    parser.add_argument("--sets", nargs="+", choices=list(sets), metavar="NAME", help=f"these only, of {titles}")
+    parser.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="processes; -1: one a core (%(default)s)")
+    options = parser.parse_args(argv)
+    chosen = _chosen(options)
+    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen), 0, perf_counter()))
+    print(summary(options.output))
+    return ANSWERED
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
