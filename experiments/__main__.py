@@ -14,7 +14,7 @@ from arfj.files import atomic_write, make_folder
 from arfj.report.store import Store
 from experiments.committed import save, take, write
 from experiments.registry import GROUPS, STUDIES
-from experiments.studies import Row, Scale, Study, measure, read
+from experiments.studies import Row, Scale, Study, last, measure, read
 
 EXAMPLES = """\
   python -m experiments                                      list studies and groups
@@ -104,7 +104,7 @@ def _done(studies: Sequence[Study], options: Namespace, out: Path | None, limit:
                 raise
             except ArfjError as error:
                 wrong.append(str(error))
-            rows = read(store.path)
+            rows = last(store.rows())
         else:
             rows = read(options.rows or study.rows)
         show(study, rows, options.out)

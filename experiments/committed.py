@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,10 @@ def take(studies: Sequence[Study], source: Path) -> None:
 def packed(rows: Sequence[Row]) -> bytes:
     """Rows in the order of their keys, gzipped without a date."""
     lines = "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: row["key"]))
-    return gzip.compress(lines.encode(), mtime=0)
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:
+        stream.write(lines.encode())
+    return packed.getvalue()
 
 
 def write(studies: Sequence[Study]) -> list[Path]:

@@ -239,11 +239,12 @@ def read(path: Path) -> list[Row]:
     """The last row of each key of a file, `.gz` or not.
 
     Raises:
-        ArfjError: it cannot be read.
+        ArfjError: it is missing, or cannot be read.
     """
-    if path.suffix != ".gz":
-        return last(Store(path).rows())
     try:
+        if path.suffix != ".gz":
+            path.stat()
+            return last(Store(path).rows())
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             return last([json.loads(line) for line in stream])
     except (OSError, EOFError, ValueError) as error:

@@ -91,8 +91,8 @@ def triptych(witness: Witness, title: str, facts: str = "") -> Figure:
     figure = new_figure(sum(COLUMNS[-2]) + COLUMNS[0][0], HEIGHT)
     with style():
         left = COLUMNS[0][0] / figure.get_figwidth()
-        figure.text(left, 0.97, title, size=13, weight="bold", va="top")
-        figure.text(left, 0.865, facts, size=9.5, color=PALE, va="top")
+        figure.text(left, 0.975, title, size=13, weight="bold", va="top")
+        figure.text(left, 0.89, facts, size=9.5, color=PALE, va="top")
         _pictures(figure, witness)
     return figure
 

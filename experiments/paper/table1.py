@@ -125,7 +125,8 @@ def networks(rows: Sequence[Row]) -> Sheet:
     """A row a network."""
     columns = (
         Column("image", 0), Column("class", 0), Column("its probability", 4),
-        Column("accuracy before", 2, percent=True), Column("after", 2, percent=True), Column("points", 2), Column("d_in", 4), Column("d_osd", 5),
+        Column("accuracy before", 2, percent=True), Column("after", 2, percent=True), Column("points", 2),
+        Column("d_in", 4), Column("d_osd", 5),
     )  # fmt: skip
     cells = [
         (r["image"], r["label"], r["probability"], r["before"], r["after"], points(r), r["d_in"], r["d_osd"])

@@ -97,7 +97,7 @@ def violations(rows: Sequence[Row]) -> list[str]:
 def broken(found: Found) -> list[str]:
     """Answers below a bound proven for them: that of FJAE holds for IRAE and ORAE, whose scenarios include its one."""
     return [
-        f"{kind} of class {true} has distance {row['distance']:.6f}, below the bound {bound:.6f} proven for {source}"
+        f"{kind} of class {true} has distance {row['distance']:.9g}, below the bound {bound:.9g} proven for {source}"
         for (kind, true), row in found.items()
         if row["distance"] is not None
         for source, bound in bounds(found, kind, true)
