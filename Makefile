@@ -13,7 +13,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
 VERSION := import sys; print(*sys.version_info[:2], sep=".")
 ATTACK = $(BIN)/python -m arfj.attack
 
-.PHONY: help run test lint benchmark benchmark-full notebooks bundle clean FORCE
+.PHONY: help run test lint benchmark benchmark-full paper notebooks bundle clean FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make benchmark  what the attack takes: a few cheap instances of each suite, in minutes (output: $(OUT)/benchmark/)"
 	@echo "make benchmark-full  all ten images against nominal, inner and outer networks (LIMIT=$(LIMIT) seconds an image),"
 	@echo "                then all suites: hours (output: $(OUT)/benchmark-full/)"
+	@echo "make paper      every table and figure of the paper, next to the published numbers: half an hour (output: $(OUT)/paper/)"
 	@echo "make notebooks  execute notebooks/ (output: $(OUT)/notebooks/)"
 	@echo "make bundle     train the networks that ship with the package again (needs Fashion-MNIST)"
 	@echo "make clean      remove $(VENV), $(OUT) and caches"
@@ -47,6 +48,9 @@ benchmark-full: $(VENV)/.run
 	$(ATTACK) --outer --alpha 5 --time-limit $(LIMIT) --output $(FULL)
 	$(BIN)/python -m experiments.table_bundled --rows $(FULL)/results.jsonl
 	$(BIN)/python -m experiments.attack_benchmark --run --rows $(FULL)/suites.jsonl --plot $(FULL)
+
+paper: $(VENV)/.test
+	$(BIN)/python -m experiments paper --run --out $(OUT)/paper
 
 notebooks: $(VENV)/.test
 	mkdir -p $(OUT)/notebooks

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arfj.cli import ANSWERED, Parser, checked_seconds, run
-from arfj.errors import UsageError
+from arfj.errors import ArfjError, UsageError
 from arfj.files import atomic_write, make_folder
-from arfj.report.figure import style
 from arfj.report.store import Store
+from experiments.committed import save, take, write
 from experiments.registry import GROUPS, STUDIES
-from experiments.studies import Row, Scale, Study, measure, read
+from experiments.studies import Row, Scale, Study, last, measure, read
 
 EXAMPLES = """\
   python -m experiments                                      list studies and groups
@@ -22,6 +22,7 @@ EXAMPLES = """\
   python -m experiments paper --out out/paper                .md, .csv, .tex, .png and .pdf of all of them as well
   python -m experiments paper --run --out out/paper          measure what has no row in out/paper/results.jsonl
   python -m experiments table3 --run --out out/t --only ORAE --limit 60
+  python -m experiments paper --take out/paper/results.jsonl --write   commit to these rows, renew the document
   python -m experiments transfer --run --out out/transfer    hours; stop and go on at any time
   python -m experiments paper transfer --smoke --out out/s   tiny forms: a minute or two
 """
@@ -35,17 +36,33 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(f"{name:14} {study.title}" for name, study in STUDIES.items()))
         print("\n".join(f"{name:14} all of: {', '.join(members)}" for name, members in GROUPS.items()))
         return ANSWERED
+    limit = _checked(options)
+    if options.out is not None:
+        make_folder(options.out)  # before minutes are spent
+    if options.take is not None:
+        take(studies, options.take)
+    if options.smoke and options.out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _done(studies, options, Path(folder), limit)
+    status = _done(studies, options, options.out, limit)
+    if options.write:
+        print("\n".join(f"written: {document}" for document in write(studies)), file=sys.stderr)
+    return status
+
+
+def _checked(options: Namespace) -> float | None:
+    """The limit; options that exclude each other are refused.
+
+    Raises:
+        UsageError: they do.
+    """
     if options.run and options.out is None:
         raise UsageError("--run needs a folder for rows, tables and figures; name it with --out")
     if options.jobs == 0:
         raise UsageError("--jobs is 0; expected a number of processes, or -1 for all cores")
-    limit = None if options.limit is None else checked_seconds("--limit", options.limit)
-    if options.out is not None:
-        make_folder(options.out)  # before minutes are spent
-    if options.smoke and options.out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _done(studies, options, Path(folder), limit)
-    return _done(studies, options, options.out, limit)
+    if (options.take or options.write) and (options.run or options.smoke or options.rows):
+        raise UsageError("--take and --write are about committed rows; leave out --run, --smoke and --rows")
+    return None if options.limit is None else checked_seconds("--limit", options.limit)
 
 
 def _parser() -> Parser:
@@ -55,6 +72,8 @@ def _parser() -> Parser:
     parser.add_argument("--smoke", action="store_true", help="a tiny form of it: seconds a study")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="rows to show (.jsonl, .gz), not the committed ones")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where rows, tables and figures go")
+    parser.add_argument("--take", type=Path, metavar="FILE", help="make these rows the committed ones")
+    parser.add_argument("--write", action="store_true", help="put committed rows into the document, figures beside it")
     parser.add_argument("--limit", metavar="SECONDS", help="of each solve, instead of the study's own")
     parser.add_argument("--jobs", type=int, default=-1, metavar="N", help="tasks at a time (-1: as many as cores)")
     parser.add_argument("--only", default="", metavar="TEXT", help="measure keys that contain this")
@@ -72,35 +91,45 @@ def _asked(names: Sequence[str]) -> list[Study]:
 
 
 def _done(studies: Sequence[Study], options: Namespace, out: Path | None, limit: float | None) -> int:
+    """Study by study; what goes wrong with one is told when all others are done."""
+    wrong: list[str] = []
     for study in studies:
+        rows: Sequence[Row]
         if out is not None and (options.run or options.smoke):
             scale = Scale("smoke" if options.smoke else "full", limit, out, options.subject)
             store = Store(out / "results.jsonl")
-            measure(study, store, scale, options.jobs, options.only)
-            rows: Sequence[Row] = read(store.path)
+            try:
+                measure(study, store, scale, options.jobs, options.only)
+            except UsageError:
+                raise
+            except ArfjError as error:
+                wrong.append(str(error))
+            rows = last(store.rows())
         else:
             rows = read(options.rows or study.rows)
         show(study, rows, options.out)
+        wrong += [f"{study.name}: {sentence}" for sentence in study.violations(rows)]
+    if wrong:
+        raise ArfjError(wrong[0] if len(wrong) == 1 else f"{wrong[0]} (and {len(wrong) - 1} more)")
     return ANSWERED
 
 
 def show(study: Study, rows: Sequence[Row], out: Path | None) -> None:
     """Print the sheets; write them and the figures where a folder is given."""
-    for sheet in study.sheets(rows):
+    sheets, figures = study.sheets(rows), study.figures(rows)
+    if not sheets and not figures:
+        print(f"{study.name}: no rows yet", file=sys.stderr)
+    for sheet in sheets:
         print(sheet.markdown() + "\n")
         if out is not None:
             for suffix, text in (("md", sheet.markdown() + "\n"), ("csv", sheet.csv()), ("tex", sheet.latex())):
                 with atomic_write(out / f"{sheet.name}.{suffix}") as stream:
                     stream.write(text.encode())
-    if out is None:
-        return
-    for name, draw in study.figures(rows).items():
-        with style():
-            figure = draw()
+    if out is not None:
+        for name, draw in figures.items():
             for kind in ("png", "pdf"):
-                with atomic_write(out / f"{name}.{kind}") as stream:
-                    figure.savefig(stream, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
-        print(f"drawn: {out / name}.png and .pdf", file=sys.stderr)
+                save(draw, out / f"{name}.{kind}")
+            print(f"drawn: {out / name}.png and .pdf", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,15 @@ DIGITS = 4
 
 
 def solved(question: Question, options: Options, label: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Solve a question; the row of its answer, `facts` added."""
+    """Solve a question; the row of its answer, `facts` added.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it: as a row it would pass for one that had all of its time.
+    """
     with tempfile.TemporaryDirectory() as folder:
         result = solve_question(question, options, Path(folder) / "witness.npz", label)
+        if result.interrupted:
+            raise KeyboardInterrupt
         x = None if result.witness is None else load_witness(result.witness).x.ravel()
     return row_of(result, options) | {"change": None if x is None else change(x, question.flat)} | dict(facts)
 

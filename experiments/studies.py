@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+HERE = Path(__file__).parent
 EVERY = 30.0
 """Seconds between two lines of progress where stderr is no terminal."""
 
@@ -89,7 +90,10 @@ class Study:
         sheets: the tables that the rows make.
         figures: functions that draw, by the name of their file.
         completed: what is added to a row by the process that asks (cheap, and needs what workers lack).
+        violations: what the rows contradict of all that must hold, in sentences; each is an error of the command.
+        keys: what the keys of its rows begin with.
         rows: the committed ones.
+        document: where the sheets and figures of the committed rows stand, or None.
     """
 
     name: str
@@ -98,7 +102,10 @@ class Study:
     sheets: Callable[[Sequence[Row]], Sequence[Sheet]]
     figures: Callable[[Sequence[Row]], Mapping[str, Callable[[], Figure]]] = lambda _rows: {}
     completed: Callable[[Scale, Row], Row] = lambda _scale, row: row
-    rows: Path = Path(__file__).parent / "rows" / "paper.jsonl.gz"
+    violations: Callable[[Sequence[Row]], Sequence[str]] = lambda _rows: ()
+    keys: Sequence[str] = ()
+    rows: Path = HERE / "rows" / "paper.jsonl.gz"
+    document: Path | None = HERE.parent / "docs" / "reproduction.md"
 
 
 @dataclass
@@ -237,11 +244,12 @@ def read(path: Path) -> list[Row]:
     """The last row of each key of a file, `.gz` or not.
 
     Raises:
-        ArfjError: it cannot be read.
+        ArfjError: it is missing, or cannot be read.
     """
-    if path.suffix != ".gz":
-        return last(Store(path).rows())
     try:
+        if path.suffix != ".gz":
+            path.stat()
+            return last(Store(path).rows())
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             return last([json.loads(line) for line in stream])
     except (OSError, EOFError, ValueError) as error:

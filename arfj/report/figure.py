@@ -76,18 +76,39 @@ def draw(
     """
     figure = new_figure(WIDTH, HEIGHT)
     with style():
-        original, change, bar, answer, bars = (_place(figure, left, width) for left, width in COLUMNS)
         _heading(figure, witness, result, class_names)
-        _image(original, witness.nominal, "original")
-        _change(figure, change, bar, witness)
-        _image(answer, witness.x, "result")
-        _verdicts(bars, witness, networks, result, class_names)
+        _pictures(figure, witness)
+        _verdicts(_place(figure, *COLUMNS[-1]), witness, networks, result, class_names)
         save_png(figure, path)
+
+
+def triptych(witness: Witness, title: str, facts: str = "") -> Figure:
+    """Original, change and result of one answer below a title: Figures 1 to 3 of Rambau & Richter (JANO 7, 2025).
+
+    Raises:
+        ArfjError: matplotlib is missing.
+    """
+    figure = new_figure(sum(COLUMNS[-2]) + COLUMNS[0][0], HEIGHT)
+    with style():
+        left = COLUMNS[0][0] / figure.get_figwidth()
+        figure.text(left, 0.975, title, size=13, weight="bold", va="top")
+        figure.text(left, 0.89, facts, size=9.5, color=PALE, va="top")
+        _pictures(figure, witness)
+    return figure
+
+
+def _pictures(figure: Figure, witness: Witness) -> None:
+    """Original, change, its colour bar, result."""
+    original, change, bar, answer = (_place(figure, left, width) for left, width in COLUMNS[:-1])
+    _image(original, witness.nominal, "original")
+    _change(figure, change, bar, witness)
+    _image(answer, witness.x, "result")
 
 
 def _place(figure: Figure, left: float, width: float) -> Axes:
     """Axes at `left` inches of this width, all of one height and on one line."""
-    return figure.add_axes((left / WIDTH, BOTTOM / HEIGHT, width / WIDTH, SIDE / HEIGHT))
+    whole, height = figure.get_figwidth(), figure.get_figheight()
+    return figure.add_axes((left / whole, BOTTOM / height, width / whole, SIDE / height))
 
 
 def overview(

@@ -1,0 +1,1 @@
+"""The tables and figures of Rambau & Richter, "Towards robust adversarial examples" (JANO 7, 2025), one file each."""
