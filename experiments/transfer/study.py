@@ -131,5 +131,7 @@ STUDY = Study(
     sheets.sheets,
     figures.figures,
     completed,
-    ROWS,
+    keys=("transfer/",),
+    rows=ROWS,
+    document=ROWS.parent.parent.parent / "docs" / "transfer.md",
 )
