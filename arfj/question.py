@@ -3,14 +3,18 @@
     min ||x - xbar||_1   s.t.  l <= x <= u, and for every scenario xi and every class j != t:
         y_t(xi) >= (1 + gamma) y_j(xi),   y_t(xi) >= 1e-3                                (ARFJ, Rambau & Richter 2025)
 
-At gamma = 0 the first condition asks for 1e-3 more, so that a tie is no answer.
+At gamma = 0 the first condition asks for 1e-3 more, so that a tie is no answer. Instead of "every scenario" a `Demand`
+may ask for a share of them, or for the mean of the worst ones.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from arfj.ensemble import Ensemble
 from arfj.errors import UsageError
@@ -26,15 +30,92 @@ def required_margin(gamma: float) -> float:
     return LEAST_OUTPUT if gamma == 0 else 0.0
 
 
+WHOLE = 1e-9
+"""Numbers of scenarios are whole up to this, so that 0.8 of five is four."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of the scenarios' slacks, which are >= 0 where a scenario is fooled (`condition_slack`).
+
+        share rho:   at least m = ceil(rho |Z| - 1e-9) of the slacks are >= 0; all of them by default
+        cvar beta:   max over tau of  tau - 1 / w sum_k max(tau - slack_k, 0)  >= 0,   w = max((1 - beta) |Z|, 1)
+
+    The second is the mean of the worst w slacks (Rockafellar & Uryasev, J. Risk 2, 2000): of all with beta = 0; with
+    w = 1 of the worst one alone, so that all are fooled. Its slacks are taken over the pre-activations of the output
+    layer, min over r of (C h - d)_r (`class_rows`), which is concave in the last hidden layer h: the demand is linear
+    in h and some more columns. Over the outputs it would not be, for max(a_t, 0) is convex.
+
+    Attributes:
+        share: rho in (0, 1].
+        cvar: beta in [0, 1), or None where a share is asked for.
+
+    Raises:
+        UsageError: a number outside of these, or both.
+    """
+
+    share: float = 1.0
+    cvar: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"--share is {self.share:g}; expected a share of the networks, more than 0 and at most 1")
+        if self.cvar is not None and not 0 <= self.cvar < 1:
+            raise UsageError(f"--cvar is {self.cvar:g}; expected a number from 0 (the mean) to below 1")
+        if self.cvar is not None and self.share != 1:
+            raise UsageError("--share and --cvar exclude each other; give one of them")
+
+    def fooled(self, count: int) -> int:
+        """m: how many of `count` scenarios have to be fooled."""
+        return max(1, math.ceil(self.share * count - WHOLE)) if self.cvar is None else count
+
+    def worst(self, count: int) -> float:
+        """w: how many of `count` scenarios the mean is taken over; 1 without one."""
+        return 1.0 if self.cvar is None else max((1.0 - self.cvar) * count, 1.0)
+
+    def soft(self, count: int) -> bool:
+        """Whether it asks for less than to fool all of `count` scenarios."""
+        return self.fooled(count) < count or self.worst(count) > 1 + WHOLE
+
+    def of(self, slacks: ArrayLike) -> Floats:
+        """The slack of the demand: the m-th largest of the slacks, or the mean of the worst w; (|Z|, ...) -> (...)."""
+        given = np.asarray(slacks, dtype=np.float64)
+        count = len(given)
+        if not self.soft(count):
+            return np.asarray(given.min(axis=0))
+        ranked = np.sort(given, axis=0)
+        if self.cvar is None:
+            return np.asarray(ranked[count - self.fooled(count)])
+        return np.asarray(np.tensordot(self.weights(count), ranked, 1))
+
+    def weights(self, count: int) -> Floats:
+        """How much the slacks weigh in ascending order: the worst w of a mean by 1 / w, the best m of a share by 1."""
+        if self.cvar is None:
+            return np.asarray(np.arange(count) >= count - self.fooled(count), dtype=np.float64)
+        worst = self.worst(count)
+        return np.asarray(np.clip(worst - np.arange(count), 0.0, 1.0) / worst)
+
+    def as_json(self) -> dict[str, float]:
+        """The keys of rows and files: `share` or `cvar`, none where all scenarios are asked for."""
+        if self.cvar is not None:
+            return {"cvar": self.cvar}
+        return {} if self.share == 1 else {"share": self.share}
+
+
+EVERY = Demand()
+"""All scenarios are fooled."""
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One image, its class, the target, and the scenarios.
+    """One image, its class, the target, the scenarios, and what is asked of them.
 
     Attributes:
         nominal: xbar in the networks' input shape or flat, in [0, 1]; kept in the given shape.
         true, target: classes, 0-based and different.
         ensemble: the scenarios Z.
         gamma: relative margin >= 0.
+        demand: how many scenarios have to be fooled, all by default.
 
     Raises:
         UsageError: anything that does not fit, in one line.
@@ -45,6 +126,7 @@ class Question:
     target: int
     ensemble: Ensemble
     gamma: float = 0.2
+    demand: Demand = EVERY
 
     def __post_init__(self) -> None:
         image = np.array(self.nominal, dtype=np.float64)
@@ -86,15 +168,47 @@ class Question:
         """||x - xbar||_1 of a flat or shaped image."""
         return float(np.abs(x.ravel() - self.flat).sum())
 
-    def slack(self, x: Floats) -> float:
-        """The least slack of all conditions at x over all scenarios; an answer has slack >= 0."""
-        return min(
-            float(condition_slack(network(x.reshape(1, -1)), self.target, self.gamma)[0]) for network in self.ensemble
-        )
+    @property
+    def soft(self) -> bool:
+        """Whether less is asked than to fool all scenarios."""
+        return self.demand.soft(len(self.ensemble))
 
-    def restricted(self, indices: list[int]) -> Question:
-        """The same question to some scenarios only: a relaxation."""
+    def slacks(self, x: Floats) -> Floats:
+        """The least slack of every scenario's conditions at x, over the outputs (pre-activations for a mean)."""
+        before = self.demand.cvar is not None
+        rows = [
+            network.preactivations(x.reshape(1, -1))[-1] if before else network(x.reshape(1, -1))
+            for network in self.ensemble
+        ]
+        return np.array([condition_slack(row, self.target, self.gamma)[0] for row in rows])
+
+    def slack(self, x: Floats) -> float:
+        """The slack of the demand at x, the least one of all scenarios by default; an answer has slack >= 0."""
+        return float(self.demand.of(self.slacks(x)))
+
+    def counted(self, x: Floats) -> tuple[int, ...]:
+        """The scenarios that the demand has to be met with at x: of a share the m that x fools best, else all."""
+        count = len(self.ensemble)
+        if self.demand.cvar is not None or not self.soft:
+            return tuple(range(count))
+        order = np.argsort(-self.slacks(x), kind="stable")[: self.demand.fooled(count)]
+        return tuple(sorted(order.tolist()))
+
+    def fooling(self, indices: Sequence[int]) -> Question:
+        """The question that asks for all of these scenarios and for no other, whatever the demand is."""
         return Question(self.nominal, self.true, self.target, self.ensemble.subset(indices), self.gamma)
+
+    def restricted(self, indices: Sequence[int]) -> Question:
+        """The same question to some scenarios only: a relaxation.
+
+        Raises:
+            ValueError: under a soft demand, some scenarios without the others are none.
+        """
+        if not self.soft:
+            return self.fooling(indices)
+        if list(indices) != list(range(len(self.ensemble))):
+            raise ValueError("a soft demand is made of all scenarios together; no part of it is a relaxation")
+        return self
 
 
 def condition_slack(outputs: Floats, target: int, gamma: float) -> Floats:

@@ -7,7 +7,8 @@ within distance R satisfies the constraints of every such program, so that its p
     a <= max {y : phase on}     (a <= 0 where no such point exists),
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
-The programs drop the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds. Points
+Under a soft demand no scenario's conditions are known to hold, and its programs have the ball alone. The programs drop
+the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds. Points
 that one of them comes across are points of all others: what a neuron reaches at them is known when its turn comes.
 """
 
@@ -46,12 +47,15 @@ def tighten(question: Question, bounds: Sequence[Bounds], radius: float, deadlin
         deadline: `time.perf_counter()` value after which what is left stays as it was.
     """
     return [
-        tighten_scenario(question.restricted([index]), bound, radius, deadline) for index, bound in enumerate(bounds)
+        tighten_scenario(question.fooling([index]), bound, radius, deadline, not question.soft)
+        for index, bound in enumerate(bounds)
     ]
 
 
-def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline: float) -> Bounds:
-    """`tighten` for a question with one scenario.
+def tighten_scenario(
+    question: Question, bounds: Bounds, radius: float, deadline: float, demanded: bool = True
+) -> Bounds:
+    """`tighten` for a question with one scenario; with `demanded` its class conditions are constraints.
 
     From the last hidden layer to the first: its bounds are exact over the ball already, and they gain most from tight
     layers behind it.
@@ -61,7 +65,7 @@ def tighten_scenario(question: Question, bounds: Bounds, radius: float, deadline
     for layer in reversed(range(len(bounds.lower) - 1)):
         if time.perf_counter() > deadline:
             break
-        relaxation = Relaxation(question, [bounds], radius)
+        relaxation = Relaxation(question, [bounds], radius, demanded)
         if before is not None:
             relaxation.enter_of(before)
         lower, upper = bounds.lower[layer].copy(), bounds.upper[layer].copy()

@@ -23,7 +23,7 @@ from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, load_witness
 from arfj.files import make_folder
 from arfj.network import Floats, Network, load_dense, load_network
-from arfj.question import Question
+from arfj.question import Demand, Question
 from arfj.report.live import LiveLine
 from arfj.report.store import Store
 from arfj.report.table import AttackTable
@@ -37,6 +37,8 @@ EXAMPLES = f"""\
   {PROG} --nominal                             the nominal network alone (Fischetti-Jo)
   {PROG} --inner --alpha 20 --seed 3           20 networks with perturbed weights
   {PROG} --outer --n-jobs 1 --time-limit 60    one image at a time, a minute each
+  {PROG} --outer --share 0.8                   at least 5 of the 6 networks
+  {PROG} --outer --cvar 0.5                    the worst half of the networks on average
   {PROG} --networks a.npz b.npz --image x.npy --target 3 --json
   {PROG} --grey-box attacked.npz --alpha 5     the attacked network is asked for probabilities only"""
 
@@ -44,8 +46,9 @@ EXAMPLES = f"""\
 def main(argv: Sequence[str]) -> int:
     """Run the attack that `argv` asks for; the answer goes to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
+    demand = _demand(options)
     scenarios = _scenarios(options)
-    jobs = [_job(options, scenarios, *image) for image in _images(options, scenarios)]
+    jobs = [_job(options, scenarios, demand, *image) for image in _images(options, scenarios)]
     folder = make_folder(options.output)
     settings = Options(
         formulation=options.formulation,
@@ -108,6 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument(
         "--gamma", type=float, default=0.2, metavar="G", help="target >= (1 + G) times every other (0.2)"
     )
+    demand = parser.add_argument_group("how many to fool").add_mutually_exclusive_group()
+    demand.add_argument(
+        "--share", type=float, default=1.0, metavar="RHO", help="at least this share of the networks (1: all of them)"
+    )
+    demand.add_argument(
+        "--cvar",
+        type=float,
+        metavar="BETA",
+        help="instead: the mean slack of the worst 1 - BETA of the networks is at least 0 (0: of all networks)",
+    )
     solving = parser.add_argument_group("solving")
     solving.add_argument("--formulation", choices=("tight", "paper"), default="tight", help="model (default tight)")
     solving.add_argument(
@@ -133,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     output.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     return parser
+
+
+def _demand(options: argparse.Namespace) -> Demand:
+    """What the options ask of the networks."""
+    if options.cvar is not None and options.formulation == "paper":
+        raise UsageError("--formulation paper has no mean of the worst networks; drop it, or --cvar")
+    return Demand(options.share, options.cvar)
 
 
 def _scenarios(options: argparse.Namespace) -> Scenarios:
@@ -211,10 +231,12 @@ def _one_image(name: str) -> tuple[str, Floats]:
     return Path(name).stem, load_image(name)
 
 
-def _job(options: argparse.Namespace, scenarios: Scenarios, label: str, image: Floats, true: int) -> Job:
+def _job(
+    options: argparse.Namespace, scenarios: Scenarios, demand: Demand, label: str, image: Floats, true: int
+) -> Job:
     classes = scenarios.ensemble.networks[0].classes
     target = (true - 1) % classes if options.target is None else options.target
-    question = Question(image, true, target, scenarios.ensemble, options.gamma)
+    question = Question(image, true, target, scenarios.ensemble, options.gamma, demand)
     check_true_class(scenarios.ensemble, question.flat, true)
     return Job(question, label)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from arfj.attack.descent import Corner, RegionProgram, phases_at
+from arfj.attack.descent import Corner, Regions, phases_at
 from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
@@ -46,7 +46,7 @@ class Closing:
     Args:
         question: the part.
         bounds: of its scenarios, over the ball of a radius that is not below the answer's distance.
-        answer: an image that fools all scenarios of the part.
+        answer: an image that meets the demand on the part: by default, that fools all of its scenarios.
         progress: told of answer, bound and nodes.
         memory: for open nodes, in MiB, or None.
         whole: whether an answer to the part answers the whole question. One that is nearer than the known one and does
@@ -73,7 +73,7 @@ class Closing:
         self.question = question
         self.bounds = bounds
         self.whole = whole
-        self.program, self.edge = RegionProgram(question), RegionProgram(question, 0.0)
+        self.regions, self.edges = Regions(question), Regions(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
         self.least = self.best.distance
         self.progress = progress
@@ -117,7 +117,7 @@ class Closing:
                 limit = most if most < LAST else np.inf
                 if self.whole is not None and (limit == np.inf or look):
                     until = min(deadline, time.perf_counter() + LOOK)
-                    self.met(search_neighbourhoods(self.program, self.best, until))
+                    self.met(search_neighbourhoods(self.regions.program(self.best.x), self.best, until))
                     look = False
                 found = self.search.run(
                     {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
@@ -158,8 +158,8 @@ class Closing:
 
     def leaf(self, x: Floats, _objective: float) -> float:
         """A point that keeps all phases: the optimum of its linear region, if it is an answer, may be the best one."""
-        phases = phases_at(self.question, np.clip(x, 0.0, 1.0))
-        found, edge = self.program.solve(phases), self.edge.solve(phases)
+        x = np.clip(x, 0.0, 1.0)
+        found, edge = self.regions.at(x), self.edges.at(x)
         if found is not None:
             self.met(found)
         self.least = min(self.least, self.best.distance, np.inf if edge is None else edge.distance)

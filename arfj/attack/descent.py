@@ -8,6 +8,11 @@ change inside that linear region is a linear program over p, q and the first lay
 All later pre-activations are affine in h (n_1 columns a scenario), so the dense rows are the first layer's alone.
 At its optimum some neurons sit at 0; flipping their phase keeps the point feasible and opens a neighbouring region.
 A flip is tried in the order of the multiplier on its row: what the objective would gain by crossing.
+
+Under a share of the scenarios the region is that of the ones which count at a point (`Regions`). A mean of the worst w
+slacks has the columns tau and e in its place (`arfj.question.Demand`):
+
+    (C h - d)_r + e_k >= tau for every row r of scenario k,   tau - 1 / w sum_k e_k >= 0,   tau, e >= 0.
 """
 
 from __future__ import annotations
@@ -33,6 +38,10 @@ MARGIN = 1e-8
 
 PRESSED = 1e-9
 """A multiplier above this is not 0."""
+
+
+PROGRAMS = 64
+"""So many programs of different scenarios are kept at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +74,10 @@ def phases_at(question: Question, x: Floats) -> Phases:
 
 
 class RegionProgram:
-    """The linear program of the module's docstring, its dense part built once for a question."""
+    """The linear program of the module's docstring, its dense part built once for a question.
+
+    Its scenarios are all fooled, or the mean of the worst ones is; a share of them is a matter of `Regions`.
+    """
 
     def __init__(self, question: Question, margin: float = MARGIN) -> None:
         self.question = question
@@ -79,13 +91,17 @@ class RegionProgram:
         self.moves = len(self.raised) + len(self.lowered)
         self.widths = [network.layers[0].outputs for network in question.ensemble]
         total = sum(self.widths)
-        self.equalities = sp.csc_matrix(np.hstack([first[self.raised].T, -first[self.lowered].T, -np.eye(total)]))
+        blocks = [first[self.raised].T, -first[self.lowered].T, -np.eye(total)]
         self.right = -(question.flat @ first + bias)
-        self.cost = np.concatenate([np.ones(self.moves), np.zeros(total)])
+        self.mean = question.soft and question.demand.cvar is not None
+        more = 1 + len(question.ensemble) if self.mean else 0  # tau and e
+        self.equalities = sp.csc_matrix(np.hstack([*blocks, np.zeros((total, more))]))
+        self.cost = np.concatenate([np.ones(self.moves), np.zeros(total + more)])
         self.limits = np.vstack(
             [
                 np.column_stack([np.zeros(self.moves), np.concatenate(room)]),
                 np.tile([-np.inf, np.inf], (total, 1)),
+                np.tile([0.0, np.inf], (more, 1)),
             ]
         )
 
@@ -99,6 +115,9 @@ class RegionProgram:
             right.append(np.concatenate([least, demand]))
         demands = sp.csc_matrix(sp.block_diag([sp.csc_matrix(block) for block in blocks]))
         padded = sp.hstack([sp.csc_matrix((demands.shape[0], self.moves)), demands], format="csc")
+        if self.mean:
+            padded = self._with_mean(padded, [len(phase) for phase in phases], [len(block) for block in blocks])
+            right.append(np.zeros(1))
         program: dict[str, Any] = {  # untyped: the stubs know no sparse matrices here
             "A_ub": -padded,
             "b_ub": -np.concatenate(right),
@@ -117,10 +136,20 @@ class RegionProgram:
         x[self.raised] += values[: len(self.raised)]
         x[self.lowered] -= values[len(self.raised) : self.moves]
         x = np.clip(x, 0.0, 1.0)
-        rows = np.split(multipliers, np.cumsum([len(block) for block in blocks])[:-1])
+        rows = np.split(multipliers, np.cumsum([len(block) for block in blocks]))[: len(blocks)]
         pressure = tuple(row[: len(phase)] for row, phase in zip(rows, phases, strict=True))
         binding = tuple(index for index, row in enumerate(rows) if (row > PRESSED).any())
         return Corner(x, self.question.distance(x), phases, pressure, binding)
+
+    def _with_mean(self, rows: sp.csc_matrix, kept: list[int], sizes: list[int]) -> sp.csc_matrix:
+        """The columns tau and e in the class rows, which stand behind `kept` others of each scenario; the last row."""
+        count = len(sizes)
+        classes = [np.concatenate([np.zeros(k), np.ones(n - k)])[:, None] for k, n in zip(kept, sizes, strict=True)]
+        tau = np.append(-np.concatenate(classes)[:, 0], 1.0)
+        last = sp.csc_matrix(np.full((1, count), -1.0 / self.question.demand.worst(count)))
+        e = sp.vstack([sp.csc_matrix(sp.block_diag(classes)), last], format="csc")
+        above = sp.vstack([rows, sp.csc_matrix((1, rows.shape[1]))], format="csc")
+        return sp.csc_matrix(sp.hstack([above, sp.csc_matrix(tau[:, None]), e], format="csc"))
 
     def _class_block(self, network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         if len(network.layers) == 1:
@@ -134,6 +163,41 @@ class RegionProgram:
         outputs = Dense(np.eye(network.classes), np.zeros(network.classes))
         weights, least = class_rows(Network((outputs,)), self.question.target, self.question.gamma)
         return weights, least + self.margin
+
+
+class Regions:
+    """The linear regions of a question: for every image the program of the scenarios that count there.
+
+    Args:
+        question: with any demand.
+        margin: see `MARGIN`.
+    """
+
+    def __init__(self, question: Question, margin: float = MARGIN) -> None:
+        self.question = question
+        self.margin = margin
+        self.programs: dict[tuple[int, ...], RegionProgram] = {}
+
+    @property
+    def shared(self) -> bool:
+        """Whether it depends on the image which scenarios count."""
+        return self.question.soft and self.question.demand.cvar is None
+
+    def program(self, x: Floats) -> RegionProgram:
+        """Of the scenarios that count at x; an answer to its question is one to the whole."""
+        counted = self.question.counted(x)
+        if counted not in self.programs:
+            if len(self.programs) >= PROGRAMS:
+                self.programs.clear()
+            every = len(counted) == len(self.question.ensemble)
+            part = self.question if every else self.question.fooling(counted)
+            self.programs[counted] = RegionProgram(part, self.margin)
+        return self.programs[counted]
+
+    def at(self, x: Floats, seconds: float = 10.0) -> Corner | None:
+        """The optimum of the linear region of x, or None where it holds no answer (or the time is over)."""
+        program = self.program(x)
+        return program.solve(phases_at(program.question, x), seconds)
 
 
 def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Floats, Floats]]:

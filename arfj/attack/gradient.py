@@ -7,6 +7,9 @@ Each sample of a batch alternates between two moves. Where some scenario is not 
 taken along g |g|^p (p = 0 is steepest descent in L2, larger p moves fewer pixels further, as L1 likes it); where all
 are fooled, the change is soft-thresholded towards the nominal image. Steps shrink as a cosine. Off neurons pass a
 small share of the gradient back, so that a dead target can be revived.
+
+Of a share of the scenarios, the sum is over those that the sample fools best; of the mean of the worst slacks, the
+gradient is that of the mean itself.
 """
 
 from __future__ import annotations
@@ -68,12 +71,18 @@ class Batch:
         self.cuts = np.cumsum([network.layers[0].outputs for network in question.ensemble])[:-1]
 
     def slack(self, x: Floats, room: float = 0.0) -> tuple[Floats, Floats]:
-        """The least slack over all scenarios (batch,), and the gradient of the summed hinge losses (batch, n)."""
+        """The slack of the demand (batch,), by default the least one of all scenarios, and the gradient (batch, n)."""
         parts = np.split(x @ self.weight + self.bias, self.cuts, axis=1)
+        if self.question.soft and self.question.demand.cvar is not None:
+            room = np.inf
         slacks, gradients = zip(
             *(one.slack_and_gradient(part, room) for one, part in zip(self.scenarios, parts, strict=True)), strict=True
         )
-        return np.min(slacks, axis=0), np.hstack(gradients) @ self.weight.T
+        if self.question.soft:
+            ranks = np.argsort(np.argsort(slacks, axis=0), axis=0)
+            weights = self.question.demand.weights(len(slacks))[ranks]
+            gradients = tuple(weight[:, None] * one for weight, one in zip(weights, gradients, strict=True))
+        return self.question.demand.of(slacks), np.hstack(gradients) @ self.weight.T
 
 
 def _output_rows(question: Question, classes: int) -> tuple[Floats, Floats]:

@@ -2,7 +2,8 @@
 
 A solver's word is checked against the answer at hand, and its bound holds for the whole question: the model has every
 answer within the cut-off radius R (in which its big-M constants were computed), R is at least the distance of an
-answer that fools all scenarios, and fewer scenarios are a relaxation.
+answer that fools all scenarios, and fewer scenarios are a relaxation. Where less is asked than to fool all of them,
+fewer scenarios are none: then all of them stand in the model from the start.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from arfj.attack.closing import Closing
-from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
+from arfj.attack.descent import Corner, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
@@ -114,7 +115,7 @@ class Prover:
     """One search: its clock, the best answer so far, and what the solver has spent.
 
     Attributes:
-        best: the best answer known to fool all scenarios, or None.
+        best: the best answer known to meet the demand, by default to fool all scenarios, or None.
         bound: the best bound so far.
         nodes: branch-and-bound nodes of all solves.
         size: variables, binaries and constraints of the last model.
@@ -133,7 +134,7 @@ class Prover:
         self.question = question
         self.options = options
         self.told = told
-        self.program = RegionProgram(question)
+        self.regions = Regions(question)
         self.began = time.perf_counter()
         self.best: Corner | None = None
         self.bound = 0.0
@@ -190,6 +191,8 @@ class Prover:
 
     def solved_singly(self) -> Proof | None:
         """The proof that one scenario alone cannot be fooled, where one is suspected; None where none was found."""
+        if self.question.soft:
+            return None
         indices = range(len(self.question.ensemble))
         for index in indices if len(indices) > 1 else ():
             part = self.question.restricted([index])
@@ -289,7 +292,12 @@ class Prover:
         return replace(proof, bound=self.bound)
 
     def first(self) -> list[int]:
-        """The scenarios to begin with: those that hold the best answer back, or the nominal network alone."""
+        """The scenarios to begin with: those that hold the best answer back, or the nominal network alone.
+
+        Under a soft demand all of them.
+        """
+        if self.question.soft:
+            return list(range(len(self.question.ensemble)))
         return list(self.best.binding) if self.best is not None and self.best.binding else [0]
 
     def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
@@ -414,13 +422,14 @@ class Prover:
         if self.best is not None and self.question.slack(x) < 0:
             x = drawn_towards(self.question, x, self.best.x)
             walk = True
-        corner = self.program.solve(phases_at(self.question, x))
+        corner = self.regions.at(x)
         if corner is None and (self.best is None or self.question.slack(x) >= -TOLERANCE):
             # The replay decides whether it stands.
             corner = Corner(x, self.question.distance(x), phases_at(self.question, x))
         elif corner is not None and walk and not self.interrupted:
             room = min(max(2.0, 0.02 * self.options.time_limit), self.left + 1.0)
-            corner = descend(self.program, [corner.x], time.perf_counter() + room, corner)
+            program = self.regions.program(corner.x)
+            corner = descend(program, [corner.x], time.perf_counter() + room, corner)
         if corner is not None and (self.best is None or corner.distance < self.best.distance):
             self.best = corner
 
@@ -430,7 +439,10 @@ class Prover:
             return Proof(0.0, False, f"weights of size {scale:.0e} are beyond what floating-point proofs can bear")
         if solution.status == "infeasible":
             if self.best is None and not np.isfinite(radius):
-                return Proof(0.0, True, "no image in [0, 1] gives the target on every network")
+                where = (
+                    "meets the demand on the networks" if self.question.soft else "gives the target on every network"
+                )
+                return Proof(0.0, True, f"no image in [0, 1] {where}")
             return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
         if self.best is not None and exceeds(solution.bound, self.best.distance):
             return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
@@ -484,7 +496,7 @@ def badly_scaled(question: Question) -> float | None:
 
 def exact(question: Question, x: Floats) -> Floats:
     """A solver's answer without its tolerances: the optimum of its linear region (x itself where that fails)."""
-    corner = RegionProgram(question).solve(phases_at(question, x))
+    corner = Regions(question).at(x)
     return x if corner is None else corner.x
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from arfj.ensemble import Kind
 from arfj.evaluate import Replay
+from arfj.question import EVERY, Demand
 
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 GAP_OPTIMAL = 1e-6
@@ -36,6 +37,8 @@ class AttackResult:
         label: what the image is called in tables and file names.
         active: number of scenarios in the last model: the others were fooled without being asked for.
         interrupted: whether the user stopped it.
+        demand: how many scenarios have to be fooled; in rows only where these are not all, so that those of attacks
+            which know no other demand stay as they are.
     """
 
     kind: Kind
@@ -60,6 +63,7 @@ class AttackResult:
     label: str = ""
     active: int = 0
     interrupted: bool = False
+    demand: Demand = EVERY
 
     def replayed_again(self, witness: str, replayed: Replay) -> AttackResult:
         """The same answer, its witness found at this path and replayed once more."""
@@ -81,6 +85,7 @@ class AttackResult:
             "target": self.target,
             "alpha": self.alpha,
             "gamma": self.gamma,
+            **self.demand.as_json(),
             "scenarios": self.scenarios,
             "active": self.active,
             "status": self.status,
@@ -104,7 +109,7 @@ def from_json(row: Mapping[str, Any]) -> AttackResult:
     """The result of a stored row (its replay is left out: the witness is replayed anew).
 
     Raises:
-        KeyError, TypeError, ValueError: the row is not one of ours.
+        KeyError, TypeError, ValueError, UsageError: the row is not one of ours.
     """
     return AttackResult(
         kind=row["kind"],
@@ -128,4 +133,5 @@ def from_json(row: Mapping[str, Any]) -> AttackResult:
         replay=None,
         label=str(row["image"]),
         active=int(row["active"]),
+        demand=Demand(**{key: float(row[key]) for key in ("share", "cvar") if key in row}),
     )

@@ -22,7 +22,7 @@ from arfj.attack.progress import Progress
 from arfj.attack.prove import Earlier, Options
 from arfj.attack.result import AttackResult, from_json
 from arfj.attack.solve import solve_question
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.question import Question
 from arfj.solver import Step
@@ -68,7 +68,8 @@ class Job:
             digest.update(network.fingerprint().encode())
         digest.update(q.flat.astype("<f8").tobytes())
         facts = (MODEL, q.ensemble.kind, q.ensemble.nominal_included, q.nominal.shape, q.true, q.target, q.gamma)
-        digest.update(repr((*facts, options.formulation, options.bounds, options.engine, options.seed)).encode())
+        soft = q.demand.as_json().items()  # empty by default, so that the keys of older rows hold
+        digest.update(repr((*facts, *soft, options.formulation, options.bounds, options.engine, options.seed)).encode())
         return digest.hexdigest()
 
     def witness(self, folder: Path, options: Options) -> Path:
@@ -121,7 +122,7 @@ def settled(job: Job, options: Options, folder: Path, rows: Rows) -> AttackResul
         return None
     try:
         result = from_json(row)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, UsageError):
         return None
     if result.distance is None:
         # Without an answer only a proof is worth keeping: what stopped the solver (its memory, say) may have changed.
@@ -157,9 +158,9 @@ def _replayed(job: Job, options: Options, folder: Path) -> tuple[Witness, Replay
 
 def _answers(witness: Witness, question: Question) -> bool:
     """Whether the file answers this question and no other."""
-    asked = (question.true, question.target, question.gamma)
+    asked = (question.true, question.target, question.gamma, question.demand)
     same = np.array_equal(witness.nominal, question.nominal)
-    return same and (witness.true, witness.target, witness.gamma) == asked
+    return same and (witness.true, witness.target, witness.gamma, witness.demand) == asked
 
 
 def _one_by_one(

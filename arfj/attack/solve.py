@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from arfj.attack.descent import RegionProgram, phases_at
+from arfj.attack.descent import Regions
 from arfj.attack.prove import Earlier, Options, Phase, Proof, Prover
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
@@ -72,6 +72,7 @@ def solve_question(
         label=label,
         active=prover.active,
         interrupted=prover.interrupted,
+        demand=question.demand,
     )
 
 
@@ -89,11 +90,10 @@ def _verdict(proof: Proof, replayed: Replay | None, missed: str) -> tuple[Status
 def _confirmed(question: Question, x: Floats, bound: float, path: Path) -> tuple[Replay | None, str]:
     """Save, load back and replay; where a condition is missed, ask for that much more and try again."""
     violation = 0.0
-    phases = phases_at(question, x)
     for attempt in range(REPAIRS):
         # First without any room: where outputs react slowly, room in the conditions costs distance.
         margin = 2.0 * violation + 10.0**attempt * 1e-8 if attempt else 0.0
-        corner = RegionProgram(question, margin).solve(phases)
+        corner = Regions(question, margin).at(x)
         if corner is None and attempt > 1:
             break
         outcome = _saved(question, x if corner is None else corner.x, bound, path)
@@ -109,7 +109,14 @@ def _saved(question: Question, x: Floats, bound: float, path: Path) -> Replay:
     image = np.clip(x, 0.0, 1.0).reshape(question.nominal.shape)
     distance = question.distance(image)
     witness = Witness(
-        image, question.nominal, question.true, question.target, question.gamma, distance, min(bound, distance)
+        image,
+        question.nominal,
+        question.true,
+        question.target,
+        question.gamma,
+        distance,
+        min(bound, distance),
+        question.demand,
     )
     witness.save(path)
     return replay(load_witness(path), question.ensemble)

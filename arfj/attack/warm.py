@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from arfj.attack.descent import Corner, RegionProgram, descend, phases_at
+from arfj.attack.descent import Corner, RegionProgram, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import FREE, search_neighbourhoods
 from arfj.question import Question
@@ -34,7 +34,8 @@ def warm_start(
 
     Rounds of gradient attacks from fresh random starts; a descent begins at the nearest answer whose region is new, and
     the neighbourhoods of its end are searched. No round begins where another one ended: what it finds from its own
-    start may be nearer than all that was found elsewhere.
+    start may be nearer than all that was found elsewhere. Where a share of the scenarios is asked for, the first round
+    also begins at an answer that fools all of them.
 
     Args:
         question: image, target, scenarios.
@@ -44,19 +45,25 @@ def warm_start(
         tried: called once, with the first answer that the descents end at, before its neighbourhoods are searched:
             gives the answer to go on from, or None to end here.
     """
-    program = RegionProgram(question)
+    regions = Regions(question)
+    easier = dropped(regions, seed, deadline) if regions.shared else None
     best: Corner | None = None
     seen: set[bytes] = set()
     idle = 0
     for attempt in range(ROUNDS):
         corner: Corner | None = None
         for start in gradient_answers(question, seed * ROUNDS + attempt, deadline):
-            key = b"".join(phase.tobytes() for phase in phases_at(question, start))
+            program = regions.program(start)
+            key = repr(question.counted(start)).encode() + b"".join(
+                phase.tobytes() for phase in phases_at(program.question, start)
+            )
             if key not in seen and (best is None or question.distance(start) <= FAR * best.distance):
                 seen.add(key)
                 corner = descend(program, [start], deadline)
                 if corner is not None or time.perf_counter() > deadline:
                     break
+        if attempt == 0 and easier is not None and (corner is None or easier.distance < corner.distance):
+            corner = easier
         if corner is not None:
             if told is not None:
                 told(corner)
@@ -66,6 +73,7 @@ def warm_start(
                 if corner is None:
                     return before
             # Where all phases would be free at once, the proof begins with that very program.
+            program = regions.program(corner.x)
             corner = search_neighbourhoods(program, corner, deadline, told, FREE + 1, best)
         gained = corner is not None and (best is None or corner.distance < best.distance * (1 - GAINED))
         idle = 0 if gained else idle + 1
@@ -73,4 +81,28 @@ def warm_start(
             best = corner
         if idle == PATIENCE or time.perf_counter() > deadline:
             break
+    return best
+
+
+def dropped(regions: Regions, seed: int, deadline: float) -> Corner | None:
+    """From an answer that fools all scenarios, one after the other left out as long as the share allows.
+
+    Each time the one goes without which a descent ends nearest.
+    """
+    question = regions.question
+    kept = list(range(len(question.ensemble)))
+    whole = question.fooling(kept)
+    best = descend(RegionProgram(whole), gradient_answers(whole, seed, deadline)[:1], deadline)
+    while best is not None and len(kept) > question.demand.fooled(len(question.ensemble)):
+        ends = []
+        # Without one that does not bind, nothing is nearer at once.
+        for index in [kept[place] for place in best.binding] or kept:
+            rest = [other for other in kept if other != index]
+            found = descend(RegionProgram(question.fooling(rest)), [best.x], deadline)
+            if found is not None:
+                ends.append((found.distance, index, found))
+        if not ends:
+            break
+        _, index, best = min(ends, key=lambda end: end[:2])
+        kept.remove(index)
     return best

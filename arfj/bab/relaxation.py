@@ -8,6 +8,13 @@ For every scenario, in the columns p, q (pixels), y and s (neurons, as in `arfj.
 The last row of an open neuron is what is left of y <= u z, s <= -l (1 - z) once z may be a fraction, so that there is
 no z: a phase is held by y = 0 (off) or s = 0 (on). The objective is maximised: the distance's negative, or one y or s.
 
+**Soft demands** (`arfj.question.Demand`). A share of the scenarios makes a pair y_k, s_k <= 1 of each with
+y_k + s_k <= 1, as if it were one more neuron, which is on where the scenario counts (M_k: `arfj.encoding.demand`):
+
+    C h + M_k s_k >= d,   sum_k y_k >= m
+
+The neurons of a scenario that does not count matter no more. A mean of the worst slacks has the columns tau and e_k.
+
 **Few pixels.** Most pixels stay where they are. Columns p_i, q_i enter only once their reduced cost is positive at the
 multipliers of a linear program without them.
 
@@ -35,8 +42,9 @@ from pyscipopt import LP
 from pyscipopt.scip import PY_SCIP_LPPARAM as LP_PARAMETER
 
 from arfj.bounds import Bounds
+from arfj.encoding.demand import big_m, mean_of
 from arfj.encoding.problem import Builder, Indices
-from arfj.encoding.tight import Source
+from arfj.encoding.tight import Parts, Source
 from arfj.network import Dense, Floats
 from arfj.question import Question, class_rows
 
@@ -60,6 +68,8 @@ EXACT = 1e-8
 NO_LIMIT, LONGEST = -1e20, 1e20
 LEAST_OPEN = 1e-8
 """Open neurons have u and -l of this size at least: on smaller ones the linear solver breaks down. Wider ones hold."""
+OPEN = 1e-7
+"""A neuron is open where both of its amounts are above this."""
 
 
 class _Lagrangian(NamedTuple):
@@ -77,29 +87,45 @@ class Relaxation:
 
     Args:
         question: image, target, scenarios.
-        bounds: pre-activation bounds of every scenario, valid for all x that count.
+        bounds: pre-activation bounds of every scenario, valid for all x that count; under a soft demand no class
+            condition may have gone into them.
         radius: R of a ball ||x - xbar||_1 <= R as a row, or None for none.
+        demanded: whether the class conditions are rows.
 
     Attributes:
-        neurons: (scenario, layer, neuron) of every open neuron; phases and amounts are numbered like this.
+        neurons: (scenario, layer, neuron) of every open neuron; phases and amounts are numbered like this. Under a
+            share (scenario, output layer, 0) stands for the scenario itself.
+        pairs: the numbers of these, one a scenario, or none.
         behind: multipliers, objective column (None: the distance) and cost of pixels of the best bound of the last
             program, 0 where there was no point at all; None where it has no bound.
         solves: linear programs solved so far.
     """
 
-    def __init__(self, question: Question, bounds: Sequence[Bounds], radius: float | None = None) -> None:
+    def __init__(
+        self, question: Question, bounds: Sequence[Bounds], radius: float | None = None, demanded: bool = True
+    ) -> None:
         region = question.region()
         self.centre = region.centre
         self.caps = np.concatenate([region.upper - region.centre, region.centre - region.lower])
         self.neurons: list[tuple[int, int, int]] = []
         self.solves = 0
         rows = _Rows(region.centre)
+        more: list[Parts] = [[] for _ in bounds]
+        self.pairs = np.zeros(0, dtype=np.intp)
+        if demanded and question.soft:
+            more = rows.add_demand(question, bounds)
+            if question.demand.cvar is None:
+                self.neurons += [(k, len(one.layers) - 1, 0) for k, one in enumerate(question.ensemble)]
+                self.pairs = np.arange(len(self.neurons))
+                self.needed = question.demand.fooled(len(self.pairs))
         for scenario, (network, bound) in enumerate(zip(question.ensemble, bounds, strict=True)):
             source: Source | None = None
             for k, layer in enumerate(network.layers[:-1]):
                 source, opened = rows.add_layer(layer, source, bound.lower[k], bound.upper[k])
                 self.neurons += [(scenario, k, int(neuron)) for neuron in opened]
-            rows.add_conditions(source, *class_rows(network, question.target, question.gamma))
+            if demanded:
+                rows.add_conditions(source, *class_rows(network, question.target, question.gamma), more[scenario])
+        self.scenario = np.array([scenario for scenario, _, _ in self.neurons], dtype=np.intp)
         if radius is not None:
             rows.add_ball(radius)
         problem = rows.builder.build()
@@ -336,7 +362,27 @@ class Relaxation:
 
     def _amounts(self) -> Floats:
         values = np.array(self.program.getPrimal()[: len(self.low)])
-        return np.maximum(np.stack([values[self.y] / self.full[self.y], values[self.s] / self.full[self.s]]), 0.0)
+        amounts = np.maximum(np.stack([values[self.y] / self.full[self.y], values[self.s] / self.full[self.s]]), 0.0)
+        if self.pairs.size:
+            counts = amounts[1, self.pairs] <= OPEN
+            if counts.sum() >= self.needed:  # the others need not count
+                amounts[0, self.pairs[~counts]] = 0.0
+            amounts[:, self._idle(amounts[0, self.pairs] <= OPEN)] = 0.0
+        return amounts
+
+    def _idle(self, off: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The neurons of scenarios that are off, the pairs themselves left out."""
+        idle = off[self.scenario]
+        idle[self.pairs] = False
+        return idle
+
+    def undecided(self, phases: Phases) -> Indices:
+        """The neurons whose phase is not held and matters."""
+        open_ = np.ones(len(self.neurons), dtype=np.bool_)
+        if self.pairs.size:
+            open_[self._idle(np.array([phases.get(pair) is False for pair in self.pairs.tolist()]))] = False
+        open_[list(phases)] = False
+        return np.flatnonzero(open_)
 
     def image(self) -> Floats:
         """x at the last optimum."""
@@ -393,15 +439,35 @@ class _Rows:
         self.s += s.tolist()
         return Source(np.zeros(layer.outputs), ((y, alive, 1.0),)), opened
 
-    def add_conditions(self, source: Source | None, weights: Floats, least: Floats) -> None:
-        """C h >= d."""
-        parts: list[tuple[Indices, Floats]] = []
+    def add_demand(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
+        """The columns and rows of a soft demand; what it adds to the class rows of every scenario."""
+        return (self._share if question.demand.cvar is None else self._mean)(question, bounds)
+
+    def _share(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
+        builder, count = self.builder, len(bounds)
+        y, s = builder.add_columns(count, 0.0, 1.0), builder.add_columns(count, 0.0, 1.0)
+        self.triangles += range(builder.rows, builder.rows + count)
+        builder.add_rows([(y, np.eye(count)), (s, np.eye(count))], upper=1.0)
+        builder.add_rows([(y, np.ones((1, count)))], lower=question.demand.fooled(count))
+        self.y += y.tolist()
+        self.s += s.tolist()
+        return [[(s[[k]], m[:, None])] for k, m in enumerate(big_m(question, bounds))]
+
+    def _mean(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
+        builder, count = self.builder, len(bounds)
+        mean = mean_of(question, bounds)
+        tau, e = builder.add_columns(1, 0.0, mean.tau), builder.add_columns(count, 0.0, mean.shortfalls)
+        builder.add_rows([(tau, np.ones((1, 1))), (e, np.full((1, count), -mean.share))], lower=0.0)
+        ones = np.ones((question.ensemble.networks[0].classes, 1))
+        return [[(tau, -ones), (e[[k]], ones)] for k in range(count)]
+
+    def add_conditions(self, source: Source | None, weights: Floats, least: Floats, more: Parts) -> None:
+        """C h >= d, with `more` on its left side."""
+        parts = list(more)
         fixed = self._fixed(weights.T, -least, source, parts)
         self.builder.add_rows(parts or [(np.zeros(0, dtype=np.intp), np.zeros((len(least), 0)))], lower=fixed)
 
-    def _fixed(
-        self, weight: Floats, bias: Floats, source: Source | None, parts: list[tuple[Indices, Floats]]
-    ) -> Floats:
+    def _fixed(self, weight: Floats, bias: Floats, source: Source | None, parts: Parts) -> Floats:
         """Add W' source to the row parts; returns what stands on the other side, -(W' constant + b)."""
         if source is not None:
             more, shift = source.through(weight)

@@ -26,15 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.bab.proofs import Proofs
-from arfj.bab.relaxation import Basis, Phases, Relaxation
+from arfj.bab.relaxation import OPEN, Basis, Phases, Relaxation
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
 
 LOOK_AHEAD = 8
 """So many candidates in turn that do not beat the best one end the look-ahead."""
 LEAST_SIZE = 1e-6
-OPEN = 1e-7
-"""A neuron is open where both of its amounts are above this."""
 
 BEYOND = 0.05
 """Where proofs are kept, linear programs go on until they are by this share of the target better than it."""
@@ -204,7 +202,7 @@ class Search:
             self.value = max(self.value, point if self.leaf is None else self.leaf(relaxation.image(), point))
             if bound <= self.target:
                 return None
-            if len(phases) == len(relaxation.neurons):
+            if not relaxation.undecided(phases).size:
                 return bound
         return Node(bound, phases, amounts.astype(np.float32), relaxation.basis())
 
@@ -241,7 +239,7 @@ class Search:
         """The children on the neuron of the least growth rate; None where there is none to branch on."""
         candidates = open_neurons(node.amounts, node.phases)
         if not candidates.size:  # a point that keeps all phases but for rounding, and whose value does not close
-            candidates = np.array([n for n in range(len(self.costs.seen[0])) if n not in node.phases], dtype=np.intp)
+            candidates = self.relaxation.undecided(node.phases)
         if not candidates.size:
             return None
         amounts = np.maximum(node.amounts[:, candidates].astype(np.float64), OPEN)

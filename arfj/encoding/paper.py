@@ -5,6 +5,8 @@
     per neuron:  W'x + b = y - s,  y, s >= 0,  z + z' = 1,  z = 1 -> y <= 0,  z' = 1 -> s <= 0;
     per scenario: y_t >= (1 + gamma) y_j for every other class,  y_t >= 1e-3 (a variable bound).
 
+A share of the scenarios has one binary more for each, by which its conditions are implied, and a row that counts them.
+
 With the two rows and the slack that a solver adds for an indicator, this reading has the published sizes: 1772
 variables (68 binary) and 2565 constraints for one network 784-8-8-8-10, 6712 (408) and 8334 for six.
 """
@@ -15,12 +17,19 @@ import numpy as np
 import scipy.sparse as sp
 
 from arfj.encoding.problem import Builder, Encoding, Indicator, Indices, Neurons
+from arfj.errors import UsageError
 from arfj.network import Dense, Floats, Network
 from arfj.question import LEAST_OUTPUT, Question, required_margin
 
 
 def encode_paper(question: Question) -> Encoding:
-    """The printed model of a question: Fischetti-Jo for one scenario, ARFJ for more."""
+    """The printed model of a question: Fischetti-Jo for one scenario, ARFJ for more.
+
+    Raises:
+        UsageError: a mean of the worst slacks is asked for, which no printed model has.
+    """
+    if question.soft and question.demand.cvar is not None:
+        raise UsageError("--formulation paper has no mean of the worst networks; drop it, or --cvar")
     builder = Builder()
     centre = question.flat
     n = len(centre)
@@ -33,20 +42,27 @@ def encode_paper(question: Question) -> Encoding:
     if len(copies) > 1:
         for one, two in zip(copies, [*copies[1:], copies[0]], strict=True):
             builder.add_rows([(one, eye), (two, -eye)], 0.0, 0.0)
+    count = len(copies)
+    counts = builder.add_columns(count if question.soft else 0, 0.0, 1.0, integer=True)
     neurons = tuple(
-        _encode_network(builder, question, network, copy)
-        for network, copy in zip(question.ensemble, copies, strict=True)
+        _encode_network(builder, question, network, copy, counts[[k]] if question.soft else None)
+        for k, (network, copy) in enumerate(zip(question.ensemble, copies, strict=True))
     )
+    if question.soft:
+        builder.add_rows([(counts, np.ones((1, count)))], lower=question.demand.fooled(count))
     pixels = sp.csr_matrix((np.ones(n), (np.arange(n), copies[0])), shape=(n, builder.columns))
 
     def lift(x: Floats) -> tuple[tuple[Indices, Floats], ...]:
-        return ((d, np.abs(x - centre)), *((copy, x) for copy in copies))
+        met = np.isin(np.arange(len(counts)), question.counted(x)).astype(np.float64)
+        return ((d, np.abs(x - centre)), *((copy, x) for copy in copies), (counts, met))
 
     return Encoding(builder.build(), pixels, np.zeros(n), lift, neurons)
 
 
-def _encode_network(builder: Builder, question: Question, network: Network, x: Indices) -> tuple[Neurons, ...]:
-    """One scenario with its own copy of x."""
+def _encode_network(
+    builder: Builder, question: Question, network: Network, x: Indices, counts: Indices | None
+) -> tuple[Neurons, ...]:
+    """One scenario with its own copy of x, and the binary by which it counts, if any."""
     layers: list[Neurons] = []
     entering = x
     for layer in network.layers:
@@ -55,8 +71,14 @@ def _encode_network(builder: Builder, question: Question, network: Network, x: I
     target, others = entering[[question.target]], entering[question.rivals]
     ones = np.ones((len(others), 1))
     scaled = -(1.0 + question.gamma) * np.eye(len(others))
-    builder.add_rows([(target, ones), (others, scaled)], lower=required_margin(question.gamma))
-    builder.raise_lower(int(target[0]), LEAST_OUTPUT)
+    if counts is None:
+        builder.add_rows([(target, ones), (others, scaled)], lower=required_margin(question.gamma))
+        builder.raise_lower(int(target[0]), LEAST_OUTPUT)
+        return tuple(layers)
+    for other in others.tolist():
+        columns, values = (int(target[0]), other), (-1.0, 1.0 + question.gamma)
+        builder.indicators.append(Indicator(int(counts[0]), columns, values, -required_margin(question.gamma)))
+    builder.indicators.append(Indicator(int(counts[0]), (int(target[0]),), (-1.0,), -LEAST_OUTPUT))
     return tuple(layers)
 
 

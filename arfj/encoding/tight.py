@@ -3,7 +3,8 @@ r"""The `tight` formulation: the optimum of the model as printed, with everythin
     min sum p + q,   x = xbar + p - q,  0 <= p <= u - xbar,  0 <= q <= xbar - l    (|.| needs no rows)
     stable off (u_k <= 0): y = 0;      stable on (l_k >= 0): y = W'x + b
     unstable:  W'x + b = y - s,  0 <= y <= u_k z,  0 <= s <= -l_k (1 - z),  z binary
-    output layer: no variables; C h >= d over the last hidden layer (`arfj.question.class_rows`)
+    output layer: no variables; C h >= d over the last hidden layer (`arfj.question.class_rows`), or what a soft demand
+                  asks of these rows (`arfj.encoding.demand`)
 
 p or q is dropped where the pixel sits at its bound. The bounds l_k, u_k may hold only in the ball
 ||x - xbar||_1 <= R; then the model contains every answer within distance R, and so the optimum whenever R is at
@@ -12,16 +13,24 @@ least the distance of some answer. The ball itself needs no row: the solver's cu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
 from arfj.bounds import Bounds
+from arfj.encoding.demand import big_m, mean_of
 from arfj.encoding.problem import Builder, Encoding, Indices, Neurons
 from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
+
+Parts = list[tuple[Indices, Floats]]
+"""Of some rows: columns and their coefficients (rows, columns)."""
+Values = tuple[tuple[Indices, Floats], ...]
+"""Columns and their values."""
+Demanded = tuple[list[Parts], Callable[[Floats], Values]]
+"""What a demand adds to the class rows of every scenario; the values of its own columns at an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +55,8 @@ def encode_tight(question: Question, bounds: Sequence[Bounds]) -> Encoding:
 
     Args:
         question: image, target and scenarios.
-        bounds: pre-activation bounds of every scenario, valid for all x that may be the answer.
+        bounds: pre-activation bounds of every scenario, valid for all x that may be the answer; those of a soft demand
+            for all x of a ball, whether they are answers or not.
     """
     builder = Builder()
     region = question.region()
@@ -55,25 +65,26 @@ def encode_tight(question: Question, bounds: Sequence[Bounds]) -> Encoding:
     p = builder.add_columns(len(raised), 0.0, (region.upper - region.centre)[raised], cost=1.0)
     q = builder.add_columns(len(lowered), 0.0, (region.centre - region.lower)[lowered], cost=1.0)
     image = Source(region.centre, ((p, raised, 1.0), (q, lowered, -1.0)))
+    more, demanded = _demand(builder, question, bounds)
     neurons = tuple(
-        _encode_network(builder, question, network, bound, image)
-        for network, bound in zip(question.ensemble, bounds, strict=True)
+        _encode_network(builder, question, network, bound, image, extra)
+        for network, bound, extra in zip(question.ensemble, bounds, more, strict=True)
     )
     ones = np.concatenate([np.ones(len(raised)), -np.ones(len(lowered))])
     where = (np.concatenate([raised, lowered]), np.concatenate([p, q]))
     pixels = sp.csr_matrix((ones, where), shape=(len(region.centre), builder.columns))
 
-    def lift(x: Floats) -> tuple[tuple[Indices, Floats], ...]:
+    def lift(x: Floats) -> Values:
         step = x - region.centre
-        return ((p, np.maximum(step, 0.0)[raised]), (q, np.maximum(-step, 0.0)[lowered]))
+        return ((p, np.maximum(step, 0.0)[raised]), (q, np.maximum(-step, 0.0)[lowered]), *demanded(x))
 
     return Encoding(builder.build(), pixels, region.centre, lift, neurons)
 
 
 def _encode_network(
-    builder: Builder, question: Question, network: Network, bounds: Bounds, image: Source
+    builder: Builder, question: Question, network: Network, bounds: Bounds, image: Source, more: Parts
 ) -> tuple[Neurons, ...]:
-    """One scenario: its hidden layers, then its class rows C h >= d over the last of them."""
+    """One scenario: its hidden layers, then its class rows C h >= d over the last of them, `more` on the left."""
     source = image
     layers: list[Neurons] = []
     for k, layer in enumerate(network.layers[:-1]):
@@ -83,8 +94,48 @@ def _encode_network(
         layers.append(neurons)
     weights, least = class_rows(network, question.target, question.gamma)
     parts, shift = source.through(weights.T)
-    builder.add_rows(parts, lower=least - shift)
+    builder.add_rows([*parts, *more], lower=least - shift)
     return tuple(layers)
+
+
+def _demand(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:
+    """The columns and rows of a soft demand."""
+    if not question.soft:
+        return [[] for _ in bounds], lambda _: ()
+    return (_share if question.demand.cvar is None else _mean)(builder, question, bounds)
+
+
+def _share(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:
+    """z_k and s_k = 1 - z_k: a pair like that of a neuron, so that it is branched on like one."""
+    count = len(question.ensemble)
+    eye = np.eye(count)
+    z, s = builder.add_columns(count, 0.0, 1.0, integer=True), builder.add_columns(count, 0.0, 1.0)
+    builder.add_rows([(z, eye), (s, eye)], upper=1.0)
+    builder.add_rows([(z, np.ones((1, count)))], lower=question.demand.fooled(count))
+    builder.phases += zip(z.tolist(), s.tolist(), z.tolist(), strict=True)
+
+    def own(x: Floats) -> Values:
+        counts = np.zeros(count)
+        counts[list(question.counted(x))] = 1.0
+        return ((z, counts), (s, 1.0 - counts))
+
+    return [[(s[[k]], m[:, None])] for k, m in enumerate(big_m(question, bounds))], own
+
+
+def _mean(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:
+    """tau and e_k."""
+    count = len(question.ensemble)
+    mean = mean_of(question, bounds)
+    tau, e = builder.add_columns(1, 0.0, mean.tau), builder.add_columns(count, 0.0, mean.shortfalls)
+    builder.add_rows([(tau, np.ones((1, 1))), (e, np.full((1, count), -mean.share))], lower=0.0)
+    ones = np.ones((question.ensemble.networks[0].classes, 1))
+
+    def own(x: Floats) -> Values:
+        slacks = question.slacks(x)
+        best = max(float(np.sort(slacks)[int(np.ceil(question.demand.worst(count))) - 1]), 0.0)
+        return ((tau, np.array([best])), (e, np.maximum(best - slacks, 0.0)))
+
+    return [[(tau, -ones), (e[[k]], ones)] for k in range(count)], own
 
 
 def _encode_layer(builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats) -> Neurons:
