@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import random_network
 
@@ -32,6 +32,7 @@ RNG = np.random.default_rng(0)
 
 
 class TestBaselines:
+    @settings(deadline=None, max_examples=50)
     @given(st.integers(0, 10_000), st.floats(0.01, 5.0))
     def test_projection_is_the_nearest_point(self, seed, radius):
         """It lies in the set, and no point of the set is nearer: (x - P x) . (z - P x) <= 0 for all z in it."""
@@ -177,7 +178,7 @@ class TestPlan:
     def test_all_questions_of_the_full_study(self):
         networks = subject(Scale())
         asked = list(questions(networks, Scale()))
-        assert len(asked) == len({one.key() for one in asked}) == 50 * 6 + 2 * 50 + 6 * 10
+        assert len(asked) == len({one.key() for one in asked}) == 50 * 6 + 2 * 50 + 6 * 10 + 6 * 10
         assert {len(networks.ensemble(one.alpha)) for one in asked} == {1, 2, 3, 6, 11, 21}
         counts = np.bincount(networks.labels)
         assert (counts == 5).all()
@@ -301,8 +302,8 @@ class TestSubject:
         told = capsys.readouterr().out
         assert "3 target networks" in told
         rows = Store(tmp_path / "out" / "results.jsonl").rows()
-        # Alpha 0 and 1, gamma 0 and 1, two images each; no second target with two classes.
-        assert sum(r["method"] == "exact" for r in rows) == 8
+        # Alpha 0 and 1, gamma 0 and 1, one of two networks, the mean of both; no second target with two classes.
+        assert sum(r["method"] == "exact" for r in rows) == 12
         assert set(rows[-1]["seen"]) == {"same", "other"}
         assert (tmp_path / "out" / "transfer_alpha.pdf").read_bytes().startswith(b"%PDF")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from arfj.question import EVERY, Demand
 from experiments.studies import Row
-from experiments.transfer.plan import EXACT, GAMMA, PAPER
+from experiments.transfer.plan import EXACT, GAMMA, PAPER, demand_of
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -61,9 +62,14 @@ class Outcomes:
         return float(values[self.valid].mean()) if self.valid.any() else float("nan")
 
 
-def exact(alpha: int, gamma: float = GAMMA, goal: str = PAPER) -> Callable[[Row], bool]:
+def exact(alpha: int, gamma: float = GAMMA, goal: str = PAPER, demand: Demand = EVERY) -> Callable[[Row], bool]:
     """Chooses exact answers."""
-    return lambda row: (row["method"], row["alpha"], row["gamma"], row["goal"]) == (EXACT, alpha, gamma, goal)
+    wanted = (EXACT, alpha, gamma, goal, demand)
+
+    def chosen(row: Row) -> bool:
+        return (row["method"], row.get("alpha"), row.get("gamma"), row.get("goal"), demand_of(row)) == wanted
+
+    return chosen
 
 
 def asked(rows: Iterable[Row], chosen: Callable[[Row], bool]) -> int:
@@ -78,12 +84,9 @@ def sets(rows: Iterable[Row]) -> list[str]:
 
 def outcomes(rows: Sequence[Row], chosen: Callable[[Row], bool], name: str) -> Outcomes | None:
     """The outcomes of the answers chosen, on the set `name`; None where there are none."""
-    clean = {row["position"]: row for row in rows if row["method"] == "clean" and name in row.get("seen", ())}
-    found = [
-        row
-        for row in rows
-        if row["method"] != "clean" and row["position"] in clean and name in row.get("seen", ()) and chosen(row)
-    ]
+    shown = [row for row in rows if name in row.get("seen", ())]
+    clean = {row["position"]: row for row in shown if row["method"] == "clean"}
+    found = [row for row in shown if row["method"] != "clean" and row["position"] in clean and chosen(row)]
     if not found:
         return None
     found.sort(key=lambda row: row["position"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arfj.question import Question
+from arfj.question import EVERY, Demand, Question
 from experiments.studies import Scale
 from experiments.transfer.subject import Subject
 
@@ -16,6 +16,8 @@ GAMMAS = (0.0, 0.2, 1.0)
 PAPER, LIKELIEST = "paper", "likeliest"
 """Targets: the class before the true one, cyclic; the most likely one of the others, by the nominal network."""
 EXACT = "exact"
+DEMANDS = (Demand(1 / 2), Demand(2 / 3), Demand(5 / 6), Demand(cvar=0.0), Demand(cvar=1 / 2), Demand(cvar=2 / 3))
+"""Less than to fool all: a share of the networks, or the mean of the worst ones."""
 SMOKE_ALPHAS = (0, 1)
 
 
@@ -28,12 +30,14 @@ class Asked:
         alpha: sampled networks in the attack.
         gamma: relative margin.
         goal: which target.
+        demand: how many of the networks.
     """
 
     image: int
     alpha: int = ALPHA
     gamma: float = GAMMA
     goal: str = PAPER
+    demand: Demand = EVERY
 
     def target(self, subject: Subject) -> int:
         """The class to reach."""
@@ -43,13 +47,13 @@ class Asked:
     def question(self, subject: Subject) -> Question:
         """With image and networks."""
         true = int(subject.labels[self.image])
-        return Question(
-            subject.images[self.image], true, self.target(subject), subject.ensemble(self.alpha), self.gamma
-        )
+        networks = subject.ensemble(self.alpha)
+        return Question(subject.images[self.image], true, self.target(subject), networks, self.gamma, self.demand)
 
     def key(self, method: str = EXACT) -> str:
         """Of the row of a method's answer."""
-        return f"transfer/{method}/{self.goal}/gamma{self.gamma:g}/alpha{self.alpha}/{self.image:02d}"
+        asked = "".join(f"{name}{value:.3g}/" for name, value in self.demand.as_json().items())
+        return f"transfer/{method}/{self.goal}/gamma{self.gamma:g}/alpha{self.alpha}/{asked}{self.image:02d}"
 
     def facts(self, subject: Subject, method: str = EXACT) -> dict[str, Any]:
         """What a row says of its question."""
@@ -63,6 +67,7 @@ class Asked:
             "target": self.target(subject),
             "alpha": self.alpha,
             "gamma": self.gamma,
+            **self.demand.as_json(),
         }
 
 
@@ -78,7 +83,7 @@ def standard(subject: Subject, scale: Scale) -> int:
 
 
 def questions(subject: Subject, scale: Scale) -> Iterator[Asked]:
-    """All of them: alpha grows, then gamma changes, then the second target on one image a class."""
+    """All of them: alpha grows, gamma changes, then on one image a class the second target, and softer demands."""
     everywhere, some = range(len(subject.images)), subject.first_of_class()
     for alpha in alphas(subject, scale):
         yield from (Asked(image, alpha) for image in everywhere)
@@ -89,3 +94,25 @@ def questions(subject: Subject, scale: Scale) -> Iterator[Asked]:
     if subject.classes > 2:
         for alpha in alphas(subject, scale):
             yield from (Asked(image, alpha, goal=LIKELIEST) for image in some)
+    for demand in DEMANDS:
+        if demand.soft(1 + middle):  # of two networks, say, the worst third is the worst one
+            yield from (Asked(image, middle, demand=demand) for image in some)
+
+
+def told(demand: Demand, count: int) -> str:
+    """What is asked of `count` networks, in words."""
+    if demand.cvar is None:
+        least = demand.fooled(count)
+        return f"at least {least} of {count}" if least < count else f"all {count}"
+    worst = demand.worst(count)
+    return "mean of all" if demand.cvar == 0 else f"mean of the worst {worst:g}"
+
+
+def demand_of(row: Mapping[str, Any]) -> Demand:
+    """What a row asked of its networks."""
+    return Demand(row.get("share") or 1.0, row.get("cvar"))
+
+
+def order(demand: Demand) -> tuple[bool, float]:
+    """Shares first, and what asks for more last."""
+    return demand.cvar is not None, demand.share if demand.cvar is None else demand.cvar

@@ -8,6 +8,7 @@ import numpy as np
 
 from arfj.errors import ArfjError
 from arfj.evaluate import transfer_certificate
+from arfj.question import EVERY
 from experiments.sheets import Cell, Column, Sheet
 from experiments.studies import Row
 from experiments.transfer import baselines, plan
@@ -70,16 +71,17 @@ def by_demand(rows: Sequence[Row]) -> Sheet | None:
     """Less than to fool all networks of the attack."""
     alpha = standard(rows)
     whole, alone = outcomes(rows, exact(alpha), SAME), outcomes(rows, exact(0), SAME)
-    asked_for = sorted({soft_of(row) for row in rows if row["method"] == plan.EXACT} - {plan.ALL}, key=plan.order)
-    if whole is None or not asked_for:
+    softer = {plan.demand_of(row) for row in rows if row["method"] == plan.EXACT} - {EVERY}
+    if whole is None or not softer:
         return None
     lines: list[list[Cell]] = []
-    for demand in (*asked_for, plan.ALL):
-        chosen = exact(alpha, demand=demand)
-        found = outcomes(rows, chosen, SAME)
+    for demand in sorted(softer, key=plan.order):
+        found = outcomes(rows, exact(alpha, demand=demand), SAME)
         if found is not None:
-            first = found.at(p for p in found.positions if p in of_first(rows)) if demand == plan.ALL else found
-            lines.append([plan.told(demand, alpha + 1), *success(first, len(first.rows), alone)])
+            wanted = asked(rows, exact(alpha, demand=demand))
+            lines.append([plan.told(demand, alpha + 1), *success(found, wanted, alone)])
+            whole = whole.at(place for place in whole.positions if place in found.positions)
+    lines.append([plan.told(EVERY, alpha + 1), *success(whole, len(whole.rows), alone)])
     columns = [Column("asked of the networks"), *SUCCESS]
     title = f"Less than to fool every network, alpha = {alpha}, one image a class"
     return Sheet("transfer_soft", title, columns, lines, _notes(rows))
