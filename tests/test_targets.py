@@ -117,6 +117,7 @@ def test_nothing_is_trained_twice(small, tmp_path, quick):
     with pytest.raises(KeyboardInterrupt):
         make_targets(tmp_path, [BLOCKS], told=stop, data=small)
     assert not (tmp_path / "targets.json").exists()
+    assert len(load_targets(tmp_path)["blocks"]) == 1, "what was kept before is there already"
     first = make_targets(tmp_path, [BLOCKS], data=small)
     assert quick == [1000, 1001, 1002, 1003], "the second run trains only what the first had not finished"
     written = (tmp_path / "targets.json").read_bytes()

@@ -129,8 +129,9 @@ def make_targets(
 ) -> list[Row]:
     """Train what is missing, and return one row a network: set, file, seed, accuracy, d_osd, d_in, fingerprint.
 
-    Every network is a file as soon as it is trained. `folder`/targets.json has the same rows by set, with the
-    settings and the discarded seeds; it is written after each set, and keeps those of an earlier run.
+    Every network is a file as soon as it is trained, and in its set's folder as soon as it is kept. `folder`/targets.json
+    has the same rows by set, with the settings and the discarded seeds; it is written after each set, and keeps those
+    of an earlier run.
 
     Args:
         folder: is made; networks of an older set of one of these names are removed.
@@ -143,13 +144,12 @@ def make_targets(
         ArfjError: too few networks are accepted, the folder cannot be written, or TensorFlow or the data is missing.
     """
     images = load_fashion_mnist() if data is None else data
-    cache = make_folder(make_folder(folder) / CACHE)
+    make_folder(make_folder(folder) / CACHE)
     known = _earlier(folder / ROWS)
     content = {"rule": RULE, "commit": commit(), "versions": versions(), "sets": known}
     rows: list[Row] = []
     for chosen in sets:
-        found = _drawn(chosen, images, n_jobs, cache, told)
-        networks = _written(folder, chosen, found, images)
+        found, networks = _made(folder, chosen, images, n_jobs, told)
         known[chosen.name] = {
             "title": chosen.title,
             "settings": chosen.settings.as_json(),
@@ -174,15 +174,24 @@ def _earlier(path: Path) -> dict[str, Row]:
         raise ArfjError(f"{path} is broken ({error!r}); remove it, and what is trained is taken up again") from error
 
 
-def _drawn(chosen: TargetSet, data: FashionMnist, n_jobs: int, cache: Path, told: Told) -> list[Draw]:
-    seeds = itertools.count(chosen.first_seed)
-    trained = _checked(outcomes(seeds, chosen.settings, n_jobs, data, cache), chosen, data)
+def _made(folder: Path, chosen: TargetSet, data: FashionMnist, n_jobs: int, told: Told) -> tuple[list[Draw], list[Row]]:
+    """Everything drawn for a set, and the rows of what was kept, whose files are written one by one."""
+    trained = outcomes(itertools.count(chosen.first_seed), chosen.settings, n_jobs, data, folder / CACHE)
     epsilon = EPSILON_OUTER if chosen.filtered else float("inf")
     seen = lambda kept, count: told(chosen.name, kept, chosen.count, count)  # noqa: E731
+    found: list[Draw] = []
+    rows: list[Row] = []
     try:
-        return list(draws(trained, chosen.count, epsilon, data, seen, bundled_nominal()))
+        checked = _checked(trained, chosen, data)
+        for draw in draws(checked, chosen.count, epsilon, data, seen, bundled_nominal()):
+            found.append(draw)
+            if not draw.reason:
+                rows.append(_written(folder, f"{chosen.name}/{len(rows):03d}.npz", draw.outcome, data))
     except ArfjError as error:
         raise ArfjError(f"set {chosen.name}: {error}") from error
+    for stale in set((folder / chosen.name).glob("*.npz")) - {folder / row["file"] for row in rows}:
+        stale.unlink()
+    return found, rows
 
 
 def _checked(trained: Iterator[Outcome], chosen: TargetSet, data: FashionMnist) -> Iterator[Outcome]:
@@ -200,23 +209,15 @@ def _checked(trained: Iterator[Outcome], chosen: TargetSet, data: FashionMnist) 
         yield replace(outcome, reason=reason)
 
 
-def _written(folder: Path, chosen: TargetSet, found: Sequence[Draw], data: FashionMnist) -> list[Row]:
-    """Write the kept networks of a set and measure them as they are on disk."""
-    kept = [draw.outcome for draw in found if not draw.reason]
-    files = [f"{chosen.name}/{index:03d}.npz" for index in range(len(kept))]
-    for stale in set((folder / chosen.name).glob("*.npz")) - {folder / file for file in files}:
-        stale.unlink()
-    rows = []
-    for file, outcome in zip(files, kept, strict=True):
-        save_single(folder / file, outcome.network)
-        rows.append({"set": chosen.name, "file": file, "seed": outcome.seed} | _measured(folder / file, data))
-    return rows
-
-
-def _measured(path: Path, data: FashionMnist) -> Row:
-    network, nominal = load_dense(path), bundled_nominal()
+def _written(folder: Path, file: str, outcome: Outcome, data: FashionMnist) -> Row:
+    """Write a network, and measure it as it is on disk."""
+    save_single(folder / file, outcome.network)
+    network, nominal = load_dense(folder / file), bundled_nominal()
     images = scaled(data.train_images[:OSD_IMAGES])
     return {
+        "set": Path(file).parent.name,
+        "file": file,
+        "seed": outcome.seed,
         "accuracy": accuracy_of(network.classify(scaled(data.test_images)), data),
         "d_osd": d_osd(network.probabilities(images), nominal.probabilities(images)),
         "d_in": d_in(network, nominal) if network.sizes == nominal.sizes else None,
