@@ -163,11 +163,16 @@ def test_the_command_trains_and_tells(small, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "two" / "same").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "arguments"), [("--output", []), ("invalid choice: 'none'", ["--output", "x", "--sets", "none"])]
-)
-def test_wrong_usage(words, arguments, capsys):
-    assert run(main, arguments) == 2
+WRONG_USAGE = {
+    "--output": [],
+    "invalid choice: 'none'": ["--output", "x", "--sets", "none"],
+    "--n-jobs is 0": ["--output", "x", "--n-jobs", "0"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_USAGE)
+def test_wrong_usage(words, capsys):
+    assert run(main, WRONG_USAGE[words]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

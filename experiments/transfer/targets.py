@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from argparse import Namespace
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,9 +129,9 @@ def make_targets(
 ) -> list[Row]:
     """Train what is missing, and return one row a network: set, file, seed, accuracy, d_osd, d_in, fingerprint.
 
-    Every network is a file as soon as it is trained, and in its set's folder as soon as it is kept. `folder`/targets.json
-    has the same rows by set, with the settings and the discarded seeds; it is written after each set, and keeps those
-    of an earlier run.
+    Every network is a file as soon as it is trained, and in its set's folder as soon as it is kept.
+    `folder`/targets.json has the same rows by set, with the settings and the discarded seeds; it is written after each
+    set, and keeps those of an earlier run.
 
     Args:
         folder: is made; networks of an older set of one of these names are removed.
@@ -265,20 +265,25 @@ def _check_alike(folder: Path, found: Mapping[str, tuple[Network, ...]]) -> None
         raise ArfjError(f"{folder}: {told}; expected networks of one question")
 
 
-@dataclass
 class _Progress:
-    """A line on stderr for each training, with the time left: at the rate at which networks were kept so far."""
+    """A line on stderr for each training, with the time left: at the rate at which the last ones were kept.
 
-    wanted: int
-    done: int
-    start: float
+    What an interrupted run had trained comes at once, and is soon out of the window.
+    """
+
+    def __init__(self, wanted: int, window: int = 20) -> None:
+        self.wanted, self.earlier = wanted, 0
+        self.times = deque([perf_counter()], maxlen=window)
+        self.kept = 0
 
     def __call__(self, name: str, kept: int, wanted: int, trained: int) -> None:
-        all_kept = self.done + kept
-        spent = perf_counter() - self.start
-        left = f"about {spent / all_kept * (self.wanted - all_kept) / 60:.0f} min left" if all_kept else "..."
+        if self.earlier + kept > self.kept:
+            self.kept = self.earlier + kept
+            self.times.append(perf_counter())
+        each = (perf_counter() - self.times[0]) / max(len(self.times) - 1, 1)
+        left = f"about {each * (self.wanted - self.kept) / 60:.0f} min left"
         print(f"{name}: {kept} of {wanted} kept, {trained} trained; {left}", file=sys.stderr, flush=True)
-        self.done += wanted if kept == wanted else 0
+        self.earlier += wanted if kept == wanted else 0
 
 
 def summary(folder: Path) -> str:
@@ -299,11 +304,6 @@ def _range(values: Sequence[float]) -> str:
     return f"{min(values):.4f}..{max(values):.4f}"
 
 
-def _chosen(options: Namespace) -> list[TargetSet]:
-    sets = target_sets()
-    return [sets[name] for name in dict.fromkeys(options.sets or sets)]
-
-
 def main(argv: Sequence[str]) -> int:
     """Train what is missing; one line a set.
 
@@ -317,8 +317,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--sets", nargs="+", choices=list(sets), metavar="NAME", help=f"these only, of {titles}")
     parser.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="processes; -1: one a core (%(default)s)")
     options = parser.parse_args(argv)
-    chosen = _chosen(options)
-    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen), 0, perf_counter()))
+    if options.n_jobs == 0:
+        raise UsageError("--n-jobs is 0; expected a number of processes, or -1 for one a core")
+    chosen = [sets[name] for name in dict.fromkeys(options.sets or sets)]
+    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen)))
     print(summary(options.output))
     return ANSWERED
 
