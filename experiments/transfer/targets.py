@@ -3,9 +3,10 @@
     DIR/same/000.npz ...  DIR/wide/000.npz ...  DIR/targets.json  DIR/.trained/
 
 The first set is what the sampler itself would draw next; each of the others shifts one thing: the architecture, the
-optimiser, the data, or what is left to chance. No seed is one of the bundle's, and no two sets share one, so that all
-targets are independent of the scenarios and of each other. `.trained` keeps every network that was trained, those
-discarded included: a run that was interrupted, or is asked for more networks, goes on from there.
+optimiser, the data, or what is left to chance. No seed is one of the bundle's, and no two sets share one, so that the
+targets are independent of the scenarios and of each other (but for the initial weights of the set `order`, which are
+the nominal network's). `.trained` keeps every network that was trained, those discarded included: a run that was
+interrupted, or is asked for more networks, goes on from there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from training.sets import OSD_IMAGES, Draw, commit, discarded_entry, draws, vers
 ROWS, CACHE = "targets.json", ".trained"
 SUFFIXES = (".npz", ".onnx", ".onnx.gz", ".keras", ".h5")
 LEAST = 0.8
-"""Accuracy of the networks of another method: no network with a dead output unit, few others below."""
+"""The accuracy of another method's networks; most of those with a dead output unit are below."""
 RULE = (
     "for each set the first seeds, from first_seed on, whose networks have an accuracy in [settings.least, "
     "settings.most], and d_osd < epsilon_outer to the bundled nominal network (filtered sets) or an output for every "
@@ -82,7 +83,6 @@ class TargetSet:
 
 def target_sets() -> dict[str, TargetSet]:
     """The sets by name: the sampler's own distribution first, then one shift each."""
-    # The more accurate methods have no upper limit, and the less accurate ones a lower one that a dead output fails.
     wide = Settings((16, 16, 16), least=LEAST, most=1.0)
     shifts = {
         "wide": ("16 neurons a hidden layer instead of 8", wide),
