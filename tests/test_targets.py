@@ -117,6 +117,7 @@ def test_nothing_is_trained_twice(small, tmp_path, quick):
     with pytest.raises(KeyboardInterrupt):
         make_targets(tmp_path, [BLOCKS], told=stop, data=small)
     assert not (tmp_path / "targets.json").exists()
+    assert len(load_targets(tmp_path)["blocks"]) == 1, "what was kept before is there already"
     first = make_targets(tmp_path, [BLOCKS], data=small)
     assert quick == [1000, 1001, 1002, 1003], "the second run trains only what the first had not finished"
     written = (tmp_path / "targets.json").read_bytes()
@@ -162,11 +163,16 @@ def test_the_command_trains_and_tells(small, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "two" / "same").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "arguments"), [("--output", []), ("invalid choice: 'none'", ["--output", "x", "--sets", "none"])]
-)
-def test_wrong_usage(words, arguments, capsys):
-    assert run(main, arguments) == 2
+WRONG_USAGE = {
+    "--output": [],
+    "invalid choice: 'none'": ["--output", "x", "--sets", "none"],
+    "--n-jobs is 0": ["--output", "x", "--n-jobs", "0"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_USAGE)
+def test_wrong_usage(words, capsys):
+    assert run(main, WRONG_USAGE[words]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

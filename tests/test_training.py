@@ -127,7 +127,9 @@ def small_network(activation):
     layers = [
         Dense(rng.normal(size=shape).astype(np.float32), rng.random(shape[1]).astype(np.float32)) for shape in shapes
     ]
-    return Network((*layers[:-1], replace(layers[-1], activation=activation)), (2, 3))
+    # On the image below the output of the label is negative, so that a ReLU there shuts its gradient off.
+    last = replace(layers[-1], bias=layers[-1].bias - 1.5, activation=activation)
+    return Network((*layers[:-1], last), (2, 3))
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
@@ -136,6 +138,7 @@ def test_refit_goes_down_the_gradient(activation):
     moved = refit(network, image.reshape(2, 3), 1, 0.1)
     assert (moved.sizes, moved.input_shape) == (network.sizes, (2, 3))
     assert moved.layers[-1].activation == activation
+    assert (network(image[None])[0, 1] < 0) == (activation == "linear")
     before, step = network.parameters(), 1e-6
     ends = [
         [cross_entropy(network.with_parameters(before + sign * step * axis), image, 1) for sign in (1, -1)]

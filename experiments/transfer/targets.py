@@ -3,9 +3,10 @@
     DIR/same/000.npz ...  DIR/wide/000.npz ...  DIR/targets.json  DIR/.trained/
 
 The first set is what the sampler itself would draw next; each of the others shifts one thing: the architecture, the
-optimiser, the data, or what is left to chance. No seed is one of the bundle's, and no two sets share one, so that all
-targets are independent of the scenarios and of each other. `.trained` keeps every network that was trained, those
-discarded included: a run that was interrupted, or is asked for more networks, goes on from there.
+optimiser, the data, or what is left to chance. No seed is one of the bundle's, and no two sets share one, so that the
+targets are independent of the scenarios and of each other (but for the initial weights of the set `order`, which are
+the nominal network's). `.trained` keeps every network that was trained, those discarded included: a run that was
+interrupted, or is asked for more networks, goes on from there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from argparse import Namespace
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from training.sets import OSD_IMAGES, Draw, commit, discarded_entry, draws, vers
 ROWS, CACHE = "targets.json", ".trained"
 SUFFIXES = (".npz", ".onnx", ".onnx.gz", ".keras", ".h5")
 LEAST = 0.8
-"""Accuracy of the networks of another method: no network with a dead output unit, few others below."""
+"""The accuracy of another method's networks; most of those with a dead output unit are below."""
 RULE = (
     "for each set the first seeds, from first_seed on, whose networks have an accuracy in [settings.least, "
     "settings.most], and d_osd < epsilon_outer to the bundled nominal network (filtered sets) or an output for every "
@@ -82,7 +83,6 @@ class TargetSet:
 
 def target_sets() -> dict[str, TargetSet]:
     """The sets by name: the sampler's own distribution first, then one shift each."""
-    # The more accurate methods have no upper limit, and the less accurate ones a lower one that a dead output fails.
     wide = Settings((16, 16, 16), least=LEAST, most=1.0)
     shifts = {
         "wide": ("16 neurons a hidden layer instead of 8", wide),
@@ -129,8 +129,9 @@ def make_targets(
 ) -> list[Row]:
     """Train what is missing, and return one row a network: set, file, seed, accuracy, d_osd, d_in, fingerprint.
 
-    Every network is a file as soon as it is trained. `folder`/targets.json has the same rows by set, with the
-    settings and the discarded seeds; it is written after each set, and keeps those of an earlier run.
+    Every network is a file as soon as it is trained, and in its set's folder as soon as it is kept.
+    `folder`/targets.json has the same rows by set, with the settings and the discarded seeds; it is written after each
+    set, and keeps those of an earlier run.
 
     Args:
         folder: is made; networks of an older set of one of these names are removed.
@@ -143,13 +144,12 @@ def make_targets(
         ArfjError: too few networks are accepted, the folder cannot be written, or TensorFlow or the data is missing.
     """
     images = load_fashion_mnist() if data is None else data
-    cache = make_folder(make_folder(folder) / CACHE)
+    make_folder(make_folder(folder) / CACHE)
     known = _earlier(folder / ROWS)
     content = {"rule": RULE, "commit": commit(), "versions": versions(), "sets": known}
     rows: list[Row] = []
     for chosen in sets:
-        found = _drawn(chosen, images, n_jobs, cache, told)
-        networks = _written(folder, chosen, found, images)
+        found, networks = _made(folder, chosen, images, n_jobs, told)
         known[chosen.name] = {
             "title": chosen.title,
             "settings": chosen.settings.as_json(),
@@ -174,15 +174,24 @@ def _earlier(path: Path) -> dict[str, Row]:
         raise ArfjError(f"{path} is broken ({error!r}); remove it, and what is trained is taken up again") from error
 
 
-def _drawn(chosen: TargetSet, data: FashionMnist, n_jobs: int, cache: Path, told: Told) -> list[Draw]:
-    seeds = itertools.count(chosen.first_seed)
-    trained = _checked(outcomes(seeds, chosen.settings, n_jobs, data, cache), chosen, data)
+def _made(folder: Path, chosen: TargetSet, data: FashionMnist, n_jobs: int, told: Told) -> tuple[list[Draw], list[Row]]:
+    """Everything drawn for a set, and the rows of what was kept, whose files are written one by one."""
+    trained = outcomes(itertools.count(chosen.first_seed), chosen.settings, n_jobs, data, folder / CACHE)
     epsilon = EPSILON_OUTER if chosen.filtered else float("inf")
     seen = lambda kept, count: told(chosen.name, kept, chosen.count, count)  # noqa: E731
+    found: list[Draw] = []
+    rows: list[Row] = []
     try:
-        return list(draws(trained, chosen.count, epsilon, data, seen, bundled_nominal()))
+        checked = _checked(trained, chosen, data)
+        for draw in draws(checked, chosen.count, epsilon, data, seen, bundled_nominal()):
+            found.append(draw)
+            if not draw.reason:
+                rows.append(_written(folder, f"{chosen.name}/{len(rows):03d}.npz", draw.outcome, data))
     except ArfjError as error:
         raise ArfjError(f"set {chosen.name}: {error}") from error
+    for stale in set((folder / chosen.name).glob("*.npz")) - {folder / row["file"] for row in rows}:
+        stale.unlink()
+    return found, rows
 
 
 def _checked(trained: Iterator[Outcome], chosen: TargetSet, data: FashionMnist) -> Iterator[Outcome]:
@@ -200,23 +209,15 @@ def _checked(trained: Iterator[Outcome], chosen: TargetSet, data: FashionMnist) 
         yield replace(outcome, reason=reason)
 
 
-def _written(folder: Path, chosen: TargetSet, found: Sequence[Draw], data: FashionMnist) -> list[Row]:
-    """Write the kept networks of a set and measure them as they are on disk."""
-    kept = [draw.outcome for draw in found if not draw.reason]
-    files = [f"{chosen.name}/{index:03d}.npz" for index in range(len(kept))]
-    for stale in set((folder / chosen.name).glob("*.npz")) - {folder / file for file in files}:
-        stale.unlink()
-    rows = []
-    for file, outcome in zip(files, kept, strict=True):
-        save_single(folder / file, outcome.network)
-        rows.append({"set": chosen.name, "file": file, "seed": outcome.seed} | _measured(folder / file, data))
-    return rows
-
-
-def _measured(path: Path, data: FashionMnist) -> Row:
-    network, nominal = load_dense(path), bundled_nominal()
+def _written(folder: Path, file: str, outcome: Outcome, data: FashionMnist) -> Row:
+    """Write a network, and measure it as it is on disk."""
+    save_single(folder / file, outcome.network)
+    network, nominal = load_dense(folder / file), bundled_nominal()
     images = scaled(data.train_images[:OSD_IMAGES])
     return {
+        "set": Path(file).parent.name,
+        "file": file,
+        "seed": outcome.seed,
         "accuracy": accuracy_of(network.classify(scaled(data.test_images)), data),
         "d_osd": d_osd(network.probabilities(images), nominal.probabilities(images)),
         "d_in": d_in(network, nominal) if network.sizes == nominal.sizes else None,
@@ -271,20 +272,25 @@ def _check_alike(folder: Path, found: Mapping[str, tuple[Network, ...]]) -> None
         raise ArfjError(f"{folder}: {told}; expected networks of one question")
 
 
-@dataclass
 class _Progress:
-    """A line on stderr for each training, with the time left: at the rate at which networks were kept so far."""
+    """A line on stderr for each training, with the time left: at the rate at which the last ones were kept.
 
-    wanted: int
-    done: int
-    start: float
+    What an interrupted run had trained comes at once, and is soon out of the window.
+    """
+
+    def __init__(self, wanted: int, window: int = 20) -> None:
+        self.wanted, self.earlier = wanted, 0
+        self.times = deque([perf_counter()], maxlen=window)
+        self.kept = 0
 
     def __call__(self, name: str, kept: int, wanted: int, trained: int) -> None:
-        all_kept = self.done + kept
-        spent = perf_counter() - self.start
-        left = f"about {spent / all_kept * (self.wanted - all_kept) / 60:.0f} min left" if all_kept else "..."
+        if self.earlier + kept > self.kept:
+            self.kept = self.earlier + kept
+            self.times.append(perf_counter())
+        each = (perf_counter() - self.times[0]) / max(len(self.times) - 1, 1)
+        left = f"about {each * (self.wanted - self.kept) / 60:.0f} min left"
         print(f"{name}: {kept} of {wanted} kept, {trained} trained; {left}", file=sys.stderr, flush=True)
-        self.done += wanted if kept == wanted else 0
+        self.earlier += wanted if kept == wanted else 0
 
 
 def summary(folder: Path) -> str:
@@ -305,11 +311,6 @@ def _range(values: Sequence[float]) -> str:
     return f"{min(values):.4f}..{max(values):.4f}"
 
 
-def _chosen(options: Namespace) -> list[TargetSet]:
-    sets = target_sets()
-    return [sets[name] for name in dict.fromkeys(options.sets or sets)]
-
-
 def main(argv: Sequence[str]) -> int:
     """Train what is missing; one line a set.
 
@@ -323,8 +324,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--sets", nargs="+", choices=list(sets), metavar="NAME", help=f"these only, of {titles}")
     parser.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="processes; -1: one a core (%(default)s)")
     options = parser.parse_args(argv)
-    chosen = _chosen(options)
-    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen), 0, perf_counter()))
+    if options.n_jobs == 0:
+        raise UsageError("--n-jobs is 0; expected a number of processes, or -1 for one a core")
+    chosen = [sets[name] for name in dict.fromkeys(options.sets or sets)]
+    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen)))
     print(summary(options.output))
     return ANSWERED
 
