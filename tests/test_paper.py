@@ -129,10 +129,11 @@ class TestSmoke:
         assert sorted(keys) == sorted(json.loads(line)["key"] for line in lines)
 
     def test_two_at_a_time_give_the_same_answer(self, tmp_path):
-        assert run(main, ["grey_box", "--smoke", "--jobs", "2", "--only", "FJAE", "--out", str(tmp_path)]) == 0
-        (row,) = read(tmp_path / "results.jsonl")
-        assert row["distance"] == pytest.approx(6.52794, abs=1e-4)
-        assert row["seen"]["attacked"]["class"] == [1]
+        assert run(main, ["table3", "--smoke", "--jobs", "2", "--only", "answer/FJAE", "--out", str(tmp_path)]) == 0
+        rows = read(tmp_path / "results.jsonl")
+        found = {row["true"]: row["distance"] for row in rows}
+        assert found == {1: pytest.approx(11.02373, abs=2e-5), 2: pytest.approx(12.73461, abs=2e-5)}
+        assert all(row["seen"]["inner"]["class"] == 15 * [row["target"]] for row in rows)
 
 
 def test_no_tensorflow_but_for_table1(tmp_path):
@@ -261,7 +262,7 @@ class TestTable3:
         ("changed", "told"),
         [
             (answer_row("IRAE", 1, 7.9), "IRAE of class 1 has distance 7.9, below the bound 8 proven for FJAE"),
-            (answer_row("ORAE", 1, 12.0, 12.5), "ORAE of class 1 has distance 12, below the bound 12.5 proven for ORAE"),
+            (answer_row("ORAE", 1, 9.0, 9.5), "ORAE of class 1 has distance 9, below the bound 9.5 proven for ORAE"),
             (answer_row("ORAE", 1, 12.0, replay={"hit": False}), "ORAE of class 1 has an answer that does not replay"),
         ],
     )  # fmt: skip
@@ -373,6 +374,11 @@ class TestFigures:
         curve = drawn["figure4"]().axes[0].lines[-1]
         assert curve.get_xdata().tolist() == [0.0, 0.6, 1.0]
         assert curve.get_ydata().tolist() == [1.0, 1.0, 0.0]
+
+    def test_one_image_for_all_three(self):
+        assert figures.shown([("FJAE", 9), ("IRAE", 9), ("FJAE", 2), ("IRAE", 2), ("ORAE", 2)]) == 2
+        assert figures.shown([("FJAE", 2), ("FJAE", 9)]) == 9
+        assert figures.shown([("FJAE", 5), ("FJAE", 2)]) == 2
 
     def test_without_answers_nothing_is_drawn(self):
         assert figures.figures([answer_row("FJAE", 9, None, 1.0, "unknown")]) == {}
