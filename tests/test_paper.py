@@ -27,7 +27,7 @@ from experiments import answers
 from experiments.__main__ import _parser, main
 from experiments.answers import change, seen
 from experiments.committed import packed, shown, take, write
-from experiments.paper import figures, grey_box, published, table1, table2, table3, table45, ten
+from experiments.paper import claims, figures, grey_box, published, table1, table2, table3, table45, ten
 from experiments.paper.published import IRAE_OVER, ORAE_TOTAL, Published, beside
 from experiments.paper.shares import mean, shares
 from experiments.registry import PAPER
@@ -38,7 +38,7 @@ ROWS = table3.STUDY.rows
 DOCUMENT = table3.STUDY.document
 SHEETS = [
     "table1", "table1_published", "table2", "table2_published", "table3", "table3_published", "table3_sizes",
-    "table45", "table4", "table5", "grey_box",
+    "table45", "table4", "table5", "grey_box", "claims",
 ]  # fmt: skip
 
 
@@ -331,6 +331,39 @@ def test_means_and_gain():
     assert fifth.rows[-1][2:5] == (1.0, 0.0, 0.0)
 
 
+class TestClaims:
+    @staticmethod
+    def told(rows):
+        return [(claim.here, claim.holds) for claim in claims.judged(rows)]
+
+    def test_of_distances(self):
+        assert self.told(THREE) == [("2 of 2", True), ("0.010 %", True), ("50 %", True)]
+        wrong = [*THREE[:1], answer_row("IRAE", 1, 7.9), answer_row("ORAE", 1, 20.0)]
+        assert self.told(wrong) == [("1 of 2", False), ("-1.250 %", True), ("150 %", False)]
+
+    def test_of_networks(self):
+        near, far = TestTable1.ROWS[1], TestTable2.ROWS[1]
+        assert self.told([near, far]) == [("at most 0.12", False), ("22,532 times", True)]
+        assert self.told([near | {"after": 0.85}, far | {"d_in": 1.0}]) == [
+            ("at most 0.00", True), ("25 times", False),
+        ]  # fmt: skip
+        assert self.told([]) == []
+        assert claims.sheets([]) == []
+
+    def test_of_fresh_networks(self):
+        """Only the image that all kinds have counts."""
+        hit, half, miss = (said(found, *3 * ([0.3, 0.3],)) for found in ([0, 0], [0, 1], [1, 1]))
+        rows = [
+            answer_row("FJAE", 1, 8.0, seen={"inner": hit, "outer": miss}),
+            answer_row("IRAE", 1, 8.0, seen={"inner": hit, "outer": half}),
+            answer_row("ORAE", 1, 9.6, seen={"inner": half, "outer": hit}),
+            answer_row("FJAE", 2, 8.0, seen={"inner": hit, "outer": {**hit, "class": [1, 1]}}),
+        ]
+        assert self.told(rows)[-3:] == [
+            ("at least 50.0 %", False), ("fooled: 0.0 % and 50.0 %", False), ("100.0 %, +50.0 points", True),
+        ]  # fmt: skip
+
+
 class TestGreyBox:
     def test_the_attacked_network_is_no_scenario(self):
         prints = {kind: [network.fingerprint() for network in grey_box.scenarios(kind)] for kind in ten.KINDS}
@@ -395,7 +428,7 @@ class TestPublished:
         assert ORAE_TOTAL.told == "87,469"
         assert beside("n", "t", [(one, [])]).rows == []
 
-    def test_nothing_but_what_the_task_names(self):
+    def test_every_number_is_known(self):
         """A published number that is not among these has no source."""
         ranges = {(one.low, one.high) for one in vars(published).values() if isinstance(one, Published)}
         assert ranges == {
