@@ -1,69 +1,34 @@
 """Tables and figures of the paper: measured in a small form, printed from rows, checked against what must hold."""
 
 import csv
-import gzip
 import json
-import re
-import shlex
 import subprocess
 import sys
-from dataclasses import astuple
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from paper_rows import THREE, answer_row, rows_file, said
 
-from arfj.attack import sampled
 from arfj.cli import run
-from arfj.data import bundled_images, bundled_inner, bundled_nominal, bundled_outer, manifest
+from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import d_in, d_osd
 from arfj.errors import ArfjError, DataError
-from arfj.evaluate import Witness, cross_check, replay
-from arfj.question import Question
-from experiments import answers
-from experiments.__main__ import _parser, main
+from arfj.evaluate import Witness, cross_check
+from experiments.__main__ import main
 from experiments.answers import change, seen
-from experiments.committed import packed, shown, take, write
-from experiments.paper import figures, grey_box, published, table1, table2, table3, table45, ten
+from experiments.paper import claims, figures, grey_box, published, table1, table2, table3, table45, ten
 from experiments.paper.published import IRAE_OVER, ORAE_TOTAL, Published, beside
 from experiments.paper.shares import mean, shares
-from experiments.registry import PAPER
 from experiments.sheets import Column, Sheet
-from experiments.studies import Study, read
+from experiments.studies import read
 
-ROWS = table3.STUDY.rows
-DOCUMENT = table3.STUDY.document
 SHEETS = [
     "table1", "table1_published", "table2", "table2_published", "table3", "table3_published", "table3_sizes",
-    "table45", "table4", "table5", "grey_box",
+    "table45", "table4", "table5", "grey_box", "claims",
 ]  # fmt: skip
-
-
-def answer_row(kind, true, distance, bound=None, status="optimal", **more):
-    """A row of an answer as the attack's stage leaves it, in short."""
-    bound = distance if bound is None else bound
-    return {
-        "key": f"answer/{kind}/{true}", "role": "answer", "model": kind, "image": f"{true:05d}", "true": true,
-        "target": (true - 1) % 10, "status": status, "distance": distance, "bound": bound,
-        "gap": None if distance is None else (distance - bound) / distance, "seconds": 1.25, "nodes": 7,
-        "scenarios": 1 if kind == "FJAE" else 6, "variables": 10, "binaries": 4, "constraints": 5, "gamma": 0.2,
-        "replay": None if distance is None else {"hit": True, "distance": distance}, "time_limit": 60.0,
-    } | more  # fmt: skip
-
-
-def said(classes, target, true, rival):
-    return {"class": classes, "target": target, "true": true, "rival": rival}
-
-
-def rows_file(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-THREE = [answer_row("FJAE", 1, 8.0), answer_row("IRAE", 1, 8.0008), answer_row("ORAE", 1, 12.0, 11.4, "feasible")]
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +94,11 @@ class TestSmoke:
         assert sorted(keys) == sorted(json.loads(line)["key"] for line in lines)
 
     def test_two_at_a_time_give_the_same_answer(self, tmp_path):
-        assert run(main, ["grey_box", "--smoke", "--jobs", "2", "--only", "FJAE", "--out", str(tmp_path)]) == 0
-        (row,) = read(tmp_path / "results.jsonl")
-        assert row["distance"] == pytest.approx(6.52794, abs=1e-4)
-        assert row["seen"]["attacked"]["class"] == [1]
+        assert run(main, ["table3", "--smoke", "--jobs", "2", "--only", "answer/FJAE", "--out", str(tmp_path)]) == 0
+        rows = read(tmp_path / "results.jsonl")
+        found = {row["true"]: row["distance"] for row in rows}
+        assert found == {1: pytest.approx(11.02373, abs=2e-5), 2: pytest.approx(12.73461, abs=2e-5)}
+        assert all(row["seen"]["inner"]["class"] == 15 * [row["target"]] for row in rows)
 
 
 def test_no_tensorflow_but_for_table1(tmp_path):
@@ -261,7 +227,7 @@ class TestTable3:
         ("changed", "told"),
         [
             (answer_row("IRAE", 1, 7.9), "IRAE of class 1 has distance 7.9, below the bound 8 proven for FJAE"),
-            (answer_row("ORAE", 1, 12.0, 12.5), "ORAE of class 1 has distance 12, below the bound 12.5 proven for ORAE"),
+            (answer_row("ORAE", 1, 9.0, 9.5), "ORAE of class 1 has distance 9, below the bound 9.5 proven for ORAE"),
             (answer_row("ORAE", 1, 12.0, replay={"hit": False}), "ORAE of class 1 has an answer that does not replay"),
         ],
     )  # fmt: skip
@@ -330,6 +296,39 @@ def test_means_and_gain():
     assert fifth.rows[-1][2:5] == (1.0, 0.0, 0.0)
 
 
+class TestClaims:
+    @staticmethod
+    def told(rows):
+        return [(claim.here, claim.holds) for claim in claims.judged(rows)]
+
+    def test_of_distances(self):
+        assert self.told(THREE) == [("2 of 2", True), ("0.010 %", True), ("50 %", True)]
+        wrong = [*THREE[:1], answer_row("IRAE", 1, 7.9), answer_row("ORAE", 1, 20.0)]
+        assert self.told(wrong) == [("1 of 2", False), ("-1.250 %", True), ("150 %", False)]
+
+    def test_of_networks(self):
+        near, far = TestTable1.ROWS[1], TestTable2.ROWS[1]
+        assert self.told([near, far]) == [("at most 0.12", False), ("22,532 times", True)]
+        assert self.told([near | {"after": 0.85}, far | {"d_in": 1.0}]) == [
+            ("at most 0.00", True), ("25 times", False),
+        ]  # fmt: skip
+        assert self.told([]) == []
+        assert claims.sheets([]) == []
+
+    def test_of_fresh_networks(self):
+        """Only the image that all kinds have counts."""
+        hit, half, miss = (said(found, *3 * ([0.3, 0.3],)) for found in ([0, 0], [0, 1], [1, 1]))
+        rows = [
+            answer_row("FJAE", 1, 8.0, seen={"inner": hit, "outer": miss}),
+            answer_row("IRAE", 1, 8.0, seen={"inner": hit, "outer": half}),
+            answer_row("ORAE", 1, 9.6, seen={"inner": half, "outer": hit}),
+            answer_row("FJAE", 2, 8.0, seen={"inner": hit, "outer": {**hit, "class": [1, 1]}}),
+        ]
+        assert self.told(rows)[-3:] == [
+            ("at least 50.0 %", False), ("fooled: 0.0 % and 50.0 %", False), ("100.0 %, +50.0 points", True),
+        ]  # fmt: skip
+
+
 class TestGreyBox:
     def test_the_attacked_network_is_no_scenario(self):
         prints = {kind: [network.fingerprint() for network in grey_box.scenarios(kind)] for kind in ten.KINDS}
@@ -374,6 +373,11 @@ class TestFigures:
         assert curve.get_xdata().tolist() == [0.0, 0.6, 1.0]
         assert curve.get_ydata().tolist() == [1.0, 1.0, 0.0]
 
+    def test_one_image_for_all_three(self):
+        assert figures.shown([("FJAE", 9), ("IRAE", 9), ("FJAE", 2), ("IRAE", 2), ("ORAE", 2)]) == 2
+        assert figures.shown([("FJAE", 2), ("FJAE", 9)]) == 9
+        assert figures.shown([("FJAE", 5), ("FJAE", 2)]) == 2
+
     def test_without_answers_nothing_is_drawn(self):
         assert figures.figures([answer_row("FJAE", 9, None, 1.0, "unknown")]) == {}
 
@@ -389,7 +393,7 @@ class TestPublished:
         assert ORAE_TOTAL.told == "87,469"
         assert beside("n", "t", [(one, [])]).rows == []
 
-    def test_nothing_but_what_the_task_names(self):
+    def test_every_number_is_known(self):
         """A published number that is not among these has no source."""
         ranges = {(one.low, one.high) for one in vars(published).values() if isinstance(one, Published)}
         assert ranges == {
@@ -409,170 +413,3 @@ def test_latex_and_csv():
         "\\{\\textasciitilde{}\\} & - \\\\", "\\bottomrule",
         "\\end{tabular}", "\\par\\smallskip\\footnotesize x $<$ 1", "\\end{table}", "",
     ])  # fmt: skip
-
-
-def test_an_interrupted_solve_leaves_no_row(monkeypatch):
-    """With a row it would pass for one that had all of its time."""
-
-    class Interrupted:
-        interrupted = True
-
-    monkeypatch.setattr(answers, "solve_question", lambda *_: Interrupted())
-    with pytest.raises(KeyboardInterrupt):
-        ten.answer("FJAE", 1, 5.0)
-
-
-class TestCommitting:
-    def study(self, tmp_path, name="one", keys=("a/",)):
-        sheet = Sheet(name, "T", [Column("key")], [("x",)])
-        document = tmp_path / "d.md"
-        rows = tmp_path / "rows.jsonl.gz"
-        return Study(name, "t", (), lambda found: [sheet] if found else [], keys=keys, rows=rows, document=document)
-
-    def test_take_keeps_the_rows_of_others_and_the_last_of_each_key(self, tmp_path):
-        one, other = self.study(tmp_path), self.study(tmp_path, "two", ("b/",))
-        source = rows_file(tmp_path / "r.jsonl", {"key": "b/1", "v": 0}, {"key": "a/1", "v": 1}, {"key": "a/1", "v": 2})
-        take([one, other], source)
-        first = one.rows.read_bytes()
-        assert read(one.rows) == [{"key": "a/1", "v": 2}, {"key": "b/1", "v": 0}]
-        take([one, other], source)
-        assert one.rows.read_bytes() == first
-        take([one], rows_file(tmp_path / "r.jsonl", {"key": "a/2"}, {"key": "b/1", "v": 9}))
-        assert read(one.rows) == [{"key": "a/2"}, {"key": "b/1", "v": 0}]
-
-    @pytest.mark.parametrize(
-        ("row", "told"), [({"key": "c/1"}, "no rows of"), ({"key": "a/1", "status": "error"}, "an error as a/1")]
-    )
-    def test_take_refuses(self, tmp_path, row, told):
-        study = self.study(tmp_path)
-        with pytest.raises(ArfjError, match=told):
-            take([study], rows_file(tmp_path / "r.jsonl", row))
-        assert not study.rows.exists()
-
-    def test_the_bytes_carry_no_date_and_no_name(self):
-        data = packed([{"key": "b"}, {"key": "a"}])
-        assert data[4:8] == b"\0\0\0\0"
-        assert gzip.decompress(data) == b'{"key": "a"}\n{"key": "b"}\n'
-
-    def test_write(self, tmp_path):
-        study = self.study(tmp_path)
-        take([study], rows_file(tmp_path / "r.jsonl", {"key": "a/1"}))
-        study.document.write_text("before\n<!-- one -->\nold\n<!-- /one -->\nafter\n")
-        assert write([study]) == [study.document]
-        assert study.document.read_text() == (
-            "before\n<!-- one -->\n**T**\n\n| key |\n|---|\n| x |\n<!-- /one -->\nafter\n"
-        )
-        study.document.write_text("no marks")
-        with pytest.raises(ArfjError, match="lacks the marks"):
-            write([study])
-        assert study.document.read_text() == "no marks"
-
-    @pytest.mark.parametrize("option", ["--smoke", "--run", "--rows=x"])
-    def test_options_that_exclude_each_other(self, tmp_path, capsys, option):
-        assert run(main, ["table2", option, "--out", str(tmp_path), "--write"]) == 2
-        assert "committed rows" in capsys.readouterr().err
-
-    def test_rows_that_are_not_there(self, tmp_path, capsys):
-        assert run(main, ["table2", "--rows", str(tmp_path / "none.jsonl")]) == 1
-        assert "name a file of rows with --rows" in capsys.readouterr().err
-        assert run(main, ["table2", "--rows", str(rows_file(tmp_path / "r.jsonl"))]) == 0
-        assert capsys.readouterr().err == "table2: no rows yet\n"
-
-
-class TestCommitted:
-    """The committed rows are of the full form, say what they say of networks that ship, and stand in the document."""
-
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return read(ROWS)
-
-    def test_they_are_complete(self, rows):
-        keys = {row["key"] for row in rows}
-        asked = {task.key for study in PAPER for stage in study.stages for task in stage(ten.Scale("full"), ())}
-        assert keys == asked
-        assert len(keys) == 15 + 6 + 3 + 30 + 30
-        assert {row["test_images"] for row in rows if "test_images" in row} == {10_000}
-        assert [sentence for study in PAPER for sentence in study.violations(rows)] == []
-
-    def test_the_document_shows_them(self, rows):
-        text = DOCUMENT.read_text(encoding="utf-8")
-        for study in PAPER:
-            assert shown(study, rows, text) == text, "run python -m experiments paper --write"
-        for name in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
-            assert (DOCUMENT.parent / name).is_file(), name
-        drawn = [name for study in PAPER for name in study.figures(rows)]
-        assert [name for name in drawn if f"figures/{name}.png" not in text] == []
-        commands = [line.split("#")[0].strip() for line in text.splitlines() if line.startswith("    python -m ")]
-        assert len(commands) >= 5
-        for command in commands:
-            _, _, module, *arguments = shlex.split(command)
-            assert module == "experiments"
-            _parser().parse_args(arguments)
-
-    def test_answers_replay(self, rows):
-        """Image, distance and hit are computed again, each answer on the scenarios of its kind."""
-        images = bundled_images()
-        counted = 0
-        for row in rows:
-            x = ten.answered(row)
-            if x is None:
-                continue
-            counted += 1
-            grey = row["role"] == "grey"
-            ensemble = grey_box.scenarios(row["model"]) if grey else sampled(ten.KINDS[row["model"]]).ensemble
-            question = Question(images.nominal[row["true"]], row["true"], row["target"], ensemble)
-            witness = Witness(x, question.flat, row["true"], row["target"], 0.2, row["distance"], row["bound"])
-            again = replay(witness, ensemble)
-            assert again.hit, row["key"]
-            assert again.distance == pytest.approx(row["distance"], abs=1e-9)
-        assert counted == 60
-
-    def test_means_are_those_of_the_evaluator(self, rows):
-        """From the images alone, by the code behind `python -m arfj.evaluate`."""
-        whole = table45.sheets(rows)[0]
-        for _, asked, kind, *cells, _ in whole.rows:
-            networks = (bundled_inner if asked == "inner" else bundled_outer)(held_out=True)
-            checks = [
-                cross_check(
-                    Witness(ten.answered(row), ten.answered(row), row["true"], row["target"], 0.2, 0, 0), networks
-                )
-                for row in rows
-                if row["key"].startswith(f"answer/{kind}/")
-            ]
-            parts = [(*astuple(one.rate), *astuple(one.probability), one.weak_confidence, one.margin) for one in checks]
-            assert cells == pytest.approx(np.mean(parts, axis=0), abs=1e-4)
-
-    def test_grey_box_counts(self, rows):
-        (sheet,) = grey_box.sheets(rows)
-        for line in sheet.rows:
-            mine = [row for row in rows if row["key"].startswith(f"grey/{line[0]}/")]
-            xs = [ten.answered(row) for row in mine]
-            hits = sum(
-                int(bundled_nominal().classify(x[None])[0]) == r["target"] for x, r in zip(xs, mine, strict=True)
-            )
-            assert line[2:4] == (10, hits)
-            p = [bundled_nominal().probabilities(x[None])[0][row["target"]] for x, row in zip(xs, mine, strict=True)]
-            assert line[5] == pytest.approx(np.mean(p), abs=1e-4)
-
-    def test_networks_are_those_of_the_manifest(self, rows):
-        """Accuracy on all test images, d_osd and d_in, measured when the bundle was made."""
-        files = ["networks/nominal.npz", *(f"networks/outer_{index:02d}.npz" for index in range(5))]
-        entries = {entry["file"]: entry for entry in manifest()["networks"]}
-        found = {row["network"]: row for row in rows if row["key"].startswith("outer/")}
-        for index, name in enumerate(files):
-            assert found[index]["accuracy"] == pytest.approx(entries[name]["accuracy"], abs=1e-9)
-            assert found[index]["d_osd"] == pytest.approx(entries[name]["d_osd"], abs=1e-9)
-            assert found[index]["d_in"] == pytest.approx(entries[name]["d_in"], rel=1e-9)
-
-    def test_orderings_of_the_paper(self, rows):
-        over = [cell for line in table3.sheets(rows)[0].rows if line[2] == "IRAE" for cell in [line[-1]]]
-        assert max(over) < 2e-4 + 5e-6, "IRAE lies at most 0.02 % above FJAE"
-        rates = {(line[1], line[2]): line[3] for line in table45.sheets(rows)[0].rows}
-        assert all(rates["inner", kind] == 1.0 for kind in ten.KINDS)
-        assert rates["outer", "ORAE"] > rates["outer", "FJAE"] + 0.1
-
-
-def test_makefile_runs_it():
-    makefile = (Path(DOCUMENT).parent.parent / "Makefile").read_text()
-    assert re.search(r"^paper:.*\n\t.*experiments paper --run --out \$\(OUT\)/paper$", makefile, re.MULTILINE)
-    assert "make paper " in makefile

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,15 +32,20 @@ def figures(rows: Sequence[Row]) -> dict[str, Callable[[], Figure]]:
     """Those that the rows allow."""
     found = {key: row for key, row in of_role(rows, "answer").items() if row["distance"] is not None}
     drawn: dict[str, Callable[[], Figure]] = {}
+    true = shown(found)
     for number, kind in enumerate(KINDS, 1):
-        classes = [true for name, true in found if name == kind]
-        if classes:
-            row = found[kind, SHOWN if SHOWN in classes else classes[0]]
-            drawn[f"figure{number}"] = functools.partial(pictures, row)
+        if (kind, true) in found:
+            drawn[f"figure{number}"] = functools.partial(pictures, found[kind, true])
     said = {kind: attacked(rows, kind) for kind in KINDS}
     if any(values.size for values in said.values()):
         drawn["figure4"] = functools.partial(curves, said)
     return drawn
+
+
+def shown(found: Collection[tuple[str, int]]) -> int:
+    """The class of Figures 1 to 3, one for all: one that every kind has an answer to, or as many kinds as may be."""
+    held = Counter(true for _, true in found)
+    return max(held, key=lambda true: (held[true], true == SHOWN, -true), default=SHOWN)
 
 
 def pictures(row: Row) -> Figure:

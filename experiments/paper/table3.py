@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -129,13 +130,23 @@ def ranges(found: Found) -> Sheet:
     seconds = [row["seconds"] for (kind, _), row in found.items() if kind == "ORAE"]
     total = [sum(seconds)] if len(seconds) == CLASSES else []
     pairs = ((IRAE_OVER, over["IRAE"]), (ORAE_OVER, over["ORAE"]), (ORAE_SECONDS, seconds), (ORAE_TOTAL, total))
-    limits = ", ".join(f"{kind} {seconds:g} s" for kind, seconds in ten.LIMITS.items())
+    given = {kind: [round(row["time_limit"]) for (name, _), row in found.items() if name == kind] for kind in KINDS}
+    limits = ", ".join(f"{kind} {span(some)} s" for kind, some in given.items() if some)
     notes = (
-        f"Limits of the full form: {limits}; an answer that is open by then is shown with its proven gap.",
-        "An increase hangs on the image and on the networks that were drawn; seconds hang on solver and machine, and "
-        "other work was done beside these.",
+        f"Time limits: {limits}; an answer that is open by then is shown with its proven gap.",
+        "An increase hangs on the image and on the networks that were drawn, seconds on solver and machine.",
+        *load(list(found.values())),
     )
     return beside("table3_published", "Table 3 beside the paper.", pairs, notes)
+
+
+def load(rows: Sequence[Row]) -> list[str]:
+    """What else the machine did."""
+    loads = [row["load"] for row in rows if row.get("load") is not None]
+    if not loads:
+        return []
+    told = f"median {statistics.median(loads):.1f}, at most {max(loads):.1f}"
+    return [f"Load average before a solve: {told}; these solves make {max(row['jobs'] for row in rows)} of it."]
 
 
 def model_sizes(rows: Sequence[Row], found: Found) -> list[Sheet]:
