@@ -76,6 +76,11 @@ class AttackResult:
             return None
         return max(0.0, self.distance - self.bound) / max(self.distance, 1e-9)
 
+    @property
+    def fooled(self) -> int:
+        """How many scenarios give the target, whether their margin is met or not."""
+        return 0 if self.replay is None else sum(found == self.target for found in self.replay.classes)
+
     def as_json(self) -> dict[str, Any]:
         """The keys of the interface, `image` added."""
         return {

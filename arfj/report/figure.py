@@ -191,8 +191,11 @@ def _status(result: AttackResult) -> str:
 
 
 def _fooled(result: AttackResult) -> str:
-    count = 0 if result.replay is None else sum(found == result.target for found in result.replay.classes)
-    return f"fools {count} of {result.scenarios} network{'' if result.scenarios == 1 else 's'}"
+    count, demand = result.scenarios, result.demand
+    words = f"fools {result.fooled} of {count} network{'' if count == 1 else 's'}"
+    if not demand.soft(count):
+        return words
+    return f"{words}, {f'{demand.fooled(count)} asked' if demand.cvar is None else f'CVaR {demand.cvar:g}'}"
 
 
 def picture(values: Floats) -> Floats | None:

@@ -117,4 +117,5 @@ def _number(value: float | None, digits: int) -> str:
 def _verdict(result: AttackResult) -> str:
     if result.replay is None:
         return "-"
-    return "hit" if result.replay.hit else "MISS"
+    word = "hit" if result.replay.hit else "MISS"
+    return f"{word} {result.fooled}/{result.scenarios}" if result.demand.soft(result.scenarios) else word
