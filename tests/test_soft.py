@@ -1,4 +1,4 @@
-"""Soft demands: a share of the scenarios, or the mean of the worst ones; optima by hand, by subsets and by enumeration."""
+"""Soft demands: a share of the scenarios, or the mean of the worst ones; optima by hand and by enumeration."""
 
 import itertools
 import time
