@@ -13,7 +13,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
 VERSION := import sys; print(*sys.version_info[:2], sep=".")
 ATTACK = $(BIN)/python -m arfj.attack
 
-.PHONY: help run test lint benchmark benchmark-full paper notebooks bundle clean FORCE
+.PHONY: help run test lint benchmark benchmark-full paper transfer notebooks bundle clean FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make benchmark-full  all ten images against nominal, inner and outer networks (LIMIT=$(LIMIT) seconds an image),"
 	@echo "                then all suites: hours (output: $(OUT)/benchmark-full/)"
 	@echo "make paper      every table and figure of the paper, next to the published numbers: half an hour (output: $(OUT)/paper/)"
+	@echo "make transfer   the study of answers on networks that no attack has seen: hours (output: $(OUT)/transfer/)"
 	@echo "make notebooks  execute notebooks/ (output: $(OUT)/notebooks/)"
 	@echo "make bundle     train the networks that ship with the package again (needs Fashion-MNIST)"
 	@echo "make clean      remove $(VENV), $(OUT) and caches"
@@ -51,6 +52,9 @@ benchmark-full: $(VENV)/.run
 
 paper: $(VENV)/.test
 	$(BIN)/python -m experiments paper --run --out $(OUT)/paper
+
+transfer: $(VENV)/.test
+	$(BIN)/python -m experiments transfer --run --out $(OUT)/transfer
 
 notebooks: $(VENV)/.test
 	mkdir -p $(OUT)/notebooks
