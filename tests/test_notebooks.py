@@ -31,7 +31,7 @@ class Small:
 SMALL = {
     "01_first_attack": Small("ALPHA, SECONDS, TRUE, TARGET = 1, 60.0, 1, 0", {"optimal": 2}, 2),
     "02_your_own_network": Small(
-        "EPOCHS, HIDDEN, SECONDS, SMALL, LARGE = 15, 8, 60.0, 0.001, 0.3",
+        "EPOCHS, HIDDEN, SECONDS, SMALL, LARGE = 30, 16, 60.0, 0.001, 0.3",
         # The command prints `optimal` in the row and in the line that sums up.
         {" optimal: distance": 3, "1 optimal; 1 of 1 answers hit": 1, "robust: ": 2, "falsified: ": 2, "expected": 3},
         3,
