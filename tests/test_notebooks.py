@@ -46,6 +46,11 @@ SMALL = {
         },
         2,
     ),
+    "04_paper_tables": Small(
+        'PAPER, AGAIN, SECONDS, FIGURES = ("table2", "figures"), (("FJAE", 9),), 60.0, 1',
+        {"FJAE of class 9: optimal": 1, "relative difference": 1},
+        2,
+    ),
 }
 
 
