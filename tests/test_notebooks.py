@@ -66,6 +66,7 @@ def test_is_committed_without_output(path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path):
     from nbclient import NotebookClient
@@ -74,7 +75,7 @@ def test_runs(path):
     code_cells(notebook)[0].source = small.settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the notebook's machinery
-        NotebookClient(notebook, timeout=180, startup_timeout=120, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=400, startup_timeout=120, kernel_name="python3").execute()
         asyncio.set_event_loop(None)
     printed = "".join(output.text for cell in code_cells(notebook) for output in cell.outputs if "text" in output)
     assert {word: printed.count(word) for word in small.words} == small.words

@@ -32,7 +32,7 @@ from arfj.question import Demand, Question, class_rows
 from arfj.solver import Limits, available, solve
 from arfj.tighten import tighten
 
-SECONDS = 30.0
+SECONDS = 120.0
 NO_GUROBI = pytest.mark.skipif(not available("gurobi"), reason="gurobipy is not installed or has no licence")
 SOLVERS = ["bab", "scip", pytest.param("gurobi", marks=NO_GUROBI)]
 
