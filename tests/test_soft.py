@@ -97,9 +97,9 @@ def over_ball(question, radius, method="crown"):
 def settings_of(demand, count=4):
     """Questions with answers, a ball that holds some of them, bounds over it, and the answers."""
     found = []
-    for seed in range(20):
+    for seed in range(40):
         question = random_soft(seed, demand, sizes=(5, 4, 3, 3))
-        answers = some_answers(question)
+        answers = [] if question.slack(question.flat) >= 0 else some_answers(question)
         if answers:
             x = sorted(answers, key=question.distance)[len(answers) // 2]
             found.append((question, x, over_ball(question, cut_off_radius(question.distance(x))), answers))
@@ -306,7 +306,7 @@ class TestOptima:
         assert (result.status, result.replay.hit) == ("optimal", True)
         assert near(result.distance, by_bab(question, bounds, x))
         assert result.bound >= result.distance * (1 - 1e-6)
-        assert question.slack(load_witness(tmp_path / "w.npz").x) >= 0
+        assert question.slack(load_witness(tmp_path / "w.npz").x) >= -1e-9
 
 
 def enumerated_mean(question):
@@ -455,17 +455,18 @@ class TestClosing:
 
     @pytest.mark.parametrize("demand", DEMANDS)
     def test_tightened_bounds_ask_for_no_class_condition(self, demand):
-        cut = 0
-        for question, x, bounds, _ in settings_of(demand)[:2]:
+        cut = False
+        for question, x, _, _ in settings_of(demand)[:2]:
             radius = cut_off_radius(question.distance(x))
+            bounds = over_ball(question, radius, "interval")
             tightened = tighten(question, bounds, radius, time.perf_counter() + SECONDS)
             rng = np.random.default_rng(2)
             points = np.clip(question.flat + rng.normal(size=(500, question.flat.size)) * radius / 5, 0, 1)
             points = np.array([p for p in points if question.distance(p) <= radius])
             for network, bound in zip(question.ensemble, tightened, strict=True):
                 assert bound.hold(network.preactivations(points))
-            cut += any((one.upper[0] < two.upper[0]).any() for one, two in zip(tightened, bounds, strict=True))
-        assert cut or all(len(network.layers) < 3 for network in question.ensemble)
+            cut = cut or any((one.upper[1] < two.upper[1]).any() for one, two in zip(tightened, bounds, strict=True))
+        assert cut
 
 
 class TestWarmStart:
