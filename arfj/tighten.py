@@ -7,9 +7,9 @@ within distance R satisfies the constraints of every such program, so that its p
     a <= max {y : phase on}     (a <= 0 where no such point exists),
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
-Under a soft demand no scenario's conditions are known to hold, and its programs have the ball alone. The programs drop
-the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds. Points
+The programs drop the other scenarios, which relaxes them. Whatever stops a program, its certified bound holds. Points
 that one of them comes across are points of all others: what a neuron reaches at them is known when its turn comes.
+Under a soft demand no scenario's conditions are known to hold, and the programs have the ball alone.
 """
 
 from __future__ import annotations

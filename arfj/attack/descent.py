@@ -39,7 +39,6 @@ MARGIN = 1e-8
 PRESSED = 1e-9
 """A multiplier above this is not 0."""
 
-
 PROGRAMS = 64
 """So many programs of different scenarios are kept at a time."""
 

@@ -46,7 +46,8 @@ def warm_start(
             gives the answer to go on from, or None to end here.
     """
     regions = Regions(question)
-    easier = dropped(regions, seed, deadline) if regions.shared else None
+    half = 0.5 * (deadline + time.perf_counter())
+    easier = dropped(regions, seed, half) if regions.shared else None
     best: Corner | None = None
     seen: set[bytes] = set()
     idle = 0

@@ -42,9 +42,9 @@ from pyscipopt import LP
 from pyscipopt.scip import PY_SCIP_LPPARAM as LP_PARAMETER
 
 from arfj.bounds import Bounds
-from arfj.encoding.demand import big_m, mean_of
-from arfj.encoding.problem import Builder, Indices
-from arfj.encoding.tight import Parts, Source
+from arfj.encoding.demand import add_mean, add_share
+from arfj.encoding.problem import Builder, Indices, Parts
+from arfj.encoding.tight import Source
 from arfj.network import Dense, Floats
 from arfj.question import Question, class_rows
 
@@ -96,6 +96,7 @@ class Relaxation:
         neurons: (scenario, layer, neuron) of every open neuron; phases and amounts are numbered like this. Under a
             share (scenario, output layer, 0) stands for the scenario itself.
         pairs: the numbers of these, one a scenario, or none.
+        needed: how many scenarios have to count.
         behind: multipliers, objective column (None: the distance) and cost of pixels of the best bound of the last
             program, 0 where there was no point at all; None where it has no bound.
         solves: linear programs solved so far.
@@ -117,7 +118,7 @@ class Relaxation:
             if question.demand.cvar is None:
                 self.neurons += [(k, len(one.layers) - 1, 0) for k, one in enumerate(question.ensemble)]
                 self.pairs = np.arange(len(self.neurons))
-                self.needed = question.demand.fooled(len(self.pairs))
+        self.needed = question.demand.fooled(len(question.ensemble))
         for scenario, (network, bound) in enumerate(zip(question.ensemble, bounds, strict=True)):
             source: Source | None = None
             for k, layer in enumerate(network.layers[:-1]):
@@ -441,25 +442,14 @@ class _Rows:
 
     def add_demand(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
         """The columns and rows of a soft demand; what it adds to the class rows of every scenario."""
-        return (self._share if question.demand.cvar is None else self._mean)(question, bounds)
-
-    def _share(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
-        builder, count = self.builder, len(bounds)
-        y, s = builder.add_columns(count, 0.0, 1.0), builder.add_columns(count, 0.0, 1.0)
-        self.triangles += range(builder.rows, builder.rows + count)
-        builder.add_rows([(y, np.eye(count)), (s, np.eye(count))], upper=1.0)
-        builder.add_rows([(y, np.ones((1, count)))], lower=question.demand.fooled(count))
+        if question.demand.cvar is not None:
+            return add_mean(self.builder, question, bounds)[2]
+        first = self.builder.rows
+        y, s, more = add_share(self.builder, question, bounds)
+        self.triangles += range(first, first + len(y))
         self.y += y.tolist()
         self.s += s.tolist()
-        return [[(s[[k]], m[:, None])] for k, m in enumerate(big_m(question, bounds))]
-
-    def _mean(self, question: Question, bounds: Sequence[Bounds]) -> list[Parts]:
-        builder, count = self.builder, len(bounds)
-        mean = mean_of(question, bounds)
-        tau, e = builder.add_columns(1, 0.0, mean.tau), builder.add_columns(count, 0.0, mean.shortfalls)
-        builder.add_rows([(tau, np.ones((1, 1))), (e, np.full((1, count), -mean.share))], lower=0.0)
-        ones = np.ones((question.ensemble.networks[0].classes, 1))
-        return [[(tau, -ones), (e[[k]], ones)] for k in range(count)]
+        return more
 
     def add_conditions(self, source: Source | None, weights: Floats, least: Floats, more: Parts) -> None:
         """C h >= d, with `more` on its left side."""

@@ -2,7 +2,7 @@ r"""Soft demands in a model: what bounds of the class rows C h - d let its const
 
 A share of the scenarios has z_k = 1 where scenario k counts, and M_k >= d - min C h over the ball:
 
-    C h + M_k (1 - z_k) >= d,   sum_k z_k >= m
+    C h + M_k s_k >= d,   z_k + s_k <= 1,   sum_k z_k >= m
 
 A mean of the worst w slacks has tau and e_k (`arfj.question.Demand`):
 
@@ -17,11 +17,11 @@ No class condition may have gone into the bounds: what is asked of a scenario is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from arfj.bounds import Bounds
+from arfj.encoding.problem import Builder, Indices, Parts
 from arfj.network import Floats, Network
 from arfj.question import Question, class_rows
 
@@ -66,25 +66,32 @@ def big_m(question: Question, bounds: Sequence[Bounds]) -> list[Floats]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class Mean:
-    """The columns of a mean of the worst w slacks.
-
-    Attributes:
-        tau: T.
-        shortfalls: the most that every e_k needs to be.
-        share: 1 / w.
-    """
-
-    tau: float
-    shortfalls: Floats
-    share: float
-
-
-def mean_of(question: Question, bounds: Sequence[Bounds]) -> Mean:
-    """Limits of tau and e, and 1 / w."""
+def mean_limits(question: Question, bounds: Sequence[Bounds]) -> tuple[float, Floats]:
+    """T, and the most that every e_k needs to be."""
     worst = question.demand.worst(len(question.ensemble))
     sides = [row_bounds(question, *pair) for pair in zip(question.ensemble, bounds, strict=True)]
-    tau = max(0.0, *(float(upper.min()) for _, upper in sides))
+    tau = max([0.0, *(float(upper.min()) for _, upper in sides)])
     most = np.array([tau - float(lower.min()) for lower, _ in sides])
-    return Mean(tau, np.clip(most, 0.0, worst * tau * (1.0 + MARGIN)), INWARD / worst)
+    return tau, np.clip(most, 0.0, worst * tau * (1.0 + MARGIN))
+
+
+def add_share(
+    builder: Builder, question: Question, bounds: Sequence[Bounds], integer: bool = False
+) -> tuple[Indices, Indices, list[Parts]]:
+    """The columns z_k and s_k, where z_k + s_k <= 1 are the first rows; what class rows have of them."""
+    count = len(question.ensemble)
+    z, s = builder.add_columns(count, 0.0, 1.0, integer=integer), builder.add_columns(count, 0.0, 1.0)
+    builder.add_rows([(z, np.eye(count)), (s, np.eye(count))], upper=1.0)
+    builder.add_rows([(z, np.ones((1, count)))], lower=question.demand.fooled(count))
+    return z, s, [[(s[[k]], m[:, None])] for k, m in enumerate(big_m(question, bounds))]
+
+
+def add_mean(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> tuple[Indices, Indices, list[Parts]]:
+    """The columns tau and e_k, and their row; what class rows have of them."""
+    count = len(question.ensemble)
+    most, shortfalls = mean_limits(question, bounds)
+    tau, e = builder.add_columns(1, 0.0, most), builder.add_columns(count, 0.0, shortfalls)
+    share = INWARD / question.demand.worst(count)
+    builder.add_rows([(tau, np.ones((1, 1))), (e, np.full((1, count), -share))], lower=0.0)
+    ones = np.ones((question.ensemble.networks[0].classes, 1))
+    return tau, e, [[(tau, -ones), (e[[k]], ones)] for k in range(count)]

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from arfj.network import Floats, Network
 
 Indices = NDArray[np.intp]
+Parts = list[tuple[Indices, Floats]]
+"""Of some rows: columns (c,) and their coefficients (rows, c)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +118,7 @@ class Builder:
         self.columns += count
         return np.arange(self.columns - count, self.columns)
 
-    def add_rows(
-        self, parts: list[tuple[Indices, Floats]], lower: float | Floats = -np.inf, upper: float | Floats = np.inf
-    ) -> None:
+    def add_rows(self, parts: Parts, lower: float | Floats = -np.inf, upper: float | Floats = np.inf) -> None:
         """Append rows: each part is (columns (c,), coefficients (rows, c)); zero coefficients are left out."""
         count = len(parts[0][1])
         for columns, block in parts:

@@ -20,13 +20,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from arfj.bounds import Bounds
-from arfj.encoding.demand import big_m, mean_of
-from arfj.encoding.problem import Builder, Encoding, Indices, Neurons
+from arfj.encoding.demand import add_mean, add_share
+from arfj.encoding.problem import Builder, Encoding, Indices, Neurons, Parts
 from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
 
-Parts = list[tuple[Indices, Floats]]
-"""Of some rows: columns and their coefficients (rows, columns)."""
 Values = tuple[tuple[Indices, Floats], ...]
 """Columns and their values."""
 Demanded = tuple[list[Parts], Callable[[Floats], Values]]
@@ -45,7 +43,7 @@ class Source:
     centre: Floats
     pieces: tuple[tuple[Indices, Indices, float], ...]
 
-    def through(self, weight: Floats) -> tuple[list[tuple[Indices, Floats]], Floats]:
+    def through(self, weight: Floats) -> tuple[Parts, Floats]:
         """W' value as row parts [(columns, coefficients (n_k, columns))], and its constant (n_k,)."""
         return [(columns, sign * weight[at].T) for columns, at, sign in self.pieces], self.centre @ weight
 
@@ -106,36 +104,26 @@ def _demand(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> D
 
 
 def _share(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:
-    """z_k and s_k = 1 - z_k: a pair like that of a neuron, so that it is branched on like one."""
-    count = len(question.ensemble)
-    eye = np.eye(count)
-    z, s = builder.add_columns(count, 0.0, 1.0, integer=True), builder.add_columns(count, 0.0, 1.0)
-    builder.add_rows([(z, eye), (s, eye)], upper=1.0)
-    builder.add_rows([(z, np.ones((1, count)))], lower=question.demand.fooled(count))
+    """Pairs like those of neurons, so that solvers that branch on these branch on them, too."""
+    z, s, more = add_share(builder, question, bounds, integer=True)
     builder.phases += zip(z.tolist(), s.tolist(), z.tolist(), strict=True)
 
     def own(x: Floats) -> Values:
-        counts = np.zeros(count)
-        counts[list(question.counted(x))] = 1.0
+        counts = np.isin(np.arange(len(z)), question.counted(x)).astype(np.float64)
         return ((z, counts), (s, 1.0 - counts))
 
-    return [[(s[[k]], m[:, None])] for k, m in enumerate(big_m(question, bounds))], own
+    return more, own
 
 
 def _mean(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:
-    """tau and e_k."""
-    count = len(question.ensemble)
-    mean = mean_of(question, bounds)
-    tau, e = builder.add_columns(1, 0.0, mean.tau), builder.add_columns(count, 0.0, mean.shortfalls)
-    builder.add_rows([(tau, np.ones((1, 1))), (e, np.full((1, count), -mean.share))], lower=0.0)
-    ones = np.ones((question.ensemble.networks[0].classes, 1))
+    tau, e, more = add_mean(builder, question, bounds)
 
     def own(x: Floats) -> Values:
         slacks = question.slacks(x)
-        best = max(float(np.sort(slacks)[int(np.ceil(question.demand.worst(count))) - 1]), 0.0)
+        best = max(float(np.sort(slacks)[int(np.ceil(question.demand.worst(len(slacks)))) - 1]), 0.0)
         return ((tau, np.array([best])), (e, np.maximum(best - slacks, 0.0)))
 
-    return [[(tau, -ones), (e[[k]], ones)] for k in range(count)], own
+    return more, own
 
 
 def _encode_layer(builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats) -> Neurons:
