@@ -248,7 +248,9 @@ class TestTable3:
         assert table3.violations([answer_row("FJAE", 1, 8.0), answer_row("IRAE", 1, 8.0 - 8e-6)]) == []
         nothing = answer_row("ORAE", 1, None, 9.0, "unknown")
         assert table3.violations([open_one, nothing]) == []
-        assert table3.sheets([open_one, nothing])[0].rows[1][-1] is None
+        sheet = table3.sheets([open_one, nothing])[0]
+        assert sheet.rows[1][-1] is None
+        assert "ORAE: 0 of 1 proven optimal, 1 without an answer; 0 replayed hits; 1 s in all." in sheet.notes
 
 
 class TestShares:
@@ -325,7 +327,7 @@ class TestClaims:
             answer_row("FJAE", 2, 8.0, seen={"inner": hit, "outer": {**hit, "class": [1, 1]}}),
         ]
         assert self.told(rows)[-3:] == [
-            ("at least 50.0 %", False), ("fooled: 0.0 % and 50.0 %", False), ("100.0 %, +50.0 points", True),
+            ("by 50.0 % at least", False), ("fooled: 0.0 % and 50.0 %", False), ("100.0 %, +50.0 points", True),
         ]  # fmt: skip
 
 

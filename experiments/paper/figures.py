@@ -90,7 +90,7 @@ def curves(said: Mapping[str, Floats]) -> Figure:
         colour, dashes, width = LINES[kind]
         ends = np.unique(np.concatenate([values, [0.0, 1.0]]))
         axes.step(ends, reached(values, ends), where="pre", color=colour, linestyle=dashes, linewidth=width, label=kind)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.015, 1)  # drops near 0 would lie on the axis
     axes.set_ylim(0, most + 0.4)
     axes.set_yticks(range(0, most + 1, 2 if most > 5 else 1))
     axes.set_xlabel("p")

@@ -78,6 +78,8 @@ def proven(found: Found, kind: str) -> str:
     seconds = sum(row["seconds"] for row in rows)
     open_gaps = [row["gap"] for row in rows if row["status"] != "optimal" and row["gap"] is not None]
     told = f", the largest open gap {100 * max(open_gaps):.2f} %" if open_gaps else ""
+    nothing = sum(row["distance"] is None for row in rows)
+    told += f", {nothing} without an answer" if nothing else ""
     return f"{kind}: {optimal} of {len(rows)} proven optimal{told}; {hits} replayed hits; {seconds:,.0f} s in all."
 
 
