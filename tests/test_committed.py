@@ -33,7 +33,7 @@ def test_an_interrupted_solve_leaves_no_row(monkeypatch):
     class Interrupted:
         interrupted = True
 
-    monkeypatch.setattr(answers, "solve_question", lambda *_: Interrupted())
+    monkeypatch.setattr(answers, "solve_question", lambda *_, **__: Interrupted())
     with pytest.raises(KeyboardInterrupt):
         ten.answer("FJAE", 1, 5.0)
 
