@@ -95,12 +95,13 @@ class TestCommitting:
         assert capsys.readouterr().err == "table2: no rows yet\n"
 
 
+@pytest.fixture(scope="module")
+def rows():
+    return read(ROWS)
+
+
 class TestCommitted:
     """The committed rows are of the full form, say what they say of networks that ship, and stand in the document."""
-
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return read(ROWS)
 
     def test_they_are_complete(self, rows):
         keys = {row["key"] for row in rows}
