@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.attack import Options, solve_question
+from arfj.attack.prove import Earlier
 from arfj.attack.result import AttackResult
 from arfj.evaluate import load_witness
 from arfj.network import Floats, Network
@@ -21,18 +22,35 @@ DIGITS = 4
 """Decimals of probabilities in rows."""
 
 
-def solved(question: Question, options: Options, label: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def solved(
+    question: Question, options: Options, label: str, facts: Mapping[str, Any], earlier: Row | None = None
+) -> dict[str, Any]:
     """Solve a question; the row of its answer, `facts` added.
+
+    Args:
+        question: what is asked.
+        options: how.
+        label: what the image is called.
+        facts: what else the row says.
+        earlier: the row of a run that ended open, to go on from: the new one is no worse, and its seconds are of both.
 
     Raises:
         KeyboardInterrupt: the user stopped it: as a row it would pass for one that had all of its time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        result = solve_question(question, options, Path(folder) / "witness.npz", label)
+        known = going_on(earlier, question.flat)
+        result = solve_question(question, options, Path(folder) / "witness.npz", label, earlier=known)
         if result.interrupted:
             raise KeyboardInterrupt
         x = None if result.witness is None else load_witness(result.witness).x.ravel()
-    return row_of(result, options) | {"change": None if x is None else change(x, question.flat)} | dict(facts)
+    row = row_of(result, options) | {"change": None if x is None else change(x, question.flat)} | dict(facts)
+    return row if known is None or earlier is None else row | {"seconds": row["seconds"] + earlier["seconds"]}
+
+
+def going_on(row: Row | None, nominal: Floats) -> Earlier | None:
+    """What an open row leaves to go on from: its answer, which is replayed again, and its bound."""
+    x = None if row is None else image_of(row, nominal)
+    return None if row is None or x is None else Earlier(x, min(row["bound"], row["distance"]))
 
 
 def row_of(result: AttackResult, options: Options) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_an_interrupted_solve_leaves_no_row(monkeypatch):
     class Interrupted:
         interrupted = True
 
-    monkeypatch.setattr(answers, "solve_question", lambda *_: Interrupted())
+    monkeypatch.setattr(answers, "solve_question", lambda *_, **__: Interrupted())
     with pytest.raises(KeyboardInterrupt):
         ten.answer("FJAE", 1, 5.0)
 
@@ -95,12 +95,13 @@ class TestCommitting:
         assert capsys.readouterr().err == "table2: no rows yet\n"
 
 
+@pytest.fixture(scope="module")
+def rows():
+    return read(ROWS)
+
+
 class TestCommitted:
     """The committed rows are of the full form, say what they say of networks that ship, and stand in the document."""
-
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return read(ROWS)
 
     def test_they_are_complete(self, rows):
         keys = {row["key"] for row in rows}

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from paper_rows import THREE, answer_row, rows_file, said
 
+from arfj.attack import solve_question
 from arfj.cli import run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import d_in, d_osd
 from arfj.errors import ArfjError, DataError
 from arfj.evaluate import Witness, cross_check
+from experiments import answers
 from experiments.__main__ import main
 from experiments.answers import change, seen
 from experiments.paper import claims, figures, grey_box, published, table1, table2, table3, table45, ten
@@ -99,6 +101,33 @@ class TestSmoke:
         found = {row["true"]: row["distance"] for row in rows}
         assert found == {1: pytest.approx(11.02373, abs=2e-5), 2: pytest.approx(12.73461, abs=2e-5)}
         assert all(row["seen"]["inner"]["class"] == 15 * [row["target"]] for row in rows)
+
+
+def test_an_open_row_is_gone_on_from(monkeypatch):
+    """Its answer and its bound are handed on, and its seconds count; a row without an answer hands on nothing."""
+    asked = []
+
+    def solve(question, options, path, label, earlier=None):
+        asked.append(earlier)
+        return solve_question(question, options, path, label, earlier=earlier)
+
+    monkeypatch.setattr(answers, "solve_question", solve)
+    first = ten.answer("FJAE", 9, 20.0)
+    far = bundled_images().nominal[8]
+    row = first | {
+        "change": change(far, bundled_images().nominal[9]),
+        "distance": 300.0,
+        "bound": 1.25,
+        "seconds": 1000.0,
+    }
+    (task,) = (task for task in ten.answers(ten.Scale("full"), [row]) if task.key == "answer/FJAE/9")
+    second = task.call()
+    assert asked[0] is None
+    assert asked[1].bound == 1.25
+    assert np.array_equal(asked[1].x, far)
+    assert second["distance"] == pytest.approx(first["distance"], abs=1e-5)
+    assert second["seconds"] > 1000.0
+    assert answers.going_on(row | {"change": None, "distance": None}, far) is None
 
 
 def test_no_tensorflow_but_for_table1(tmp_path):

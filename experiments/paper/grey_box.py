@@ -24,17 +24,17 @@ ARTIFICIAL = 6
 SMOKE = (1,)
 
 
-def answers(scale: Scale, _rows: Sequence[Row] = ()) -> list[Task]:
+def answers(scale: Scale, rows: Sequence[Row] = ()) -> list[Task]:
     """The questions, `grey/KIND/TRUE`."""
-    return ten.tasks("grey", answer, scale, range(CLASSES) if scale.size == "full" else SMOKE)
+    return ten.tasks("grey", answer, scale, range(CLASSES) if scale.size == "full" else SMOKE, rows)
 
 
-def answer(kind: str, true: int, limit: float) -> dict[str, Any]:
+def answer(kind: str, true: int, limit: float, earlier: Row | None = None) -> dict[str, Any]:
     """The row of one question, and how far the artificial network is from the attacked one."""
     osd = bundled_images().osd
     distance = d_osd(artificial().probabilities(osd), bundled_nominal().probabilities(osd))
     facts = {"role": "grey", "model": kind, "artificial": ARTIFICIAL, "d_osd": distance}
-    return ten.ask(scenarios(kind), true, limit, facts)
+    return ten.ask(scenarios(kind), true, limit, facts, earlier)
 
 
 def artificial() -> Network:

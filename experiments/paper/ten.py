@@ -25,34 +25,42 @@ CLASSES = 10
 SMOKE = (1, 2)
 """True classes whose questions are quickly solved."""
 
-Ask = Callable[[str, int, float], dict[str, Any]]
+Ask = Callable[[str, int, float, Row | None], dict[str, Any]]
 
 
-def answers(scale: Scale, _rows: Sequence[Row] = ()) -> list[Task]:
+def answers(scale: Scale, rows: Sequence[Row] = ()) -> list[Task]:
     """The questions, `answer/KIND/TRUE`."""
-    return tasks("answer", answer, scale, range(CLASSES) if scale.size == "full" else SMOKE)
+    return tasks("answer", answer, scale, range(CLASSES) if scale.size == "full" else SMOKE, rows)
 
 
-def tasks(name: str, ask: Ask, scale: Scale, classes: Sequence[int]) -> list[Task]:
-    """One task a kind and class, those of a kind together."""
+def tasks(name: str, ask: Ask, scale: Scale, classes: Sequence[int], rows: Sequence[Row]) -> list[Task]:
+    """One task a kind and class, those of a kind together; one whose row is open goes on from it."""
+    known = of_role(rows, name)
     limits = {kind: scale.seconds(limit) for kind, limit in LIMITS.items()}
     return [
-        Task(f"{name}/{kind}/{true}", functools.partial(ask, kind, true, limit), limit, f"{name}/{kind}")
+        Task(
+            f"{name}/{kind}/{true}",
+            functools.partial(ask, kind, true, limit, known.get((kind, true))),
+            limit,
+            f"{name}/{kind}",
+        )
         for kind, limit in limits.items()
         for true in classes
     ]
 
 
-def answer(kind: str, true: int, limit: float) -> dict[str, Any]:
+def answer(kind: str, true: int, limit: float, earlier: Row | None = None) -> dict[str, Any]:
     """The row of one question."""
-    return ask(sampled(KINDS[kind]).ensemble, true, limit, {"role": "answer", "model": kind})
+    return ask(sampled(KINDS[kind]).ensemble, true, limit, {"role": "answer", "model": kind}, earlier)
 
 
-def ask(ensemble: Ensemble, true: int, limit: float, facts: Mapping[str, Any]) -> dict[str, Any]:
+def ask(
+    ensemble: Ensemble, true: int, limit: float, facts: Mapping[str, Any], earlier: Row | None = None
+) -> dict[str, Any]:
     """The bundled image of a class, and the class before it as the target."""
     images = bundled_images()
     question = Question(images.nominal[true], true, (true - 1) % CLASSES, ensemble)
-    return solved(question, Options(time_limit=limit), f"{images.nominal_indices[true]:05d}", facts)
+    return solved(question, Options(time_limit=limit), f"{images.nominal_indices[true]:05d}", facts, earlier)
 
 
 def completed(_scale: Scale, row: Row) -> Row:
