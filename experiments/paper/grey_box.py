@@ -21,12 +21,11 @@ from experiments.studies import Row, Scale, Study, Task
 
 ARTIFICIAL = 6
 """Of `bundled_growth("8-8-8")`: the first outer sample that is no scenario of an ORAE."""
-SMOKE = (1,)
 
 
 def answers(scale: Scale, rows: Sequence[Row] = ()) -> list[Task]:
     """The questions, `grey/KIND/TRUE`."""
-    return ten.tasks("grey", answer, scale, range(CLASSES) if scale.size == "full" else SMOKE, rows)
+    return ten.tasks("grey", answer, scale, range(CLASSES) if scale.size == "full" else ten.SMOKE, rows)
 
 
 def answer(kind: str, true: int, limit: float, earlier: Row | None = None) -> dict[str, Any]:
