@@ -58,6 +58,10 @@ def _checked(options: Namespace) -> float | None:
     """
     if options.run and options.out is None:
         raise UsageError("--run needs a folder for rows, tables and figures; name it with --out")
+    unused = [name for name in ("limit", "jobs", "only", "subject") if getattr(options, name) not in (None, "")]
+    if unused and not (options.run or options.smoke):
+        raise UsageError(f"--{unused[0]} is about measuring; add --run or --smoke")
+    options.jobs = -1 if options.jobs is None else options.jobs
     if options.jobs == 0:
         raise UsageError("--jobs is 0; expected a number of processes, or -1 for all cores")
     if (options.take or options.write) and (options.run or options.smoke or options.rows):
@@ -75,7 +79,7 @@ def _parser() -> Parser:
     parser.add_argument("--take", type=Path, metavar="FILE", help="make these rows the committed ones")
     parser.add_argument("--write", action="store_true", help="put committed rows into the document, figures beside it")
     parser.add_argument("--limit", metavar="SECONDS", help="of each solve, instead of the study's own")
-    parser.add_argument("--jobs", type=int, default=-1, metavar="N", help="tasks at a time (-1: as many as cores)")
+    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="tasks at a time (-1: as many as cores)")
     parser.add_argument("--only", default="", metavar="TEXT", help="measure keys that contain this")
     parser.add_argument("--subject", type=Path, metavar="DIR", help="your own networks and images (transfer)")
     return parser
@@ -96,10 +100,10 @@ def _done(studies: Sequence[Study], options: Namespace, out: Path | None, limit:
     for study in studies:
         rows: Sequence[Row]
         if out is not None and (options.run or options.smoke):
-            scale = Scale("smoke" if options.smoke else "full", limit, out, options.subject)
+            scale = Scale("smoke" if options.smoke else "full", limit, out, options.subject, options.jobs)
             store = Store(out / "results.jsonl")
             try:
-                measure(study, store, scale, options.jobs, options.only)
+                measure(study, store, scale, options.only)
             except UsageError:
                 raise
             except ArfjError as error:
@@ -107,7 +111,9 @@ def _done(studies: Sequence[Study], options: Namespace, out: Path | None, limit:
             rows = last(store.rows())
         else:
             rows = read(options.rows or study.rows)
-        show(study, rows, options.out)
+        rows = study.kept(rows)
+        if rows or not wrong:  # what went wrong is told in the end
+            show(study, rows, options.out)
         wrong += [f"{study.name}: {sentence}" for sentence in study.violations(rows)]
     if wrong:
         raise ArfjError(wrong[0] if len(wrong) == 1 else f"{wrong[0]} (and {len(wrong) - 1} more)")

@@ -80,17 +80,24 @@ def image_of(row: Row, nominal: Floats) -> Floats | None:
 def seen(x: Floats, true: int, target: int, networks: Sequence[Network]) -> dict[str, list[Any]]:
     """What each network says of x: its class, and the probabilities of target, true class and likeliest non-target.
 
-    A class is that of the largest output, the first one in a tie, as in `Network.classify`.
+    A class is that of the largest output, the first one in a tie, as in `Network.classify`; -1 where all outputs of a
+    network that ends in a ReLU are 0, which is no answer to the attack either.
     """
     flat = x.reshape(1, -1)
     rows = np.array([network.probabilities(flat)[0] for network in networks])
     rivals = np.delete(rows, target, axis=1).max(axis=1)
     return {
-        "class": [int(network.classify(flat)[0]) for network in networks],
+        "class": [_class(network, flat) for network in networks],
         "target": _rounded(rows[:, target]),
         "true": _rounded(rows[:, true]),
         "rival": _rounded(rivals),
     }
+
+
+def _class(network: Network, flat: Floats) -> int:
+    outputs = network(flat)[0]
+    silent = network.layers[-1].activation == "relu" and outputs.max() <= 0
+    return -1 if silent else int(outputs.argmax())
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

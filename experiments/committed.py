@@ -31,6 +31,8 @@ def take(studies: Sequence[Study], source: Path) -> None:
     for path in dict.fromkeys(study.rows for study in studies):
         prefixes = tuple(key for study in studies if study.rows == path for key in study.keys)
         taken = [row for row in found if row["key"].startswith(prefixes)]
+        for study in studies:
+            taken = list(study.kept(taken)) if study.rows == path else taken
         failed = [row["key"] for row in taken if row.get("status") == "error"]
         if failed or not taken:
             what = f"an error as {failed[0]}" if failed else "no rows of these studies"

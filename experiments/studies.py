@@ -16,6 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,7 @@ from arfj.report.live import duration
 from arfj.report.store import Store
 from experiments.attacks.measure import machine
 from experiments.sheets import Sheet
+from training.sets import commit as checkout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,12 +48,14 @@ class Scale:
         limit: seconds a solve, or None for the study's own.
         folder: where a study keeps what its rows do not hold, networks say; or None.
         subject: a user's own networks and images (`experiments.transfer.subject`), or None for the bundled ones.
+        jobs: tasks at a time (joblib; -1 for as many as there are cores).
     """
 
     size: Literal["full", "smoke"] = "full"
     limit: float | None = None
     folder: Path | None = None
     subject: Path | None = None
+    jobs: int = -1
 
     def seconds(self, full: float, smoke: float = 20.0) -> float:
         """The time limit of a solve."""
@@ -91,6 +95,7 @@ class Study:
         figures: functions that draw, by the name of their file.
         completed: what is added to a row by the process that asks (cheap, and needs what workers lack).
         violations: what the rows contradict of all that must hold, in sentences; each is an error of the command.
+        kept: the rows that belong together; the others are neither shown nor committed.
         keys: what the keys of its rows begin with.
         rows: the committed ones.
         document: where the sheets and figures of the committed rows stand, or None.
@@ -103,6 +108,7 @@ class Study:
     figures: Callable[[Sequence[Row]], Mapping[str, Callable[[], Figure]]] = lambda _rows: {}
     completed: Callable[[Scale, Row], Row] = lambda _scale, row: row
     violations: Callable[[Sequence[Row]], Sequence[str]] = lambda _rows: ()
+    kept: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
     keys: Sequence[str] = ()
     rows: Path = HERE / "rows" / "paper.jsonl.gz"
     document: Path | None = HERE.parent / "docs" / "reproduction.md"
@@ -150,20 +156,19 @@ class Clock:
         return f"{self.done} of {self.done + self.open} done, {word} {duration(self.remaining)} left"
 
 
-def measure(study: Study, store: Store, scale: Scale, jobs: int = -1, only: str = "") -> None:
+def measure(study: Study, store: Store, scale: Scale, only: str = "") -> None:
     """Make the rows that are missing, stage by stage.
 
     Args:
         study: what to measure.
         store: where rows are kept.
         scale: how much of it.
-        jobs: tasks at a time (joblib; -1 for as many as there are cores).
         only: a part of the keys that are measured.
 
     Raises:
         ArfjError: tasks failed; all others are done and kept, and a second run asks for these alone.
     """
-    clock = Clock(joblib.effective_n_jobs(jobs))
+    clock = Clock(joblib.effective_n_jobs(scale.jobs))
     failed: dict[str, str] = {}
     for stage in study.stages:
         rows = last(store.rows())
@@ -176,7 +181,7 @@ def measure(study: Study, store: Store, scale: Scale, jobs: int = -1, only: str 
             if (fresh := study.completed(scale, row)) != row:
                 store.append(key, float(row["time_limit"]), fresh)
         clock.add(missing)
-        for key, row in _made(missing, jobs, clock):
+        for key, row in _made(missing, scale.jobs, clock):
             if row.get("status") == "error":
                 failed[key] = str(row.get("reason"))
             store.append(key, tasks[key].limit, study.completed(scale, row))
@@ -199,13 +204,19 @@ def _made(tasks: Sequence[Task], jobs: int, clock: Clock) -> Iterator[tuple[str,
     if tasks:
         print(f"{len(tasks)} tasks: {clock.line}", file=sys.stderr, flush=True)
         clock.shown = time.monotonic()
-    if clock.jobs == 1:
+    if jobs == 1:
         yield from (_timed(task.key, task.call, 1) for task in tasks)
         return
     # Long ones first, so that none is begun when all others are over; few are handed out before their turn.
     order = sorted(tasks, key=lambda task: -task.limit)
     parallel = joblib.Parallel(n_jobs=jobs, pre_dispatch="2*n_jobs", batch_size=1, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_timed)(task.key, task.call, clock.jobs) for task in order)
+    try:
+        yield from parallel(joblib.delayed(_timed)(task.key, task.call, clock.jobs) for task in order)
+    except BrokenProcessPool as error:
+        raise ArfjError(
+            "a worker was ended from outside, for its memory perhaps; what was finished is kept: run again, with fewer "
+            "--jobs if it happens once more"
+        ) from error
 
 
 def _timed(key: str, call: Callable[[], Mapping[str, Any]], jobs: int) -> tuple[str, dict[str, Any]]:
@@ -215,8 +226,16 @@ def _timed(key: str, call: Callable[[], Mapping[str, Any]], jobs: int) -> tuple[
         found = dict(call())
     except ArfjError as error:  # the others go on
         found = {"status": "error", "reason": str(error)}
+    except Exception as error:
+        found = {"status": "error", "reason": f"{type(error).__name__}: {error}"}
     facts = {"took": round(time.perf_counter() - began, 3), "jobs": jobs, "load": load, "host": host()}
-    return key, found | facts | {"machine": machine(found.get("solver"))}
+    return key, found | facts | {"machine": machine(found.get("solver")), "commit": commit()}
+
+
+@functools.cache
+def commit() -> str | None:
+    """Of the checkout."""
+    return checkout()
 
 
 @functools.cache
@@ -236,8 +255,12 @@ def show(clock: Clock, name: str) -> None:
 
 
 def last(rows: Iterable[Row]) -> list[Row]:
-    """The last row of each key, in the order in which the keys came first."""
-    return list({row["key"]: row for row in rows}.values())
+    """The last row of each key that is no error, if it has one, in the order in which the keys came first."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.get("status") != "error" or found.get(row["key"], row).get("status") == "error":
+            found[row["key"]] = row
+    return list(found.values())
 
 
 def read(path: Path) -> list[Row]:
@@ -251,6 +274,12 @@ def read(path: Path) -> list[Row]:
             path.stat()
             return last(Store(path).rows())
         with gzip.open(path, "rt", encoding="utf-8") as stream:
-            return last([json.loads(line) for line in stream])
+            return last([_checked(json.loads(line)) for line in stream])
     except (OSError, EOFError, ValueError) as error:
         raise ArfjError(f"cannot read {path} ({error}); name a file of rows with --rows") from error
+
+
+def _checked(row: Any) -> Row:  # noqa: ANN401 - any JSON value
+    if not isinstance(row, dict) or not isinstance(row.get("key"), str):
+        raise ValueError("a line is no row with a key")
+    return row

@@ -23,7 +23,7 @@ from experiments import studies
 from experiments.__main__ import main
 from experiments.answers import change, image_of, seen
 from experiments.studies import Clock, Scale, Study, Task, measure
-from experiments.transfer import baselines, sheets
+from experiments.transfer import baselines, certain, rivals, sheets
 from experiments.transfer.outcomes import exact, outcomes, paired
 from experiments.transfer.plan import Asked, questions
 from experiments.transfer.subject import read_subject, subject, write_subject
@@ -61,18 +61,43 @@ class TestBaselines:
         assert baselines.scaled(nominal, x, 0.1) == pytest.approx([0.55, 0.5, 0.95])
 
     @pytest.mark.parametrize("averaged", [False, True])
-    def test_gradient_is_that_of_the_likelihood(self, averaged):
+    def test_gradients_are_those_of_likelihood_and_smooth_least_lead(self, averaged):
         """Where all neurons are on, no share of a gradient is leaked, and central differences agree."""
+        rng, small = np.random.default_rng(3), 1e-6
         networks = [
-            Network.from_arrays([RNG.random((3, 4)), RNG.random((4, 3))], [np.ones(4), np.ones(3)]) for _ in range(2)
+            Network.from_arrays([rng.random((3, 4)), rng.random((4, 3))], [np.ones(4), np.ones(3)]) for _ in range(2)
         ]
-        x, small = RNG.random((2, 3)), 1e-6
-        total, gradient, _ = baselines.likelihood(networks, x, 1, averaged)
+        x = rng.random((2, 3))
+
+        def outputs(x):
+            values = [network(x) for network in networks]
+            return [np.mean(values, axis=0)] if averaged else values
+
+        def likelihood(x):
+            return np.mean([baselines.log_softmax(values)[:, 1] for values in outputs(x)], axis=0)
+
+        def leads(x):
+            return np.array([values[:, 1] - np.delete(values, 1, axis=1).max(axis=1) for values in outputs(x)])
+
+        weights = np.exp(-leads(x) / baselines.SOFTNESS)
+        weights /= weights.sum(axis=0)
+        likely, lead, good = baselines.ascent(networks, x, 1, averaged)
+        fooled = sum(network.classify(x) == 1 for network in networks)
+        chances = [np.log(network.probabilities(x)[:, 1]) for network in networks]
+        assert good == pytest.approx(fooled + np.exp(np.mean(chances, axis=0)) / 2)
         for i in range(3):
-            step = small * np.eye(3)[i]
-            up, down = (baselines.likelihood(networks, x + sign * step, 1, averaged)[0] for sign in (1, -1))
-            assert gradient[:, i] == pytest.approx((up - down) / (2 * small), abs=1e-6)
-        assert total.shape == (2,)
+            up, down = x + small * np.eye(3)[i], x - small * np.eye(3)[i]
+            assert likely[:, i] == pytest.approx((likelihood(up) - likelihood(down)) / (2 * small), abs=1e-6)
+            slopes = (leads(up) - leads(down)) / (2 * small)
+            assert lead[:, i] == pytest.approx((weights * slopes).sum(axis=0), abs=1e-6)
+
+    def test_a_stretched_answer_spends_all_of_its_distance(self):
+        """The first pixel of the least change sits at its bound; what is left moves the second one."""
+        network = Network.from_arrays([[[0.0, 1.0], [0.0, 0.5]]], [[0.9, 0.0]])
+        nominal, least = np.array([0.5, 0.2]), np.array([1.0, 0.2])
+        x = baselines.stretched(network, nominal, least, 1, 0.8, seed=0)
+        assert np.abs(x - nominal).sum() == pytest.approx(0.8, abs=1e-6)
+        assert x == pytest.approx([1.0, 0.5], abs=1e-3)
 
     def test_climbing_fools_what_the_budget_allows(self):
         """Outputs (1 - x, x), from 0.2: class 1 leads from 0.5 on."""
@@ -101,6 +126,7 @@ def row(position, method="exact", alpha=0, hit=(9,), distance=1.0, **more):
         "status": "optimal",
         "gap": 0.0,
         "replay": {"hit": True},
+        "seconds": 1.0,
         "seen": {"same": {"class": list(hit)} | chances},
     }
     return facts | {"key": f"{method}/{alpha}/{position}"} | more
@@ -132,22 +158,25 @@ class TestOutcomes:
         rows = CLEAN + ALONE + ROBUST
         first = sheets.by_alpha(rows).rows
         # 5 of 7 targets, 6 of 7 not the true class; prices 2 / 1 and 3 / 2.
-        assert first[1][:6] == [5, "2 of 2", 2, 0.0, 2.5, 1.75]
+        assert first[1][:6] == ["5", "2 of 2", 2, 0.0, 2.5, 1.75]
         assert first[1][6] == pytest.approx(5 / 7)
         assert first[1][8] == pytest.approx(6 / 7)
         assert first[1][11:] == pytest.approx([0.25, 0.1])
-        image = sheets.by_image(rows).rows[0]
+        image = certain.by_image(rows).rows[0]
         assert image[:2] == [100, "1 → 0"]
         assert (image[3], image[6]) == ("1 of 3", "2 of 3")
         assert image[4] == "1 to 91"
 
     def test_a_baseline_counts_only_at_the_distance_of_the_exact_answer(self):
         rows = CLEAN + ALONE + ROBUST
-        right = row(0, "logits", 5, (0, 0, 0, 0), 2.0, budget=2.0, fooled=6, scenarios=6, key="a")
+        right = row(0, "logits", 5, (0, 0, 0, 0), 2.0, budget=2.0, fooled=6, scenarios=6, key="a", seconds=1.5)
         stale = right | {"budget": 1.9, "key": "b"}
-        table = sheets.by_method([*rows, stale, right]).rows
+        table = rivals.by_method([*rows, stale, right]).rows
         assert [line[0] for line in table][2:] == ["gradient steps on averaged outputs"]
-        assert table[2][1:4] == [1, 2.0, 1]
+        # All lines are of the one image that the baseline has an answer to: 3 of 3 targets, the exact answer 2 of 3.
+        assert [line[1] for line in table] == [1, 1, 1]
+        assert table[2][2:6] == [2.0, 1.5, 1, 1.0]
+        assert table[0][5] == pytest.approx(2 / 3)
 
     def test_unanswered_questions_are_told(self):
         open_ = ROBUST[1] | {"distance": None, "seen": None}
@@ -178,7 +207,7 @@ class TestPlan:
     def test_all_questions_of_the_full_study(self):
         networks = subject(Scale())
         asked = list(questions(networks, Scale()))
-        assert len(asked) == len({one.key() for one in asked}) == 50 * 6 + 2 * 50 + 6 * 10 + 6 * 10
+        assert len(asked) == len({one.key(networks) for one in asked}) == 50 * 6 + 2 * 50 + 6 * 10 + 6 * 10 + 4 * 10
         assert {len(networks.ensemble(one.alpha)) for one in asked} == {1, 2, 3, 6, 11, 21}
         counts = np.bincount(networks.labels)
         assert (counts == 5).all()
@@ -227,7 +256,7 @@ class TestMeasure:
 
         store = Store(tmp_path / "rows.jsonl")
         for _ in range(2):
-            measure(study_of(first, second), store, Scale(), jobs=1)
+            measure(study_of(first, second), store, Scale(jobs=1))
             assert [r["key"] for r in store.rows()] == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2"]
         assert {"host", "took", "jobs", "machine"} <= store.rows()[0].keys()
 
@@ -237,15 +266,15 @@ class TestMeasure:
 
         store = Store(tmp_path / "rows.jsonl")
         with pytest.raises(ArfjError, match="1 of the tasks of one failed, a first: not yet"):
-            measure(study_of(stage), store, Scale(), jobs=1)
-        measure(study_of(stage), store, Scale(), jobs=1)
+            measure(study_of(stage), store, Scale(jobs=1))
+        measure(study_of(stage), store, Scale(jobs=1))
         assert [(r["key"], r["status"]) for r in store.rows()] == [("a", "error"), ("b", "optimal"), ("a", "optimal")]
 
     def test_what_is_added_to_rows_follows_the_networks_that_are_there(self, tmp_path):
         stage = lambda _scale, _rows: [Task("a", partial(ones, "a"), 1.0)]  # noqa: E731
         store = Store(tmp_path / "rows.jsonl")
         for value in (1, 1, 2):
-            measure(study_of(stage, completed=lambda _s, r, v=value: {**r, "seen": v}), store, Scale(), jobs=1)
+            measure(study_of(stage, completed=lambda _s, r, v=value: {**r, "seen": v}), store, Scale(jobs=1))
         assert [r["seen"] for r in store.rows()] == [1, 2]
 
     def test_more_time_asks_again_for_what_is_open(self, tmp_path):
@@ -255,7 +284,7 @@ class TestMeasure:
 
         store = Store(tmp_path / "rows.jsonl")
         for limit, count in ((5.0, 2), (5.0, 2), (9.0, 3), (7.0, 3)):
-            measure(study_of(stage), store, Scale(limit=limit), jobs=1)
+            measure(study_of(stage), store, Scale(limit=limit, jobs=1))
             assert len(store.rows()) == count
 
     def test_time_left(self):

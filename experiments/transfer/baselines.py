@@ -1,13 +1,18 @@
 r"""Attacks to hold beside exact answers, at the same L1 distance R: one that is longer fools more, whatever it is.
 
-- `scaled`: the nominal network's least change, stretched: xbar + s (x - xbar), clipped into the box, s such that its
-  distance is R.
-- `gradient`: projected gradient steps on the mean over the networks of the attack of log p_target.
+- `scaled`: the nominal network's least change, stretched: xbar + s (x - xbar), clipped into the box. Most pixels of a
+  least change sit at their bounds and do not stretch, so what is left of R goes into gradient steps from there on the
+  nominal network alone.
+- `gradient`: projected gradient steps on all networks of the attack.
 - `noise`: the same on the nominal network and copies of it whose weights are multiplied by 1 + `NOISE` times a normal.
-- `logits`: the same on log p_target of the networks' averaged outputs.
+- `logits`: the same on the networks' averaged outputs.
 
-Steps go along g |g|^p, as in `arfj.attack.gradient`, and back onto {x in [0, 1]^n : ||x - xbar||_1 <= R} by the exact
-Euclidean projection: the change is soft-thresholded and clipped, with the threshold that spends R (bisection).
+Half of the starts climb the mean over the networks of log p_target; the others sum_k w_k lead_k, where lead_k is by how
+much network k's target output exceeds its others, and w = softmax(-lead / `SOFTNESS`), a smooth least lead. Of all that
+steps come across, the image counts that fools most of the networks climbed on, and of those the one with the largest
+mean of log p_target: what an attacker can see. Steps go along g |g|^p, as in `arfj.attack.gradient`, and back onto
+{x in [0, 1]^n : ||x - xbar||_1 <= R} by the exact Euclidean projection: the change is soft-thresholded and clipped,
+with the threshold that spends R (bisection).
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ from arfj.question import Question
 POWERS = (0.0, 0.5, 1.0, 2.0)
 LEAK = 0.1
 """Share of the gradient that neurons pass which are off."""
-STEPS, STARTS = 300, 8
+STEPS, STARTS = 300, 16
+SOFTNESS = 0.3
 NOISE = 0.1
 HALVINGS = 60
 METHODS = ("scaled", "gradient", "noise", "logits")
@@ -88,44 +94,76 @@ def log_softmax(values: Floats) -> Floats:
     return np.asarray(moved - np.log(np.exp(moved).sum(axis=1, keepdims=True)))
 
 
-def likelihood(networks: Sequence[Network], x: Floats, target: int, averaged: bool) -> tuple[Floats, Floats, Floats]:
-    """log p_target (batch,), its gradient (batch, n), and by how much the target leads (batch,) at worst.
+def leads(values: Floats, target: int) -> tuple[Floats, Floats]:
+    """By how much the target leads (batch,), and the gradient of that with respect to the outputs (batch, classes)."""
+    rivals = values.copy()
+    rivals[:, target] = -np.inf
+    best = rivals.argmax(axis=1)
+    gradient = np.zeros_like(values)
+    gradient[np.arange(len(values)), best] = -1.0
+    gradient[:, target] = 1.0
+    return values[:, target] - rivals.max(axis=1), gradient
 
-    Averaged: of the mean outputs. Otherwise the mean over the networks, and the least lead of all.
+
+def ascent(networks: Sequence[Network], x: Floats, target: int, averaged: bool) -> tuple[Floats, Floats, Floats]:
+    """The gradients (batch, n) of both objectives of the module's docstring, and how good x is (batch,).
+
+    The latter is the number of networks that are fooled, and a share of one for the mean of log p_target.
     """
     values, backs = zip(*(outputs(network, x) for network in networks), strict=True)
-    mean = np.mean(values, axis=0)
-    sources = [mean] * len(values) if averaged else values
-    total, gradient, leads = np.zeros(len(x)), np.zeros_like(x), []
-    for source, back in zip(sources, backs, strict=True):
-        logs = log_softmax(source)
-        pull = -np.exp(logs)
+    sources = [np.mean(values, axis=0)] * len(values) if averaged else values
+    found = [leads(source, target) for source in sources]
+    least = np.array([lead for lead, _ in found])
+    weights = np.exp(-(least - least.min(axis=0)) / SOFTNESS)
+    weights /= weights.sum(axis=0)
+    likelihood, lead, logs = np.zeros_like(x), np.zeros_like(x), np.zeros(len(x))
+    for value in values:
+        logs += log_softmax(value)[:, target] / len(values)
+    for source, back, weight, (_, slope) in zip(sources, backs, weights, found, strict=True):
+        pull = -np.exp(log_softmax(source))
         pull[:, target] += 1.0
-        gradient += back(pull / len(networks))
-        total += logs[:, target] / len(networks)
-        leads.append(source[:, target] - np.delete(source, target, axis=1).max(axis=1))
-    return total, gradient, np.min(leads, axis=0)
+        likelihood += back(pull / len(networks))
+        lead += back(slope * weight[:, None])
+    fooled = sum((leads(value, target)[0] > 0).astype(np.float64) for value in values)
+    return likelihood, lead, np.asarray(fooled + np.exp(logs) / 2)
 
 
 def climbed(
-    networks: Sequence[Network], nominal: Floats, target: int, radius: float, seed: int, averaged: bool = False
+    networks: Sequence[Network],
+    nominal: Floats,
+    target: int,
+    radius: float,
+    seed: int,
+    averaged: bool = False,
+    start: Floats | None = None,
 ) -> Floats:
-    """The image within `radius` at which the target leads most, of those that gradient steps came across."""
+    """The best image within `radius` that gradient steps come across.
+
+    They begin at blends of `start`, the nominal image if it is None, with noise.
+    """
     rng = np.random.default_rng(seed)
-    noise = rng.random((STARTS, len(nominal))) - nominal
-    x = projected(nominal + np.linspace(0.0, 0.2, STARTS)[:, None] * noise, nominal, radius)
-    powers = np.resize(POWERS, STARTS)[:, None]
-    best, most = nominal, -np.inf
+    first = nominal if start is None else start
+    noise = rng.random((STARTS, len(nominal))) - first
+    x = projected(first + np.linspace(0.0, 0.2, STARTS)[:, None] * noise, nominal, radius)
+    powers = np.resize(np.repeat(POWERS, 2), STARTS)[:, None]
+    by_lead = np.resize([False, True], STARTS)[:, None]
+    best, most = first, -np.inf
     for step in range(STEPS + 1):
-        _, gradient, lead = likelihood(networks, x, target, averaged)
-        first = int(lead.argmax())
-        if lead[first] > most:
-            best, most = x[first].copy(), float(lead[first])
+        likelihood, slope, good = ascent(networks, x, target, averaged)
+        place = int(good.argmax())
+        if good[place] > most:
+            best, most = x[place].copy(), float(good[place])
+        gradient = np.where(by_lead, slope, likelihood)
         pace = 0.5 * np.sqrt(len(nominal) / 784) * (0.02 + 0.98 * (1 + np.cos(np.pi * step / STEPS)) / 2)
         direction = gradient * np.abs(gradient) ** powers
         length = np.linalg.norm(direction, axis=1, keepdims=True)
         x = projected(x + pace * direction / np.maximum(length, 1e-12), nominal, radius)
     return best
+
+
+def stretched(network: Network, nominal: Floats, x: Floats, target: int, radius: float, seed: int) -> Floats:
+    """The least change x of a network as long as `radius`: stretched, then climbed on."""
+    return climbed([network], nominal, target, radius, seed, start=scaled(nominal, x, radius))
 
 
 def noisy(network: Network, count: int, seed: int) -> tuple[Network, ...]:
@@ -153,5 +191,5 @@ def answers(question: Question, least: Floats | None, radius: float, seed: int) 
         "logits": partial(climb, networks, averaged=True),
     }
     if least is not None:
-        calls["scaled"] = partial(scaled, question.flat, least, radius)
+        calls["scaled"] = partial(stretched, networks[0], question.flat, least, question.target, radius, seed)
     return calls

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arfj.errors import ArfjError
 from arfj.report.figure import OTHER, PALE, TARGET, TRUE, new_figure
 from experiments.studies import Row
 from experiments.transfer import baselines
+from experiments.transfer.cells import alphas, at_distance, share, standard
 from experiments.transfer.outcomes import Bools, Outcomes, exact, outcomes, sets
-from experiments.transfer.sheets import alphas, at_distance, standard
-from experiments.transfer.statistics import cluster_bootstrap
+from experiments.transfer.sheets import families, soft_families
 from experiments.transfer.subject import SAME
 
 if TYPE_CHECKING:
@@ -30,15 +29,14 @@ def figures(rows: Sequence[Row]) -> Mapping[str, Callable[[], Figure]]:
         "transfer_alpha": lambda: success_by_alpha(mine),
         "transfer_price": lambda: success_by_distance(mine),
         "transfer_shifts": lambda: success_by_set(mine),
+        **({"transfer_soft": lambda: success_by_demand(mine)} if soft_families(mine) else {}),
     }
 
 
 def _share(values: Bools, found: Outcomes) -> tuple[float, float, float]:
     """Per cent, with the distances to both ends of its interval."""
-    estimate = 100 * found.mean(values.astype(float))
-    try:
-        one = cluster_bootstrap(values.astype(float), found.valid)
-    except ArfjError:
+    estimate, one = 100 * found.mean(values.astype(float)), share(values, found)
+    if one is None:
         return estimate, 0.0, 0.0
     return estimate, max(estimate - 100 * one.low, 0.0), max(100 * one.high - estimate, 0.0)
 
@@ -67,7 +65,7 @@ def _percent(axes: Axes) -> None:
 
 
 def success_by_distance(rows: Sequence[Row]) -> Figure:
-    """What success costs: every family of answers at its mean distance."""
+    """What success costs: exact answers by alpha, and baselines, at their mean distances."""
     figure = new_figure(5.2, 3.6)
     axes = figure.add_axes((0.12, 0.14, 0.85, 0.82))
     line = [(alpha, one) for alpha in alphas(rows) if (one := outcomes(rows, exact(alpha), SAME)) is not None]
@@ -106,6 +104,8 @@ def success_by_set(rows: Sequence[Row]) -> Figure:
         shift = 0.27 * (number - (len(chosen) - 1) / 2)
         found = [(place, outcomes(rows, exact(alpha), name)) for place, name in enumerate(names)]
         points = [(place, *_share(one.hit, one)) for place, one in found if one is not None]
+        if not points:
+            continue
         at, mean, low, high = np.array(points).T
         axes.bar(at + shift, mean, 0.25, color=colour, label=f"alpha = {alpha}")
         axes.errorbar(at + shift, mean, (low, high), fmt="none", color=PALE, capsize=1.5, lw=0.8)
@@ -114,3 +114,33 @@ def success_by_set(rows: Sequence[Row]) -> Figure:
     _percent(axes)
     axes.legend(loc="upper right", ncols=len(chosen))
     return figure
+
+
+def success_by_demand(rows: Sequence[Row]) -> Figure:
+    """The trade-off of softer demands: success against distance, on the images that all families answer."""
+    figure = new_figure(5.2, 3.6)
+    axes = figure.add_axes((0.12, 0.14, 0.85, 0.82))
+    found = families(rows, soft_families(rows))
+    kinds = {"a share of the networks": TRUE, "mean of the worst slacks": "#009E73", "all, or the nominal one": TARGET}
+    for kind, colour in kinds.items():
+        mine = [(name, one) for name, _, _, one in found if one.rows and _kind(name) == kind]
+        if not mine:
+            continue
+        at = [float(one.distances.mean()) for _, one in mine]
+        mean, low, high = np.array([_share(one.hit, one) for _, one in mine]).T
+        line = "none" if kind.startswith("all") else "-"
+        axes.errorbar(
+            at, mean, (low, high), color=colour, marker="o", markersize=4, capsize=2, lw=1.2, linestyle=line, label=kind
+        )
+        for (name, _), x, y in zip(mine, at, mean, strict=True):
+            axes.annotate(name, (x, y), (5, -9), textcoords="offset points", size=7, color=PALE)
+    axes.set_xlabel("mean L1 distance")
+    _percent(axes)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def _kind(name: str) -> str:
+    if name.startswith("at least"):
+        return "a share of the networks"
+    return "mean of the worst slacks" if name.startswith("mean") else "all, or the nominal one"

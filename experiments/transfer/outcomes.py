@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from arfj.question import EVERY, Demand
 from experiments.studies import Row
 from experiments.transfer.plan import EXACT, GAMMA, PAPER, demand_of
+from experiments.transfer.subject import digest
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -62,12 +64,33 @@ class Outcomes:
         return float(values[self.valid].mean()) if self.valid.any() else float("nan")
 
 
-def exact(alpha: int, gamma: float = GAMMA, goal: str = PAPER, demand: Demand = EVERY) -> Callable[[Row], bool]:
+def answer_digest(row: Row) -> str:
+    """Tells answers apart."""
+    return digest(json.dumps(row["change"]).encode())
+
+
+def kept(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one subject, the last one's, and of its answers those baselines that are theirs.
+
+    A row whose subject is none belongs to all of them; of several records of a set of targets the last one counts.
+    """
+    subjects = [row["subject"] for row in rows if row.get("subject")]
+    mine = [row for row in rows if not subjects or row.get("subject") in (None, subjects[-1])]
+    answers = {answer_digest(row) for row in mine if row.get("method") == EXACT and row.get("change") is not None}
+    mine = [row for row in mine if row.get("of") is None or row["of"] in answers]
+    sets = {row["set"]: row for row in mine if row.get("method") == "targets"}
+    return [row for row in mine if row.get("method") != "targets" or sets[row["set"]] is row]
+
+
+def exact(
+    alpha: int, gamma: float = GAMMA, goal: str = PAPER, demand: Demand = EVERY, block: int = 0
+) -> Callable[[Row], bool]:
     """Chooses exact answers."""
-    wanted = (EXACT, alpha, gamma, goal, demand)
+    wanted = (EXACT, alpha, gamma, goal, demand, block)
 
     def chosen(row: Row) -> bool:
-        return (row["method"], row.get("alpha"), row.get("gamma"), row.get("goal"), demand_of(row)) == wanted
+        names = (row["method"], row.get("alpha"), row.get("gamma"), row.get("goal"), demand_of(row))
+        return (*names, row.get("block", 0)) == wanted
 
     return chosen
 
@@ -86,7 +109,8 @@ def outcomes(rows: Sequence[Row], chosen: Callable[[Row], bool], name: str) -> O
     """The outcomes of the answers chosen, on the set `name`; None where there are none."""
     shown = [row for row in rows if name in row.get("seen", ())]
     clean = {row["position"]: row for row in shown if row["method"] == "clean"}
-    found = [row for row in shown if row["method"] != "clean" and row["position"] in clean and chosen(row)]
+    asked_of = [row for row in shown if row["method"] != "clean" and row["position"] in clean and chosen(row)]
+    found = [row for row in asked_of if _same(row, clean[row["position"]], name)]
     if not found:
         return None
     found.sort(key=lambda row: row["position"])
@@ -98,6 +122,17 @@ def outcomes(rows: Sequence[Row], chosen: Callable[[Row], bool], name: str) -> O
     chances = (np.array([one[key] for one in seen]) for key in ("target", "true", "rival"))
     positions = tuple(row["position"] for row in found)
     return Outcomes(positions, tuple(found), classes == target, classes != true, unharmed == true, *chances)
+
+
+def _same(row: Row, clean: Row, name: str) -> bool:
+    """Whether both were shown to the same networks."""
+    return bool(row["seen"][name].get("digest") == clean["seen"][name].get("digest"))
+
+
+def common(families: Sequence[Outcomes]) -> list[Outcomes]:
+    """All of them for the images that they share."""
+    shared = set.intersection(*(set(family.positions) for family in families)) if families else set()
+    return [family.at(sorted(shared)) for family in families]
 
 
 def paired(one: Outcomes, other: Outcomes) -> tuple[Outcomes, Outcomes]:

@@ -8,10 +8,12 @@ from typing import Any
 
 from arfj.question import EVERY, Demand, Question
 from experiments.studies import Scale
-from experiments.transfer.subject import Subject
+from experiments.transfer.subject import Subject, digest
 
 ALPHAS = (0, 1, 2, 5, 10, 20)
 ALPHA, GAMMA = 5, 0.2
+BLOCKS = 5
+"""The standard attack with so many disjoint draws of its samples: how much hangs on the draw."""
 GAMMAS = (0.0, 0.2, 1.0)
 PAPER, LIKELIEST = "paper", "likeliest"
 """Targets: the class before the true one, cyclic; the most likely one of the others, by the nominal network."""
@@ -31,6 +33,7 @@ class Asked:
         gamma: relative margin.
         goal: which target.
         demand: how many of the networks.
+        block: which samples: the first alpha ones, or a later block of as many.
     """
 
     image: int
@@ -38,6 +41,7 @@ class Asked:
     gamma: float = GAMMA
     goal: str = PAPER
     demand: Demand = EVERY
+    block: int = 0
 
     def target(self, subject: Subject) -> int:
         """The class to reach."""
@@ -47,18 +51,28 @@ class Asked:
     def question(self, subject: Subject) -> Question:
         """With image and networks."""
         true = int(subject.labels[self.image])
-        networks = subject.ensemble(self.alpha)
+        networks = subject.ensemble(self.alpha, self.block)
         return Question(subject.images[self.image], true, self.target(subject), networks, self.gamma, self.demand)
 
-    def key(self, method: str = EXACT) -> str:
-        """Of the row of a method's answer."""
+    def key(self, subject: Subject, method: str = EXACT) -> str:
+        """Of the row of a method's answer: what is asked in words, and a digest of all of it."""
         asked = "".join(f"{name}{value:.3g}/" for name, value in self.demand.as_json().items())
-        return f"transfer/{method}/{self.goal}/gamma{self.gamma:g}/alpha{self.alpha}/{asked}{self.image:02d}"
+        asked += f"block{self.block}/" if self.block else ""
+        words = f"{method}/{self.goal}/gamma{self.gamma:g}/alpha{self.alpha}/{asked}{self.image:02d}"
+        return f"transfer/{words}/{self.digest(subject)}"
+
+    def digest(self, subject: Subject) -> str:
+        """Of networks, image, classes, margin and demand."""
+        question = self.question(subject)
+        networks = (network.fingerprint().encode() for network in question.ensemble)
+        rest = repr((question.true, question.target, question.gamma, question.demand)).encode()
+        return digest(*networks, question.flat.tobytes(), rest)
 
     def facts(self, subject: Subject, method: str = EXACT) -> dict[str, Any]:
         """What a row says of its question."""
         return {
             "study": "transfer",
+            "subject": subject.digest,
             "method": method,
             "goal": self.goal,
             "position": self.image,
@@ -67,6 +81,7 @@ class Asked:
             "target": self.target(subject),
             "alpha": self.alpha,
             "gamma": self.gamma,
+            "block": self.block,
             **self.demand.as_json(),
         }
 
@@ -83,7 +98,7 @@ def standard(subject: Subject, scale: Scale) -> int:
 
 
 def questions(subject: Subject, scale: Scale) -> Iterator[Asked]:
-    """All of them: alpha grows, gamma changes, then on one image a class the second target, and softer demands."""
+    """All of them: alpha grows, gamma changes, on one image a class more."""
     everywhere, some = range(len(subject.images)), subject.first_of_class()
     for alpha in alphas(subject, scale):
         yield from (Asked(image, alpha) for image in everywhere)
@@ -97,6 +112,9 @@ def questions(subject: Subject, scale: Scale) -> Iterator[Asked]:
     for demand in DEMANDS:
         if demand.soft(1 + middle):  # of two networks, say, the worst third is the worst one
             yield from (Asked(image, middle, demand=demand) for image in some)
+    for block in range(1, BLOCKS):
+        if middle and (block + 1) * middle < len(subject.attack):
+            yield from (Asked(image, middle, block=block) for image in some)
 
 
 def told(demand: Demand, count: int) -> str:

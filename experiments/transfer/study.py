@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import joblib
 
 from arfj.attack import Options
-from arfj.question import Question
+from arfj.errors import ArfjError
+from arfj.network import Floats
+from arfj.question import EVERY, Question
 from experiments.answers import change, image_of, seen, solved
 from experiments.studies import Row, Scale, Study, Task
 from experiments.transfer import baselines, figures, plan, sheets
+from experiments.transfer.outcomes import answer_digest, kept
 from experiments.transfer.plan import Asked
-from experiments.transfer.subject import bundled_targets, subject, targets
-from experiments.transfer.targets import ROWS as MADE
-from experiments.transfer.targets import make_targets, target_sets
+from experiments.transfer.subject import bundled_targets, digest, subject, targets
+from experiments.transfer.targets import TrainingProgress, known_targets, make_targets, target_sets
 
 SECONDS = 30.0
 """Limit of a solve."""
@@ -30,48 +30,64 @@ ROWS = Path(__file__).parent.parent / "rows" / "transfer.jsonl.gz"
 
 
 def trained(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
-    """The networks to be fooled, trained where the study's folder lacks them; what is known of each set."""
+    """The networks to be fooled, trained where the study's folder lacks some; what is known of each set.
+
+    They are trained by the process that asks and its own workers, whatever backend the tasks have.
+    """
     if scale.size == "smoke" or scale.subject is not None:
         return
-    folder = bundled_targets(scale)
-    sets = target_sets()
-    if not (folder / MADE).exists() or not all((folder / name).is_dir() for name in sets):
-        make_targets(folder, sets.values(), -1, _told)
-    content = json.loads((folder / MADE).read_text(encoding="utf-8"))["sets"]
-    for name, part in content.items():
+    folder, sets = bundled_targets(scale), target_sets()
+    if not all(_whole(folder, name, wanted.count) for name, wanted in sets.items()):
+        with joblib.parallel_config(backend="loky"):
+            told = TrainingProgress(sum(one.count for one in sets.values()))
+            make_targets(folder, sets.values(), scale.jobs, told)
+    for name, part in known_targets(folder).items():
         facts = {"study": "transfer", "method": "targets", "set": name, "status": "optimal", **part}
-        yield Task(f"transfer/targets/{name}", partial(dict, facts), SHORT, "clean")
+        digest_ = digest(*(network["fingerprint"].encode() for network in part["networks"]))
+        yield Task(f"transfer/targets/{name}/{digest_}", partial(dict, facts, digest=digest_), SHORT, "clean")
 
 
-def _told(name: str, kept: int, wanted: int, count: int) -> None:
-    print(f"targets, {name}: {kept} of {wanted}, {count} trained", file=sys.stderr, flush=True)
+def _whole(folder: Path, name: str, count: int) -> bool:
+    """Whether a set has its networks, and they are those of its record."""
+    networks = known_targets(folder).get(name, {}).get("networks", ())
+    return len(networks) >= count and all((folder / network["file"]).is_file() for network in networks)
 
 
 def clean(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
     """The images as they are: which targets are right on them."""
     networks = subject(scale)
     targets(scale)  # they are there, or the study ends here
-    for image in range(len(networks.images)):
-        facts = {"study": "transfer", "method": "clean", "position": image, "index": int(networks.indices[image])}
-        facts |= {"true": int(networks.labels[image]), "target": int(networks.labels[image])}
+    for image, (index, label) in enumerate(zip(networks.indices, networks.labels, strict=True)):
+        facts = {"study": "transfer", "subject": networks.digest, "method": "clean", "position": image}
+        facts |= {"index": int(index), "true": int(label), "target": int(label)}
         nothing = {"status": "optimal", "change": {"at": [], "to": []}}
-        yield Task(f"transfer/clean/{image:02d}", partial(dict, facts, **nothing), SHORT, "clean")
+        key = f"transfer/clean/{image:02d}/{digest(networks.images[image].tobytes(), bytes([int(label)]))}"
+        yield Task(key, partial(dict, facts, **nothing), SHORT, "clean")
 
 
-def exact(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
+def exact(scale: Scale, rows: Sequence[Row]) -> Iterator[Task]:
     """Least changes, as far as the time allows; an unproven answer is an answer still."""
     networks, limit = subject(scale), scale.seconds(SECONDS)
+    found = {row["key"]: row for row in rows}
     for asked in plan.questions(networks, scale):
-        kind = f"alpha {asked.alpha}, gamma {asked.gamma:g}"
-        yield Task(asked.key(), partial(solve, asked, scale, limit), limit, kind)
+        key = asked.key(networks)
+        kind = f"alpha {asked.alpha}, gamma {asked.gamma:g}{', soft' if asked.demand != EVERY else ''}"
+        earlier = None if key not in found else {**found[key], "seen": None}
+        yield Task(key, partial(solve, asked, scale, limit, key, earlier), limit, kind)
 
 
-def solve(asked: Asked, scale: Scale, limit: float) -> dict[str, Any]:
-    """One exact answer."""
+def solve(asked: Asked, scale: Scale, limit: float, key: str, earlier: Row | None) -> dict[str, Any]:
+    """One exact answer; no worse than an earlier one.
+
+    Raises:
+        ArfjError: the subject's folder holds something else here than where the study was begun.
+    """
     networks = subject(scale)
+    if asked.key(networks) != key:
+        raise ArfjError("networks or images are not those that the study began with; start its workers again")
     question = asked.question(networks)
-    options = Options(time_limit=limit)
-    return solved(question, options, f"{networks.indices[asked.image]:05d}", asked.facts(networks))
+    label = f"{networks.indices[asked.image]:05d}"
+    return solved(question, Options(time_limit=limit), label, asked.facts(networks), earlier)
 
 
 def compared(scale: Scale, rows: Sequence[Row]) -> Iterator[Task]:
@@ -81,46 +97,45 @@ def compared(scale: Scale, rows: Sequence[Row]) -> Iterator[Task]:
     found = {row["key"]: row for row in rows}
     for image in range(len(networks.images)):
         asked = Asked(image, alpha)
-        robust, alone = found.get(asked.key()), found.get(Asked(image, 0).key())
+        robust, alone = (found.get(one.key(networks)) for one in (asked, Asked(image, 0)))
         if robust is None or robust.get("distance") is None:
             continue
         least = None if alone is None else image_of(alone, networks.images[image])
+        of = [answer_digest(robust), *([] if alone is None else [answer_digest(alone)])]
         for method in baselines.METHODS:
             if method == "scaled" and least is None:
                 continue
-            call = partial(compare, asked, scale, method, least, float(robust["distance"]))
-            yield Task(baseline_key(asked, method, robust), call, SHORT, method)
+            call = partial(compare, asked, scale, method, least, float(robust["distance"]), of[0])
+            yield Task(f"{asked.key(networks, method)}/{'-'.join(of)}", call, SHORT, method)
 
 
-def baseline_key(asked: Asked, method: str, robust: Row) -> str:
-    """Of a baseline's row: it holds for this distance alone."""
-    return f"{asked.key(method)}/{robust['distance']:.6f}"
-
-
-def compare(asked: Asked, scale: Scale, method: str, least: Any, radius: float) -> dict[str, Any]:  # noqa: ANN401 - Floats or None
+def compare(asked: Asked, scale: Scale, method: str, least: Floats | None, radius: float, of: str) -> dict[str, Any]:
     """One baseline."""
     networks = subject(scale)
     question = asked.question(networks)
     began = time.perf_counter()
     x = baselines.answers(question, least, radius, seed=asked.image)[method]()
-    row = asked.facts(networks, method) | {"status": "feasible", "budget": radius, "distance": question.distance(x)}
-    row |= {"fooled": fooled(question, x), "scenarios": len(question.ensemble)}
+    row = asked.facts(networks, method) | {"status": "feasible", "budget": radius, "of": of}
+    row |= {"distance": question.distance(x), "fooled": fooled(question, x), "scenarios": len(question.ensemble)}
     return row | {"seconds": time.perf_counter() - began, "change": change(x, question.flat)}
 
 
-def fooled(question: Question, x: Any) -> int:  # noqa: ANN401 - Floats
+def fooled(question: Question, x: Floats) -> int:
     """How many networks of the attack give the target."""
-    flat = np.asarray(x).reshape(1, -1)
+    flat = x.reshape(1, -1)
     return sum(int(network.classify(flat)[0]) == question.target for network in question.ensemble)
 
 
 def completed(scale: Scale, row: Row) -> Row:
     """A row, with what all target networks say of its image."""
-    if row.get("change") is None or row.get("study") != "transfer":
+    if row.get("change") is None or row.get("study") != "transfer" or row.get("subject") != subject(scale).digest:
         return row
     x = image_of(row, subject(scale).images[row["position"]])
     assert x is not None, "it has a change"
-    shown = {name: seen(x, row["true"], row["target"], found) for name, found in targets(scale).items()}
+    shown = {}
+    for name, found in targets(scale).items():
+        fingerprints = digest(*(network.fingerprint().encode() for network in found))
+        shown[name] = {"digest": fingerprints, **seen(x, row["true"], row["target"], found)}
     return {**row, "seen": shown}
 
 
@@ -131,6 +146,7 @@ STUDY = Study(
     sheets.sheets,
     figures.figures,
     completed,
+    kept=kept,
     keys=("transfer/",),
     rows=ROWS,
     document=ROWS.parent.parent.parent / "docs" / "transfer.md",

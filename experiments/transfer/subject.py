@@ -12,6 +12,7 @@ Networks are files that `arfj.load_network` reads. `write_subject` makes such a 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,21 @@ class Subject:
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of networks and images."""
+        parts = (*(network.fingerprint().encode() for network in self.attack), self.images.tobytes())
+        return digest(*parts, self.labels.tobytes())
+
     @property
     def classes(self) -> int:
         """Number of classes."""
         return self.attack[0].classes
 
-    def ensemble(self, alpha: int) -> Ensemble:
-        """The nominal network and its first `alpha` samples."""
-        return Ensemble(self.attack[: 1 + alpha], "outer" if alpha else "nominal")
+    def ensemble(self, alpha: int, block: int = 0) -> Ensemble:
+        """The nominal network and `alpha` samples: the first ones, or those of a later block of as many."""
+        samples = self.attack[1 + block * alpha : 1 + (block + 1) * alpha]
+        return Ensemble((self.attack[0], *samples), "outer" if alpha else "nominal")
 
     def first_of_class(self) -> list[int]:
         """Positions of the first image of each class."""
@@ -77,7 +85,7 @@ def subject(scale: Scale) -> Subject:
         ArfjError: the user's folder is not one.
     """
     if scale.subject is not None:
-        return read_subject(scale.subject)
+        return read_subject(scale.subject.resolve())
     return _bundled(scale.size == "smoke")
 
 
@@ -110,6 +118,10 @@ def read_subject(folder: Path) -> Subject:
     """
     files = network_files(folder / ATTACK)
     arrays = load_arrays(folder / IMAGES)
+    if any(arrays[name].dtype.kind not in "fiu" for name in ("x", "y") if name in arrays):
+        raise DataError(f"{folder / IMAGES} needs numbers in x and y")
+    if "y" in arrays and (arrays["y"] != np.floor(arrays["y"].astype(np.float64))).any():
+        raise DataError(f"{folder / IMAGES} needs classes in y, whole numbers from 0 on")
     if not {"x", "y"} <= arrays.keys() or arrays["x"].shape[:1] != arrays["y"].shape or arrays["y"].ndim != 1:
         raise DataError(f"{folder / IMAGES} needs x of shape (images, ...) and y of shape (images,)")
     attack = tuple(load_dense(file) for file in files)
@@ -134,11 +146,40 @@ def targets(scale: Scale) -> Mapping[str, tuple[Network, ...]]:
         ArfjError: there are none.
     """
     if scale.subject is not None:
-        return read_targets(scale.subject / TARGETS)
-    if scale.size == "smoke":
+        found = read_targets(scale.subject / TARGETS)
+    elif scale.size == "smoke":
         held_out = bundled_outer(held_out=True)
         return {SAME: held_out[:6], "wide": bundled_growth("16-16-16")[:2], "conv": bundled_growth("conv")[:2]}
-    return read_targets(bundled_targets(scale))
+    else:
+        found = read_targets(bundled_targets(scale))
+    _check_targets(subject(scale), found)
+    return found
+
+
+def _check_targets(asked: Subject, found: Mapping[str, Sequence[Network]]) -> None:
+    """Targets fit the attack's networks, and are none of them.
+
+    Raises:
+        DataError: one of them does not.
+    """
+    attack = {network.fingerprint() for network in asked.attack}
+    for name, networks in found.items():
+        for number, network in enumerate(networks):
+            if (network.inputs, network.classes) != (asked.attack[0].inputs, asked.classes):
+                raise DataError(
+                    f"targets/{name}, network {number}: {network.inputs} inputs and {network.classes} classes; the "
+                    f"attack's have {asked.attack[0].inputs} and {asked.classes}"
+                )
+            if network.fingerprint() in attack:
+                raise DataError(f"targets/{name}, network {number} is one of the attack's; a target must be new to it")
+
+
+def digest(*parts: bytes) -> str:
+    """Eight hex digits that tell contents apart."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little") + part)
+    return whole.hexdigest()[:8]
 
 
 def bundled_targets(scale: Scale) -> Path:
@@ -186,6 +227,8 @@ def write_subject(
     Raises:
         ArfjError: a seed stands on both sides, or a file cannot be written.
     """
+    if SAME not in fooled:
+        raise ArfjError(f"fooled needs the set {SAME!r}: networks of the attack's own training method")
     both = set(attack).intersection(*[set().union(*fooled.values())])
     if both:
         raise ArfjError(f"seed {min(both)} is for the attack and to be fooled; a target must be new to the attack")

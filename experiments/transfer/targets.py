@@ -145,7 +145,7 @@ def make_targets(
     """
     images = load_fashion_mnist() if data is None else data
     make_folder(make_folder(folder) / CACHE)
-    known = _earlier(folder / ROWS)
+    known = known_targets(folder)
     content = {"rule": RULE, "commit": commit(), "versions": versions(), "sets": known}
     rows: list[Row] = []
     for chosen in sets:
@@ -165,13 +165,21 @@ def make_targets(
     return rows
 
 
-def _earlier(path: Path) -> dict[str, Row]:
+def known_targets(folder: Path) -> dict[str, Row]:
+    """What is recorded of the sets in a folder, by name.
+
+    Raises:
+        ArfjError: the record is broken.
+    """
+    path = folder / ROWS
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["sets"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sets = dict(json.loads(path.read_text(encoding="utf-8"))["sets"])
+        _ = [(network["file"], network["fingerprint"]) for part in sets.values() for network in part["networks"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArfjError(f"{path} is broken ({error!r}); remove it, and what is trained is taken up again") from error
+    return sets
 
 
 def _made(folder: Path, chosen: TargetSet, data: FashionMnist, n_jobs: int, told: Told) -> tuple[list[Draw], list[Row]]:
@@ -272,7 +280,7 @@ def _check_alike(folder: Path, found: Mapping[str, tuple[Network, ...]]) -> None
         raise ArfjError(f"{folder}: {told}; expected networks of one question")
 
 
-class _Progress:
+class TrainingProgress:
     """A line on stderr for each training, with the time left: at the rate at which the last ones were kept.
 
     What an interrupted run had trained comes at once, and is soon out of the window.
@@ -284,6 +292,7 @@ class _Progress:
         self.kept = 0
 
     def __call__(self, name: str, kept: int, wanted: int, trained: int) -> None:
+        """Told after each training."""
         if self.earlier + kept > self.kept:
             self.kept = self.earlier + kept
             self.times.append(perf_counter())
@@ -300,7 +309,7 @@ def summary(folder: Path) -> str:
         ArfjError: the folder's targets.json is broken.
     """
     lines = []
-    for name, part in _earlier(folder / ROWS).items():
+    for name, part in known_targets(folder).items():
         ranges = (f"{key} {_range([row[key] for row in part['networks']])}" for key in ("accuracy", "d_osd"))
         counts = f"discarded {len(part['discarded'])} of {part['trained']} trained"
         lines.append(f"{name:8} {len(part['networks']):3} networks  {'  '.join(ranges)}  {counts}")
@@ -327,7 +336,7 @@ def main(argv: Sequence[str]) -> int:
     if options.n_jobs == 0:
         raise UsageError("--n-jobs is 0; expected a number of processes, or -1 for one a core")
     chosen = [sets[name] for name in dict.fromkeys(options.sets or sets)]
-    make_targets(options.output, chosen, options.n_jobs, _Progress(sum(one.count for one in chosen)))
+    make_targets(options.output, chosen, options.n_jobs, TrainingProgress(sum(one.count for one in chosen)))
     print(summary(options.output))
     return ANSWERED
 
