@@ -1,9 +1,7 @@
 """The transfer study on engines that it does not name: joblib's own processes, and a Dask cluster."""
 
 import collections
-import contextlib
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,8 +19,8 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform == "win32", reason="needs signals"),
 ]
-TASKS = 28
-"""Of the smoke mode: 2 clean images, 18 exact answers, 8 baselines."""
+ALWAYS, MOST = 20, 28
+"""Tasks of the smoke mode: 2 clean images, 18 exact answers; 8 baselines at most, for answers that are found in time."""
 
 
 def keys(folder):
@@ -32,7 +30,9 @@ def keys(folder):
 def check_whole(folder):
     """Nothing is lost, and nothing stands there twice."""
     counts = collections.Counter(keys(folder))
-    assert len(counts) == TASKS
+    asked = [key for key in counts if key.startswith(("transfer/clean/", "transfer/exact/"))]
+    assert len(asked) == ALWAYS
+    assert len(asked) < len(counts) <= MOST
     assert set(counts.values()) == {1}
 
 
@@ -58,21 +58,14 @@ def test_dask_killed_half_way_then_one_worker_lost(tmp_path):
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
 
     with group(command, environment) as process:  # leaving it kills the whole group: cluster, workers and study
-        process.stdout.readline()
         wait_for_rows(tmp_path, 5, process)
     some = keys(tmp_path)
-    assert 5 <= len(some) < TASKS
+    assert 5 <= len(some) < ALWAYS
 
-    with group(command, environment) as process:
-        workers = [int(pid) for pid in process.stdout.readline().split()]
-        assert len(workers) == 2
-        wait_for_rows(tmp_path, len(some) + 2, process)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(workers[0], signal.SIGKILL)
-        out, log = process.communicate(timeout=200)
+    with group([*command, "lose"], environment) as process:
+        out, log = process.communicate(timeout=400)
         assert process.returncode == 0, log
+    assert "killed a worker with" in log
     assert keys(tmp_path)[: len(some)] == some
     check_whole(tmp_path)
     assert "networks of the same training method" in out
-    with pytest.raises(ProcessLookupError):
-        os.kill(workers[0], 0)

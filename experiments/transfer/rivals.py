@@ -34,6 +34,8 @@ def by_method(rows: Sequence[Row]) -> Sheet | None:
     named = [(f"exact, alpha = {alpha}", robust), *rivals(rows, robust)]
     names, found = zip(*named, strict=True)
     shared = common(found)
+    if not shared[0].rows:
+        return None
     bases = [None, *[shared[0]] * len(shared[1:])]
     lines = [_compared(name, one, base) for name, one, base in zip(names, shared, bases, strict=True)]
     short = [row for one in shared for row in one.rows if row["distance"] < row.get("budget", 0.0) * (1 - NEAR)]

@@ -150,6 +150,8 @@ def by_goal(rows: Sequence[Row]) -> Sheet | None:
         if likely is None or usual is None:
             continue
         both = paired(usual, likely)
+        if not both[0].rows:
+            continue
         for name, found in zip(("true - 1", "most likely other"), both, strict=True):
             lines.append([alpha, name, *success(found, len(found.rows), None)])
     if not lines:
