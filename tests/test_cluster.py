@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs signals"),
 ]
 ALWAYS, MOST = 20, 28
-"""Tasks of the smoke mode: 2 clean images, 18 exact answers; 8 baselines at most, for answers that are found in time."""
+"""Tasks of the smoke mode: 2 clean images, 18 exact answers; 8 baselines at most, of answers found in time."""
 
 
 def keys(folder):

@@ -11,7 +11,8 @@ from arfj.data import bundled_nominal
 from experiments.answers import image_of
 from experiments.committed import shown
 from experiments.studies import Scale, read
-from experiments.transfer import certain, sheets
+from experiments.transfer import baselines, certain, rivals, sheets
+from experiments.transfer.cells import TITLES
 from experiments.transfer.plan import Asked, demand_of
 from experiments.transfer.study import STUDY
 from experiments.transfer.subject import subject
@@ -27,7 +28,7 @@ def rows():
 
 
 def chosen(rows, method="exact", alpha=5, gamma=0.2, goal="paper"):
-    """Exact answers by image; softer demands left out."""
+    """Exact answers by image; softer demands and other draws left out."""
     wanted = (method, alpha, gamma, goal)
     return {
         row["position"]: row
@@ -130,6 +131,45 @@ def test_bootstrap_of_alpha_5_by_loops(rows):
     line = next(line for line in sheets.by_alpha(rows).rows if line[0] == "5")
     told = [float(end) for end in line[7].split(" to ")]
     assert told == pytest.approx([low, high], abs=1.5)
+
+
+def test_differences_at_equal_distance_by_loops(rows):
+    """Exact answers minus the gradient's, on images that every line of the table has an answer to."""
+    clean = {row["position"]: row["seen"]["same"]["class"] for row in rows if row["method"] == "clean"}
+    found, alone = chosen(rows), chosen(rows, alpha=0)
+    others = {m: {r["position"]: r for r in rows if r["method"] == m} for m in baselines.METHODS}
+    positions = sorted(set(found) & set(alone).intersection(*map(set, others.values())))
+    valid = np.array([np.array(clean[p]) == found[p]["true"] for p in positions])
+
+    def hits(answers):
+        return np.array([np.array(answers[p]["seen"]["same"]["class"]) == found[p]["target"] for p in positions])
+
+    table = {line[0]: line for line in rivals.by_method(rows).rows}
+    exact = hits(found)
+    rng = np.random.default_rng(11)
+    for method, title in TITLES.items():
+        apart = exact.astype(float) - hits(others[method])
+        line = table[title]
+        assert line[1] == len(positions)
+        assert line[7] == pytest.approx(100 * apart[valid].mean())
+        means = []
+        for _ in range(1500):
+            image, network = rng.integers(0, len(exact), len(exact)), rng.integers(0, exact.shape[1], exact.shape[1])
+            counted = valid[np.ix_(image, network)]
+            means.append(100 * apart[np.ix_(image, network)][counted].mean())
+        told = [float(end) for end in line[8].split(" to ")]
+        assert told == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=2.0)
+
+
+def test_power_by_the_formula(rows):
+    """The least difference shown: (1.96 + 0.84) standard errors, from the printed components and numbers."""
+    for line in rivals.designs(rows).rows:
+        _, images, targets, image, target, rest, detectable, wanted = line
+        # The mask has holes, so that the effective numbers are a little smaller than those printed.
+        error = np.sqrt(image**2 / images + target**2 / targets + rest**2 / (images * targets))
+        assert 100 * 2.8016 * error <= detectable * (1 + 1e-3)
+        assert detectable <= 1.15 * 100 * 2.8016 * error
+        assert (wanted is None) == (100 * 2.8016 * image * np.sqrt(1 / images) > 10) or detectable > 8
 
 
 def test_certificates_of_fresh_networks(rows):
