@@ -118,8 +118,20 @@ def by_gamma(rows: Sequence[Row]) -> Sheet | None:
     if len(lines) < 2:
         return None
     title = f"The same by the margin gamma, alpha = {alpha}"
-    told = [on_shared(rows, chosen), *notes(rows)]
+    told = [on_shared(rows, chosen), *hopeless(rows, alpha, gammas), *notes(rows)]
     return Sheet("transfer_gamma", title, [Column("gamma"), *SUCCESS], lines, told)
+
+
+def hopeless(rows: Sequence[Row], alpha: int, gammas: Sequence[float]) -> list[str]:
+    """How many questions were proven to have no answer."""
+    counts = {
+        gamma: sum(exact(alpha, gamma)(row) and row["status"] == "infeasible" for row in rows) for gamma in gammas
+    }
+    return [
+        f"gamma = {gamma:g}: {count} questions are proven to have no answer."
+        for gamma, count in counts.items()
+        if count
+    ]
 
 
 def soft_families(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], bool]]]:
