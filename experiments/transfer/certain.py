@@ -76,7 +76,7 @@ def certificates(rows: Sequence[Row]) -> Sheet | None:
             "speaks of the networks in the model alone, and holds for answers that are proven least changes.",
             "That needs the least change to be unique; the nominal network, which is not drawn, counts among the k.",
             "Fresh networks: exact binomial bound of one answer from all target networks of the same method. A bound "
-            "holds for one answer by itself; for all answers of a line at once, delta is to be divided by them.",
-            f"Both assume: {ASSUMPTION}.",
+            "holds for one answer by itself; for all answers of a line at once, delta has to be shared out.",
+            ASSUMPTION,
         ],
     )  # fmt: skip

@@ -78,11 +78,12 @@ def success_by_distance(rows: Sequence[Row]) -> Figure:
     assert robust is not None, "the figures are made of these"
     marks = dict(zip(baselines.METHODS, ("s", "^", "v", "D"), strict=True))
     names = {"scaled": "stretched", "gradient": "gradient", "noise": "noisy weights", "logits": "averaged outputs"}
-    for method, mark in marks.items():
+    width = 0.012 * (max(at) - min(at))
+    for place, (method, mark) in enumerate(marks.items()):
         found = outcomes(rows, at_distance(method, robust), SAME)
         if found is not None:
             y, less, more = _share(found.hit, found)
-            x = float(found.distances.mean())
+            x = float(found.distances.mean()) + (place - 1.5) * width  # side by side, for all have one distance
             axes.errorbar(
                 [x], [y], ([less], [more]), fmt=mark, color=OTHER, markersize=5, capsize=2.5,
                 markeredgecolor=PALE, label=names[method],
@@ -132,10 +133,17 @@ def success_by_demand(rows: Sequence[Row]) -> Figure:
         axes.errorbar(
             at, mean, (low, high), color=colour, marker="o", markersize=4, capsize=2, lw=1.2, linestyle=line, label=kind
         )
-        for (name, _), x, y in zip(mine, at, mean, strict=True):
-            axes.annotate(name, (x, y), (5, -9), textcoords="offset points", size=7, color=PALE)
+        for place, ((name, _), x, y) in enumerate(zip(mine, at, mean, strict=True)):
+            left = kind.startswith("mean")
+            text = name.replace("at least ", "").replace("mean of ", "").replace("the ", "")
+            where = (-5, 5 + 9 * place) if left else (5, -10)
+            axes.annotate(
+                text, (x, y), where, textcoords="offset points", size=7, color=PALE, ha="right" if left else "left"
+            )
     axes.set_xlabel("mean L1 distance")
     _percent(axes)
+    axes.set_ylim(0, min(100, 1.35 * axes.dataLim.y1))
+    axes.margins(x=0.12)
     axes.legend(loc="upper left")
     return figure
 
