@@ -17,10 +17,6 @@ from experiments.transfer.plan import Asked, demand_of
 from experiments.transfer.study import STUDY
 from experiments.transfer.subject import subject
 
-pytestmark = pytest.mark.skipif(
-    not STUDY.rows.exists(), reason="no rows yet: python -m experiments transfer --take FILE"
-)
-
 
 @pytest.fixture(scope="module")
 def rows():
@@ -106,9 +102,13 @@ def test_shares_and_intervals_of_images(rows):
 
 def test_means_by_alpha(rows):
     clean = {row["position"]: row["seen"]["same"]["class"] for row in rows if row["method"] == "clean"}
-    for line in sheets.by_alpha(rows).rows:
+    table = sheets.by_alpha(rows).rows
+    shared = set.intersection(*(set(chosen(rows, alpha=int(line[0]))) for line in table))
+    assert len(shared) >= 45
+    for line in table:
         hits, trials = 0, 0
-        for position, row in chosen(rows, alpha=int(line[0])).items():
+        for position in shared:
+            row = chosen(rows, alpha=int(line[0]))[position]
             for answer, unharmed in zip(row["seen"]["same"]["class"], clean[position], strict=True):
                 trials += unharmed == row["true"]
                 hits += unharmed == row["true"] and answer == row["target"]
@@ -179,7 +179,8 @@ def test_certificates_of_fresh_networks(rows):
         k, n = sum(c == row["target"] for c in classes), len(classes)
         bounds.append(beta.ppf(0.05, k, n - k + 1) if k else 0.0)
     line = next(line for line in certain.certificates(rows).rows if line[0] == 5)
-    assert line[5:8] == pytest.approx([min(bounds), np.median(bounds), max(bounds)], abs=1e-9)
+    for told, proven in zip(line[5:8], (min(bounds), np.median(bounds), max(bounds)), strict=True):
+        assert proven - 1e-3 < told <= proven
 
 
 def test_no_target_is_a_network_of_the_attack(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,6 +44,11 @@ def by_image(rows: Sequence[Row]) -> Sheet | None:
     )  # fmt: skip
 
 
+def down(value: float) -> float:
+    """Three decimals, rounded down: what is printed is proven, too."""
+    return math.floor(1000 * value) / 1000
+
+
 def certificates(rows: Sequence[Row]) -> Sheet | None:
     """What is certain of the next network, by theory beforehand and by fresh networks afterwards."""
     columns = [
@@ -59,10 +65,9 @@ def certificates(rows: Sequence[Row]) -> Sheet | None:
         # The sampled networks of the last model alone lead to the same least change.
         known = [1 - a_priori_violation(alpha, min(row["active"], alpha), DELTA) for row in optimal if alpha]
         fresh = np.array([transfer_certificate(int(hits.sum()), len(hits), DELTA).probability for hits in found.hit])
-        fresh = np.floor(fresh * 1000) / 1000  # what is printed is proven, too
         lines.append([
             alpha, len(found.rows), len(optimal), 1 - a_priori_violation(alpha, 1, DELTA) if alpha else None,
-            float(np.median(known)) if known else None, float(fresh.min()), float(np.median(fresh)), float(fresh.max()),
+            float(np.median(known)) if known else None, down(fresh.min()), down(np.median(fresh)), down(fresh.max()),
             int((fresh >= 0.5).sum()),
         ])  # fmt: skip
     if not lines:
