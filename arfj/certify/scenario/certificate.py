@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike
 from arfj.certify.scenario import sizes
 from arfj.certify.scenario.diamond import l1_ball
 from arfj.certify.scenario.euclidean import l2_ball
-from arfj.certify.scenario.screen import Margins, smallest
+from arfj.certify.scenario.margins import Margins, smallest
 from arfj.certify.scenario.sets import Ball, Box, Set, box, linf_ball
 from arfj.certify.scenario.stream import Source, finite
 from arfj.errors import UsageError
@@ -47,7 +47,7 @@ HELD = 2**28
 """Numbers that the outputs of all samples may be, where a program needs them all: 2 GiB."""
 ASSUMPTION = (
     "This assumes that the samples were drawn independently from the very noise that the next input will have, and "
-    "that nothing in the question was chosen after looking at them. Nothing is claimed of worst cases, nor of other noise."
+    "that nothing in the question was chosen after looking at them. Nothing is claimed of worst cases or other noise."
 )
 
 

@@ -95,8 +95,10 @@ class Source:
 
     def outputs(self, x: Floats) -> Floats:
         """f(x), checked: (count, n) -> (count, n_y)."""
-        if isinstance(self.function, (Network, Graph)):
-            return finite(self.function(x.reshape(len(x), -1)))
+        if isinstance(self.function, Network):
+            return finite(_forward(self.function, x))
+        if isinstance(self.function, Graph):
+            return finite(self.function(x))
         found = self.function(x.reshape(len(x), *self.centre.shape))
         return shaped(found, len(x))
 
@@ -135,6 +137,16 @@ class Source:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def _forward(network: Network, x: Floats) -> Floats:
+    """network(x), bit for bit, without a copy of every layer."""
+    for layer in network.layers:
+        x = x @ layer.weight
+        x += layer.bias
+        if layer.activation == "relu":
+            np.maximum(x, 0.0, out=x)
+    return x
 
 
 def available() -> int:
