@@ -28,8 +28,8 @@ from arfj.network import Floats
 
 ROUNDS, ADDED = 200, 16
 """The search has only some of the samples; so many of those that lie outside are added in a round."""
-SHARPEST = 1e13
-"""The barrier's last weight: it leaves a gap of two a sample in the search, divided by this."""
+BLUNT, SHARPEST = 1e4, 1e13
+"""The barrier's last weight while samples are added, and at the end: the gap left is two a sample, divided by this."""
 CENTRING, POLISHING = 60, 8
 """Newton steps, at most."""
 LOOSE = 1e-3
@@ -85,25 +85,28 @@ def _searched(program: Program) -> tuple[Floats, Floats, Floats]:
     """Centre, weights and their points: the program on few points, to which the farthest are added."""
     points = np.unique(program.points, axis=0)
     chosen = np.unique([np.argmin(points @ program.a), np.argmax((points**2).sum(axis=1))])
-    centre = np.zeros(points.shape[1])
+    centre, sharpest = np.zeros(points.shape[1]), BLUNT
     for _ in range(ROUNDS):
-        centre, weights = _barrier(program, points[chosen], centre)
+        centre, weights = _barrier(program, points[chosen], centre, sharpest)
         apart = np.sqrt(((points - centre) ** 2).sum(axis=1))
         outside = np.setdiff1d(np.flatnonzero(apart > apart[chosen].max() * (1.0 + 1e-12)), chosen)
-        if not outside.size:
+        if not outside.size and sharpest >= SHARPEST:
             return _polished(program, points[chosen], centre, weights)
+        if not outside.size:
+            sharpest = SHARPEST
         chosen = np.concatenate([chosen, outside[np.argsort(-apart[outside])[:ADDED]]])
     raise ArfjError(f"the search for an l2 ball did not end within {ROUNDS} rounds; use linf")
 
 
-def _barrier(program: Program, points: Floats, centre: Floats) -> tuple[Floats, Floats]:
+def _barrier(program: Program, points: Floats, centre: Floats, sharpest: float) -> tuple[Floats, Floats]:
     """Centre and weights for few points: Newton's method with the barrier -sum log(r^2 - ||y_j - c||^2).
 
     At weight t the condition t a = sum 2 (c - y_j) / s_j, s_j the slack, makes 1 / s_j the weights of the proof.
     """
     z = np.append(centre, 1.1 * float(np.sqrt(((points - centre) ** 2).sum(axis=1).max())) + 1e-3)
-    sharpness = 1.0
-    while sharpness < SHARPEST:
+    size = 1.0 + 2.0 * program.weight  # of the objective's slope
+    sharpness = 1.0 / size
+    while sharpness * size < sharpest:
         sharpness *= 8.0
         for _ in range(CENTRING):
             moved, decrement = _centring(program, points, z, sharpness)
