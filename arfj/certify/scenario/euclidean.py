@@ -32,7 +32,7 @@ BLUNT, SHARPEST = 1e4, 1e13
 """The barrier's last weight while samples are added, and at the end: the gap left is two a sample, divided by this."""
 CENTRING, POLISHING = 60, 8
 """Newton steps, at most."""
-LOOSE = 1e-3
+LOOSE = 0.02
 """The share of the radius by which a ball may be widened; more means that the search has failed."""
 MARGIN = 1e-14
 """Relative: what rounding may do to g."""
