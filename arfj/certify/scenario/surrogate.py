@@ -79,7 +79,8 @@ def certify_by_surrogate(source: Source, safe: Safe, layer: int, request: Reques
     if request.chosen != "halfspace":
         raise UsageError(f"a surrogate certifies half-spaces, not {request.set}; use halfspace")
     found = surrogate(source, safe, layer)
-    shallow = Source(found.network, source.centre, source.noise, source.seed, source.clip)
+    network = found.network.dense_chain() or found.network  # dense layers run without a copy of every value
+    shallow = Source(network, source.centre, source.noise, source.seed, source.clip)
     return certify(shallow, found.safe, request)
 
 
