@@ -97,11 +97,12 @@ class TestParts:
         assert (s > 0).sum() == 30
 
 
-class TestCommitted:
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return read(ROWS)
+@pytest.fixture(scope="module")
+def rows():
+    return read(ROWS)
 
+
+class TestCommitted:
     def test_they_are_complete_and_hold(self, rows):
         asked = {task.key for study in SCENARIO for stage in study.stages for task in stage(Scale("full"), ())}
         assert {row["key"] for row in rows} == asked

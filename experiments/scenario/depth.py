@@ -103,8 +103,8 @@ def drawn(found: Sequence[Row]) -> Figure:
         "sqrt K": (TRUE, "--"),
         "K - 1": (TRUE, "-"),
     }
-    for left, what in ((0.09, "bound"), (0.58, "seconds")):
-        axes = figure.add_axes((left, 0.16, 0.4, 0.8))
+    for left, what in ((0.09, "bound"), (0.62, "seconds")):
+        axes = figure.add_axes((left, 0.16, 0.36, 0.8))
         for name, (colour, dashes) in styles.items():
             values = [row[name][what] / (row["margin"] if what == "bound" else 1.0) for row in found]
             axes.plot(at, values, color=colour, ls=dashes, lw=1.4, label="itself" if name == "deep" else f"k* = {name}")

@@ -96,7 +96,7 @@ def drawn(found: Mapping[str, Row]) -> Figure:
     axes.axhspan(-1.2, -0.5, color=PALE, alpha=0.2, lw=0)
     axes.text(-0.45, -0.62, "unsafe", color=PALE, va="top")
     axes.set_aspect("equal")
-    axes.set_ylim(-1.2, 2.75)
+    axes.set_ylim(-1.2, 3.2)
     axes.legend(loc="upper right")
     return figure
 

@@ -76,9 +76,7 @@ def exact_size(epsilon: float, delta: float, p: int = 1) -> int:
         UsageError: as `paper_size`.
         ArfjError: the size did not pass its recomputation.
     """
-    few, enough = p - 1, max(paper_size(epsilon, delta, p), p)
-    while tail(p - 1, enough, epsilon) > delta:
-        few, enough = enough, 2 * enough
+    few, enough = p - 1, paper_size(epsilon, delta, p)
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (few, middle) if tail(p - 1, middle, epsilon) <= delta else (middle, enough)
