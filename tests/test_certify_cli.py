@@ -41,6 +41,15 @@ def test_sizes(command):
     assert "25026" in told
 
 
+def test_the_inverse(command):
+    ran = command("samples", "--samples", "324", "--delta", "1e-5", "--p", "3", "--json")
+    found = json.loads(ran.out)["epsilon"]
+    assert found["exact"] == pytest.approx(0.05, rel=5e-3)
+    assert found["exact"] < 0.05 < found["paper"]
+    assert command("samples", "--samples", "324", "--p", "3").out.startswith("exact  epsilon 0.04995")
+    command("samples", "--samples", 5, "--epsilon", 0.1).is_error(2, "leave out --epsilon")
+
+
 def test_keys_and_defaults(command, asked):
     ran = command(*asked, "--noise", "uniform:0.1", "--json")
     found = json.loads(ran.out)

@@ -11,7 +11,7 @@ from arfj.certify.scenario import Gaussian, Request, Safe, Source, certify, from
 from arfj.certify.scenario.diamond import l1_ball, tilted
 from arfj.certify.scenario.euclidean import l2_ball
 from arfj.certify.scenario.sets import Ball, Box, box, covering, linf_ball
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.network import Network
 
 SURE = 1e-6
@@ -160,6 +160,32 @@ class TestL1:
         found = l1_ball(points, a, 0.1)
         assert (np.abs(points - found.centre).sum(axis=1) <= found.radius).all()
         assert found.least(a, 0.0) <= (points @ a).min()
+
+
+class TestEllipsoid:
+    SHAPE = np.array([[1.0, 0.5], [0.0, 3.0]])
+
+    def test_it_is_a_ball_of_the_image(self):
+        points, a = points_of(0, 200, 2), np.array([1.0, -2.0])
+        found = from_outputs(points, Safe(a, [0.5]), Request(0.1, 0.01, set="ellipsoid", shape=self.SHAPE))
+        image = l2_ball(points @ self.SHAPE.T, np.linalg.solve(self.SHAPE.T, a), 0.1)
+        assert found.p == 3
+        assert found.bound == pytest.approx(image.least(np.linalg.solve(self.SHAPE.T, a), 0.5), abs=1e-9)
+        around = image.centre + image.radius * np.array([[np.cos(t), np.sin(t)] for t in np.linspace(0, 7, 5000)])
+        least = (np.linalg.solve(self.SHAPE, around.T).T @ a + 0.5).min()
+        assert found.bound == pytest.approx(least, abs=1e-4)
+        assert found.bound <= least
+
+    def test_refusals(self):
+        with pytest.raises(UsageError, match="need a shape"):
+            Request(set="ellipsoid")
+        with pytest.raises(UsageError, match="they alone"):
+            Request(set="l2", shape=self.SHAPE)
+        for shape in (np.ones((2, 2)), np.eye(3), np.full((2, 2), np.nan)):
+            with pytest.raises(UsageError, match=r"invertible matrix \(2, 2\)"):
+                from_outputs(
+                    points_of(0, 200, 2), Safe([1.0, 0], [0]), Request(0.1, 0.01, set="ellipsoid", shape=shape)
+                )
 
 
 class TestSound:

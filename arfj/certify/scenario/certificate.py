@@ -15,7 +15,8 @@ r(eps) = sup {r : P(a'f(X) + b >= r) >= 1 - eps}, both with confidence 1 - delta
   p stays 1 and no union bound is paid. Where N is more than enough the k smallest are dropped (`sizes.discards`).
 - With lambda = 0 no set does better than the half-space, and Euclidean balls come as near to it as one likes without
   attaining it: so that is the answer then.
-- Balls and boxes also say where the outputs are. v = r^2; p = n_y + 1 for balls, 2 n_y for boxes.
+- Balls and boxes also say where the outputs are. v = r^2; p = n_y + 1 for balls, and for ellipsoids of a fixed
+  shape; 2 n_y for boxes.
 
 Source: B. G. Anderson and S. Sojoudi, Data-driven certification of neural networks with random input noise, IEEE
 Transactions on Control of Network Systems, 2022. The sizes here are smaller than theirs: see `sizes`.
@@ -35,12 +36,13 @@ from arfj.certify.scenario import sizes
 from arfj.certify.scenario.diamond import l1_ball
 from arfj.certify.scenario.euclidean import l2_ball
 from arfj.certify.scenario.margins import Margins, smallest
-from arfj.certify.scenario.sets import Ball, Box, Set, box, linf_ball
+from arfj.certify.scenario.sets import Ball, Box, Ellipsoid, Set, box, ellipsoid, linf_ball
 from arfj.certify.scenario.stream import Source, finite
 from arfj.errors import UsageError
 from arfj.network import Floats
 
-Kind = Literal["halfspace", "l2", "linf", "l1", "box"]
+Kind = Literal["halfspace", "l2", "linf", "l1", "box", "ellipsoid"]
+BALLS = ("l1", "l2", "linf", "ellipsoid")
 LAMBDA = 0.1
 """The weight of v where nothing else is asked for: that of the paper's section 6.2."""
 HELD = 2**28
@@ -134,6 +136,8 @@ class ScenarioCertificate:
         match self.localised:
             case Ball(centre, radius, _):
                 document |= {"centre": centre.tolist(), "radius": radius}
+            case Ellipsoid(_, Ball(centre, radius, _)):
+                document |= {"image_centre": centre.tolist(), "radius": radius}
             case Box(lower, upper):
                 document |= {"lower": lower.tolist(), "upper": upper.tolist()}
         return document
@@ -162,9 +166,10 @@ class Request:
         regularise: lambda; used by balls alone.
         discard: whether samples of a half-space are dropped where N allows it.
         threads: 0 for as many as this process may use.
+        shape: Q of ellipsoids {y : ||Q y - z|| <= r}, chosen without looking at the samples.
 
     Raises:
-        UsageError: epsilon or delta outside (0, 1), lambda < 0, or a set that is not known.
+        UsageError: epsilon or delta outside (0, 1), lambda < 0, a set that is not known, or no fitting shape.
     """
 
     epsilon: float = sizes.EPSILON
@@ -175,6 +180,7 @@ class Request:
     regularise: float = LAMBDA
     discard: bool = True
     threads: int = 0
+    shape: Floats | None = None
 
     def __post_init__(self) -> None:
         sizes.checked(self.epsilon, self.delta)
@@ -182,11 +188,13 @@ class Request:
             raise UsageError(f"there is no set {self.set!r}; expected one of {', '.join(get_args(Kind))}")
         if not (self.regularise >= 0 and np.isfinite(self.regularise)):
             raise UsageError(f"lambda is {self.regularise}; expected a number >= 0")
+        if (self.shape is None) == (self.set == "ellipsoid"):
+            raise UsageError("ellipsoids, and they alone, need a shape: an invertible matrix (outputs, outputs)")
 
     @property
     def chosen(self) -> Kind:
         """The set whose program has an optimum: with lambda = 0 the half-space in place of a ball."""
-        return "halfspace" if self.regularise == 0 and self.set in ("l1", "l2", "linf") else self.set
+        return "halfspace" if self.regularise == 0 and self.set in BALLS else self.set
 
     def variables(self, outputs: int) -> int:
         """p."""
@@ -233,7 +241,7 @@ def certify(source: Source, safe: Safe, request: Request | None = None, stream: 
         discarded = request.dropped(samples)
         least = smallest(source, margins, samples, discarded + 1, stream, request.threads)
         return _certificate(request, outputs, samples, discarded, float(least[discarded]), None, began)
-    if samples * outputs > HELD and request.chosen in ("l1", "l2"):
+    if samples * outputs > HELD and request.chosen in ("l1", "l2", "ellipsoid"):
         raise UsageError(
             f"{samples} samples of {outputs} outputs are too many for {request.set}; use linf or halfspace"
         )
@@ -300,6 +308,10 @@ def _of_points(points: Floats, safe: Safe, request: Request, samples: int, began
     match request.chosen:
         case "l2":
             found = l2_ball(points, a, request.regularise)
+        case "ellipsoid":
+            shape = _shape(request.shape, len(a))
+            image = l2_ball(points @ shape.T, np.linalg.solve(shape.T, a), request.regularise)
+            found = ellipsoid(shape, image)
         case "l1":
             found = l1_ball(points, a, request.regularise)
         case "linf":
@@ -307,6 +319,18 @@ def _of_points(points: Floats, safe: Safe, request: Request, samples: int, began
         case _:
             found = box(points)
     return _certificate(request, len(a), samples, 0, found.least(a, b), found, began)
+
+
+def _shape(given: Floats | None, outputs: int) -> Floats:
+    """Q, checked.
+
+    Raises:
+        UsageError: it does not fit, or is not invertible.
+    """
+    shape = np.asarray(given, dtype=np.float64)
+    if shape.shape != (outputs, outputs) or not np.isfinite(shape).all() or not np.linalg.cond(shape) < 1e8:
+        raise UsageError(f"the shape of ellipsoids must be an invertible matrix ({outputs}, {outputs})")
+    return shape
 
 
 def _certificate(

@@ -26,7 +26,8 @@ EXAMPLES = f"""\
   {PROG} scenario --network n.npz --image x.npy --true 9 --target 8 --noise l1:5 --set l2 --regularise 0.1 --json
 """
 SAMPLES = f"""\
-  {PROG} samples --epsilon 0.001 --delta 1e-5 --p 1
+  {PROG} samples --epsilon 0.001 --delta 1e-5 --p 1     how many
+  {PROG} samples --samples 5000 --delta 1e-5 --p 1      which epsilon they certify
 """
 
 
@@ -49,6 +50,9 @@ def certified(argv: Sequence[str]) -> int:
 def sized(argv: Sequence[str]) -> int:
     """`samples`: both sizes go to stdout."""
     options = samples_parser().parse_args(argv)
+    if options.samples is not None:
+        return _inverted(options)
+    options.epsilon = sizes.EPSILON if options.epsilon is None else options.epsilon
     found = {
         "exact": sizes.exact_size(options.epsilon, options.delta, options.p),
         "paper": sizes.paper_size(options.epsilon, options.delta, options.p),
@@ -58,6 +62,22 @@ def sized(argv: Sequence[str]) -> int:
     else:
         print(f"exact  {found['exact']}   the least N with P(Bin(N, epsilon) <= p - 1) <= delta")
         print(f"paper  {found['paper']}   (2 / epsilon) (ln(1 / delta) + p)")
+    return ANSWERED
+
+
+def _inverted(options: argparse.Namespace) -> int:
+    """The inverse question: what N samples certify."""
+    if options.epsilon is not None:
+        raise UsageError("--samples asks for epsilon; leave out --epsilon")
+    found = {
+        "exact": sizes.exact_epsilon(options.samples, options.delta, options.p),
+        "paper": sizes.paper_epsilon(options.samples, options.delta, options.p),
+    }
+    if options.json:
+        print(json.dumps({"epsilon": found}, indent=2))
+    else:
+        print(f"exact  epsilon {found['exact']:.6g}")
+        print(f"paper  epsilon {found['paper']:.6g}")
     return ANSWERED
 
 
@@ -100,8 +120,9 @@ def scenario_parser() -> Parser:
 def samples_parser() -> Parser:
     """The options of `samples`."""
     parser = Parser(f"{PROG} samples", "How many samples does a certificate need?", SAMPLES)
-    parser.usage = f"{PROG} samples --epsilon E --delta D --p P [--json]"
-    _add_probabilities(parser)
+    parser.usage = f"{PROG} samples (--epsilon E | --samples N) --delta D --p P [--json]"
+    _add_probabilities(parser, None)
+    parser.add_argument("--samples", metavar="N", type=int, help="the inverse question: which epsilon do N certify?")
     parser.add_argument(
         "--p", metavar="P", type=int, default=1, help="variables: 1 for a half-space, outputs + 1 for a ball"
     )
@@ -109,12 +130,12 @@ def samples_parser() -> Parser:
     return parser
 
 
-def _add_probabilities(parser: argparse.ArgumentParser) -> None:
+def _add_probabilities(parser: argparse.ArgumentParser, epsilon: float | None = sizes.EPSILON) -> None:
     parser.add_argument(
         "--epsilon",
         metavar="E",
         type=float,
-        default=sizes.EPSILON,
+        default=epsilon,
         help=f"the probability with which it may fail to be safe (default {sizes.EPSILON})",
     )
     parser.add_argument(

@@ -63,7 +63,38 @@ class Box:
         return float(terms.sum() + b) - ROUNDING * (len(a) + 3) * size
 
 
-Set = Ball | Box
+@dataclass(frozen=True, eq=False)
+class Ellipsoid:
+    """{y : ||Q y - z||_2 <= r}, Q fixed before any sample was seen: a ball of Q y, so p = n_y + 1.
+
+    Attributes:
+        shape: Q, (n_y, n_y), invertible.
+        image: the ball of Q y: z and r.
+    """
+
+    shape: Floats
+    image: Ball
+
+    def least(self, a: Floats, b: float) -> float:
+        """inf {a'y + b : y in the ellipsoid} = t'z - r ||t|| + b with Q't = a, rounded down."""
+        t: Floats = np.asarray(np.linalg.solve(self.shape.T, a), dtype=np.float64)
+        left = float(np.linalg.norm(a - self.shape.T @ t))  # of which the farthest y makes this much
+        return self.image.least(t, b) - left * reach(self.shape, self.image) * (1.0 + 1e-6)
+
+
+def reach(shape: Floats, image: Ball) -> float:
+    """At least the length of every y with Q y in the ball."""
+    steep = 1.0 / float(np.linalg.svd(shape, compute_uv=False)[-1])
+    return steep * (float(np.linalg.norm(image.centre)) + image.radius) * (1.0 + 1e-6)
+
+
+def ellipsoid(shape: Floats, image: Ball) -> Ellipsoid:
+    """The ellipsoid of a ball of Q y as float64 computes it: widened by what that product rounds."""
+    rounding = ROUNDING * (len(shape) + 3) * float(np.linalg.norm(shape)) * reach(shape, image)
+    return Ellipsoid(shape, Ball(image.centre, image.radius + rounding, "l2"))
+
+
+Set = Ball | Box | Ellipsoid
 
 
 def box(points: Floats) -> Box:
