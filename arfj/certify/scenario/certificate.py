@@ -235,31 +235,29 @@ def certify(source: Source, safe: Safe, request: Request | None = None, stream: 
     began = time.perf_counter()
     outputs = safe.rows.shape[1]
     samples = request.size(outputs)
-    if request.chosen == "halfspace":
-        margins = Margins(safe.rows, safe.offsets)
-        _fits(source, outputs)
-        discarded = request.dropped(samples)
-        least = smallest(source, margins, samples, discarded + 1, stream, request.threads)
-        return _certificate(request, outputs, samples, discarded, float(least[discarded]), None, began)
-    if samples * outputs > HELD and request.chosen in ("l1", "l2", "ellipsoid"):
+    _fits(source, safe)
+    _one_face(safe, request)
+    if request.chosen != "halfspace":
+        return _of_points(_points(source, outputs, samples, request, stream), safe, request, samples, began)
+    discarded = request.dropped(samples)
+    least = smallest(source, Margins(safe.rows, safe.offsets), samples, discarded + 1, stream, request.threads)
+    return _certificate(request, outputs, samples, discarded, float(least[discarded]), None, began)
+
+
+def _points(source: Source, outputs: int, samples: int, request: Request, stream: int) -> Floats:
+    """All outputs; where the program asks for no more than their extremes, these alone."""
+    extremes = request.chosen in ("linf", "box")
+    if not extremes and samples * outputs > HELD:
         raise UsageError(
             f"{samples} samples of {outputs} outputs are too many for {request.set}; use linf or halfspace"
         )
-    _fits(source, outputs)
-    extremes = request.chosen in ("linf", "box")  # their programs need nothing else
-
-    def work(x: Floats) -> Floats:
-        y = _checked(source.outputs(x), outputs)
-        return np.stack([y.min(axis=0), y.max(axis=0)]) if extremes else y
-
     parts: list[Floats] = []
-    for found in source.each(samples, stream, work, request.threads):
-        parts = (
-            [np.stack([np.minimum(parts[0][0], found[0]), np.maximum(parts[0][1], found[1])])]
-            if (extremes and parts)
-            else [*parts, found]
-        )
-    return _of_points(np.concatenate(parts), safe, request, samples, began)
+    for found in source.each(samples, stream, lambda x: _checked(source.outputs(x), outputs), request.threads):
+        parts.append(found)
+        if extremes:
+            both = np.concatenate(parts)
+            parts = [np.stack([both.min(axis=0), both.max(axis=0)])]
+    return np.concatenate(parts)
 
 
 def from_outputs(outputs: ArrayLike, safe: Safe, request: Request | None = None) -> ScenarioCertificate:
@@ -277,6 +275,7 @@ def from_outputs(outputs: ArrayLike, safe: Safe, request: Request | None = None)
     request = Request(**{**vars(request), "samples": len(points)})
     samples = request.size(safe.rows.shape[1])
     _checked(points, safe.rows.shape[1])
+    _one_face(safe, request)
     if request.chosen != "halfspace":
         return _of_points(points, safe, request, samples, began)
     discarded = request.dropped(samples)
@@ -301,8 +300,6 @@ def by_faces(source: Source, safe: Safe, request: Request | None = None) -> tupl
 
 def _of_points(points: Floats, safe: Safe, request: Request, samples: int, began: float) -> ScenarioCertificate:
     """From all samples, or from what has the same extremes."""
-    if len(safe.rows) != 1:
-        raise UsageError(f"{request.set} takes one half-space, not {len(safe.rows)}; use halfspace, or split the faces")
     a, b = safe.rows[0], float(safe.offsets[0])
     found: Set
     match request.chosen:
@@ -351,10 +348,15 @@ def _certificate(
     )
 
 
-def _fits(source: Source, outputs: int) -> None:
-    classes = getattr(source.function, "classes", None)
+def _fits(source: Source, safe: Safe) -> None:
+    classes, outputs = getattr(source.function, "classes", None), safe.rows.shape[1]
     if isinstance(classes, int) and classes != outputs:
         raise UsageError(f"the network gives {classes} outputs, the safe set is one of {outputs}")
+
+
+def _one_face(safe: Safe, request: Request) -> None:
+    if request.chosen != "halfspace" and len(safe.rows) != 1:
+        raise UsageError(f"{request.set} takes one half-space, not {len(safe.rows)}; use halfspace, or split the faces")
 
 
 def _checked(outputs: Floats, expected: int) -> Floats:
