@@ -12,7 +12,7 @@ from arfj.network import Network
 from experiments.__main__ import _parser, main
 from experiments.committed import shown
 from experiments.registry import SCENARIO
-from experiments.scenario import control, crowned, depth, digits, joint, linear, sizes
+from experiments.scenario import control, crowned, depth, digits, joint, linear, million, sizes
 from experiments.scenario.common import DOCUMENT, ROWS
 from experiments.scenario.trained import trained
 from experiments.studies import Scale, read
@@ -100,6 +100,16 @@ class TestParts:
 @pytest.fixture(scope="module")
 def rows():
     return read(ROWS)
+
+
+@pytest.mark.slow
+def test_many_samples_of_a_large_network(capsys):
+    """The command behind the figures of PERFORMANCE.md, in a short form; no batch is larger than it is for a million."""
+    assert run(million.main, ["--samples", "11508"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"most memory (\d+) MB", told)
+    assert re.search(r"processors: .* ratio \d+\.\d\d", told)
+    assert run(million.main, ["--samples", "10"]) == 2
 
 
 class TestCommitted:

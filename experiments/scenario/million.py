@@ -33,20 +33,18 @@ def main(argv: Sequence[str]) -> int:
     if samples < 11508:
         raise UsageError(f"--samples is {samples}; expected 11508 or more")
     threads, load = available(), os.getloadavg()[0]
-    rates = [rate(threads)]
+    before = rates(threads)
     source, safe = question()
     began, cpu = time.perf_counter(), time.process_time()
     found = certify(source, safe, Request(samples=samples))
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    rates.append(rate(threads))
+    taken = (time.perf_counter() - began, time.process_time() - cpu)
+    means = [0.5 * sum(pair) for pair in zip(before, rates(threads), strict=True)]
     work = 2.0 * samples * sum(one * two for one, two in itertools.pairwise(SIZES))
-    floor = work / float(np.mean(rates))
     print(f"{samples} samples of {'-'.join(map(str, SIZES))} by {threads} threads, load {load:.1f} before")
-    print(f"bound {found.bound:.6f}, {found.discarded} discarded")
-    print(f"{seconds:.1f} s, {cpu:.1f} s of processors; {1e-9 * work / cpu:.1f} GFLOP a second of a processor")
-    told = ", ".join(f"{1e-9 * one:.1f}" for one in rates)
-    print(f"floor {floor:.1f} s: matrix products at {told} GFLOP a second before and after")
-    print(f"ratio {seconds / floor:.2f}; most memory {memory():.0f} MB")
+    print(f"bound {found.bound:.6f}, {found.discarded} discarded; most memory {memory():.0f} MB")
+    for what, seconds, speed in zip(("wall clock", "processors"), taken, means, strict=True):
+        floor = work / speed
+        print(f"{what}: {seconds:.1f} s, matrix products alone {floor:.1f} s, ratio {seconds / floor:.2f}")
     return ANSWERED
 
 
@@ -59,15 +57,16 @@ def question() -> tuple[Source, Safe]:
     return Source(network, x, Uniform(0.1)), Safe.margin(SIZES[-1], int(network.classify(x[None])[0]))
 
 
-def rate(threads: int, products: int = 24) -> float:
-    """Operations a second of float64 products as large as those of the network, one a thread."""
+def rates(threads: int, products: int = 24) -> tuple[float, float]:
+    """Operations a second, of the wall clock and of processors, of float64 products as large as the network's."""
     one, two = np.ones((1024, 1024)), np.ones((1024, 1024))
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda _: float((one @ two)[0, 0]), range(threads)))
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         list(pool.map(lambda _: float((one @ two)[0, 0]), range(products * threads)))
-        seconds = time.perf_counter() - began
-    return 2.0 * products * threads * 1024.0**3 / seconds
+        taken = time.perf_counter() - began, time.process_time() - cpu
+    work = 2.0 * products * threads * 1024.0**3
+    return work / taken[0], work / taken[1]
 
 
 def memory() -> float:
