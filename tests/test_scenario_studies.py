@@ -104,7 +104,7 @@ def rows():
 
 @pytest.mark.slow
 def test_many_samples_of_a_large_network(capsys):
-    """The command behind the figures of PERFORMANCE.md, in a short form; no batch is larger than it is for a million."""
+    """The command behind the figures of PERFORMANCE.md, in a short form with batches as large."""
     assert run(million.main, ["--samples", "11508"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"most memory (\d+) MB", told)
