@@ -1,7 +1,7 @@
 """Exact adversarial examples that survive retraining, and certificates for networks under uncertainty.
 
 The flow: network -> region and ensemble -> bounds -> encoding -> solver -> bab -> tighten -> evaluate -> attack
--> verify -> exact -> report.
+-> verify -> exact -> certify -> report.
 """
 
 from arfj.ensemble import Ensemble, Oracle, d_in, d_osd, inner_samples, outer_samples

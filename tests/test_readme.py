@@ -4,13 +4,16 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
 from arfj.attack.__main__ import _parser as attack_parser
 from arfj.bounds.__main__ import _parser as bounds_parser
 from arfj.bounds.__main__ import main as bounds_main
+from arfj.certify.__main__ import main as certify_main
+from arfj.certify.scenario.command import samples_parser, scenario_parser
 from arfj.cli import run
-from arfj.data import bundle_folder, growth_manifest
+from arfj.data import bundle_folder, bundled_images, growth_manifest
 from arfj.evaluate.__main__ import _parser as evaluate_parser
 from arfj.verify.__main__ import _parser as verify_parser
 from arfj.verify.__main__ import main as verify_main
@@ -41,6 +44,10 @@ def test_commands_have_known_options(command):
             assert capability in CAPABILITIES
         case ["--version"]:
             pass
+        case ["scenario", *rest]:
+            scenario_parser().parse_args(rest)
+        case ["samples", *rest]:
+            samples_parser().parse_args(rest)
         case _:
             PARSERS[module]().parse_args(arguments)
 
@@ -66,6 +73,19 @@ def test_the_property_of_your_own_is_decided(tmp_path, monkeypatch, capsys, eps,
     assert run(verify_main, [str(NOMINAL), "boot.vnnlib"]) == 0
     assert capsys.readouterr().out.startswith(verdict)
     assert run(bounds_main, [str(NOMINAL), "--image", "boot.npy", "--box", eps]) == 0
+
+
+def test_certificates_run(tmp_path, monkeypatch, capsys):
+    """The example, and the first command, on the bundled network."""
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "Safe.margin" in block)
+    exec(code, {})  # noqa: S102
+    assert capsys.readouterr().out.startswith("11508 True safe: with confidence 1 - 1e-05")
+    monkeypatch.chdir(tmp_path)
+    np.save("boot.npy", bundled_images().nominal[9])
+    (command,) = (line for line in COMMANDS if "nominal.npz --image boot.npy --true 9 --all-rivals" in line)
+    arguments = shlex.split(command.replace("arfj/bundle/networks/nominal.npz", shlex.quote(str(NOMINAL))))[3:]
+    assert run(certify_main, arguments) == 0
+    assert "safe: with confidence" in capsys.readouterr().out
 
 
 def test_links_to_files_exist():

@@ -1,0 +1,1 @@
+"""Certificates that hold with high probability: what samples say of the next one."""
