@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -65,7 +65,7 @@ class Options:
     Attributes:
         multipliers: the family of constraints.
         method: "sdp" (cvxpy), or "first-order" (descent, no solver).
-        seconds: limit for each loss, or None.
+        seconds: limit for all losses together, or None.
         solvers: of cvxpy, in the order in which they are asked.
     """
 
@@ -134,7 +134,15 @@ def certify_classes(
     asked = [j for j in range(classes) if j != true] if rivals is None else list(rivals)
     if not asked:
         raise UsageError("the network has one output, so there is no rival; expected at least two classes")
-    return {j: certify_loss(net, net.linear_loss(margin(classes, j, true)), epsilon, options) for j in asked}
+    options, began = options or Options(), time.perf_counter()
+    found: dict[int, Certificate] = {}
+    for left, j in zip(range(len(asked), 0, -1), asked, strict=True):
+        mine = options
+        if options.seconds is not None:
+            share = (options.seconds - (time.perf_counter() - began)) / left
+            mine = replace(options, seconds=max(share, 1e-3))
+        found[j] = certify_loss(net, net.linear_loss(margin(classes, j, true)), epsilon, mine)
+    return found
 
 
 def margin(classes: int, rival: int, true: int) -> Floats:
@@ -164,10 +172,3 @@ def support_in(network: Network | Graph, lower: Floats, upper: Floats) -> Suppor
     below = [found.lower[place] for place in read] or [np.zeros(0)]
     above = [found.upper[place] for place in read] or [np.zeros(0)]
     return Support(region.lower, region.upper, np.concatenate(below), np.concatenate(above))
-
-
-def document(found: Mapping[int, Certificate]) -> dict[str, Any]:
-    """What a solver said of each rival, beside what was recomputed."""
-    return {
-        str(j): {"status": one.status, "reported": one.objective, "seconds": one.seconds} for j, one in found.items()
-    }
