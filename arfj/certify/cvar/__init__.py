@@ -1,7 +1,7 @@
 """Worst-case CVaR of a network's loss over all input distributions with a given mean and covariance.
 
-M. Kishida, Distributionally robust safety verification of neural networks via worst-case CVaR, arXiv:2509.17413, repaired where it
-cannot work as printed, with bounds that are recomputed from multipliers and never a solver's word.
+M. Kishida, Distributionally robust safety verification of neural networks via worst-case CVaR, arXiv:2509.17413,
+repaired where it cannot work as printed, with bounds that are recomputed from multipliers and never a solver's word.
 """
 
 from arfj.certify.cvar.certificate import Certificate, Options, certify_classes, certify_loss, support_in

@@ -4,15 +4,15 @@ Eliminating the hidden block leaves min over theta >= 0 with C(theta) < 0, and b
 
     beta + (1/eps) sum_i max(lambda_i(G(theta) - beta e e'), 0),   G = A - B' C^-1 B,
 
-which is jointly convex: the Schur complement is a maximum over phi of functions linear in theta. Every feasible point is a valid
-bound. The sum of positive parts is min Tr(N) over N >= 0, N >= G - beta e e'; with the logarithmic barriers of both, N can be
-minimised eigenvalue by eigenvalue,
+which is jointly convex: the Schur complement is a maximum over phi of functions linear in theta. Every feasible point
+is a valid bound. The sum of positive parts is min Tr(N) over N >= 0, N >= G - beta e e'; with the logarithmic
+barriers of both, N can be minimised eigenvalue by eigenvalue,
 
     p(lambda) = min_n n - mu log n - mu log(n - lambda),   p'(lambda) = mu / (n - lambda) in (0, 1),
 
 so that the whole is self-concordant and Newton's method converges for every mu. The lifted second moment
-X = U p'(G - beta e e') U', U = [I; -C^-1 B] on [xi; 1] and phi, is the pseudo-moment of the worst cases: the gradient along a
-constraint is <X, L' C_k L>, however many layers phi holds.
+X = U p'(G - beta e e') U', U = [I; -C^-1 B] on [xi; 1] and phi, is the pseudo-moment of the worst cases: the gradient
+along a constraint is <X, L' C_k L>, however many layers phi holds.
 """
 
 from __future__ import annotations
@@ -110,19 +110,14 @@ class Barrier:
     def hessian(self, at: Point, mu: float) -> Floats:
         """Second derivatives in (beta, theta), shape (K + 1, K + 1).
 
-        p contributes the divided differences of p' (Daleckii and Krein), the Schur complement 2 <C_k U, (-C)^-1 C_l U p'>, the
-        log-determinant mu <(-C)^-1 C_k, (-C)^-1 C_l>. Constraints are products of two forms, so the last two are entries of
-        Gram matrices of the forms.
+        p contributes the divided differences of p' (Daleckii and Krein), the Schur complement 2 <C_k U, (-C)^-1 C_l U
+        p'>, the log-determinant mu <(-C)^-1 C_k, (-C)^-1 C_l>. Constraints are products of two forms, so the last two
+        are entries of Gram matrices of the forms.
         """
-        root = np.sqrt(at.values**2 + 4.0 * mu**2)
-        middle = np.add.outer(at.values, at.values) / np.add.outer(root, root)
-        curve = np.outer(at.soft, at.soft) * (0.5 / mu) * (1.0 - middle)
+        curve = self._curve(at, mu)
         left, right = at.forms[self._left], at.forms[self._right]
-        moved = (
-            0.5
-            * self._factor[:, None, None]
-            * (left[:, :, None] * right[:, None, :] + right[:, :, None] * left[:, None, :])
-        )
+        moved = left[:, :, None] * right[:, None, :]
+        moved = 0.5 * self._factor[:, None, None] * (moved + np.swapaxes(moved, 1, 2))
         gather = self._gather
         flat = np.vstack(
             [-np.outer(at.vectors[-1], at.vectors[-1]).ravel()[None], gather @ moved.reshape(len(left), -1)]
@@ -139,23 +134,27 @@ class Barrier:
         return np.asarray(result)
 
     def scales(self, at: Point, mu: float) -> tuple[float, Floats]:
-        """Square roots of about the diagonal of `hessian`, without its off-diagonal work: along beta, and along theta."""
+        """Square roots of the diagonal of `hessian`: along beta, and along theta.
+
+        It is the diagonal but for constraints that are sums of products, whose mixed terms are left out.
+        """
+        curve, weight = self._curve(at, mu), at.vectors[-1] ** 2
+        left, right = at.forms[self._left], at.forms[self._right]
+        mixed = left * right
+        whole = ((left**2 @ curve) * right**2).sum(axis=1) + ((mixed @ curve) * mixed).sum(axis=1)
+        inner, other = at.inner[self._left], at.inner[self._right]
+        seen = [(one * two * at.soft).sum(axis=1) for one, two in ((left, left), (right, right), (left, right))]
+        held = [(one * two).sum(axis=1) for one, two in ((inner, inner), (other, other), (inner, other))]
+        whole += held[0] * seen[1] + held[1] * seen[0] + 2.0 * held[2] * seen[2]
+        whole += mu * (held[0] * held[1] + held[2] ** 2)
+        along = self._gather @ np.maximum(0.5 * self._factor**2 * whole, 0.0)
+        return float(np.sqrt(weight @ curve @ weight)), np.sqrt(np.asarray(along))
+
+    def _curve(self, at: Point, mu: float) -> Floats:
+        """Divided differences of p', shape (rank + 1, rank + 1)."""
         root = np.sqrt(at.values**2 + 4.0 * mu**2)
-        curve = (
-            np.outer(at.soft, at.soft)
-            * (0.5 / mu)
-            * (1.0 - np.add.outer(at.values, at.values) / np.add.outer(root, root))
-        )
-        squares = at.forms**2
-        seen, inner = ((at.forms**2) * at.soft).sum(axis=1), (at.inner**2).sum(axis=1)
-        whole = 0.5 * squares @ curve @ squares.T + 0.5 * (np.outer(seen, inner) + np.outer(inner, seen))
-        whole += 0.5 * mu * np.outer(inner, inner)
-        parts = csr_array(
-            (self._factor**2, (self._owner, np.arange(len(self._left)))), shape=(self.given.count, len(self._left))
-        )
-        along = np.sqrt(np.maximum(parts @ whole[self._left, self._right], 0.0))
-        weight = at.vectors[-1] ** 2
-        return float(np.sqrt(weight @ curve @ weight)), np.asarray(along)
+        middle = np.add.outer(at.values, at.values) / np.add.outer(root, root)
+        return np.asarray(np.outer(at.soft, at.soft) * (0.5 / mu) * (1.0 - middle))
 
     @cached_property
     def _gather(self) -> csr_array:

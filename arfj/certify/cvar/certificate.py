@@ -1,7 +1,7 @@
 r"""Certificates: for every distribution with these moments, CVaR_eps of a loss of the network is at most a number.
 
-What is claimed holds for all of P(mu, Sigma), whatever the shape of the distribution, and for the moments as they are given: those
-that were estimated from samples carry an error of their own, about which nothing is claimed.
+What is claimed holds for all of P(mu, Sigma), whatever the shape of the distribution, and for the moments as they are
+given: those that were estimated from samples carry an error of their own, about which nothing is claimed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def certify_loss(
         loss: M_out of the loss, from `Lifted.linear_loss` or `Lifted.quadratic_loss`.
         epsilon: in (0, 1).
         options: by default diagonal multipliers by descent.
-        support: a box in which all inputs lie (`support_in`): then the claim is about the distributions of P(mu, Sigma) on it.
+        support: a box in which all inputs lie (`support_in`): then the claim is about the distributions of P(mu,
+        Sigma) on it.
 
     Raises:
         UsageError: eps out of range, an option that is not known.
@@ -117,13 +118,14 @@ def certify_classes(
 ) -> Mapping[int, Certificate]:
     """One certificate for each rival j: of the loss f_j - f_true.
 
-    All of them at most 0 says that each rival alone lies, in the mean over the worst share eps of inputs, below the true class; it says
-    nothing of the largest rival (`maximum.certify_maximum` does).
+    All of them at most 0 says that each rival alone lies, in the mean over the worst share eps of inputs, below the
+    true class; it says nothing of the largest rival (`maximum.certify_maximum` does).
 
     Raises:
         UsageError: a class out of range, the true class among the rivals, eps out of range.
         NetworkError: another activation than ReLU.
     """
+    checked_level(epsilon)
     net = lifted(network, moments)
     classes = len(net.outputs)
     for name in (true, *(rivals or ())):

@@ -1,4 +1,4 @@
-"""`python -m arfj.certify cvar`: worst-case CVaR of a class's rivals over all inputs with a given mean and covariance."""
+"""`python -m arfj.certify cvar`: worst-case CVaR of rivals over all inputs with a given mean and covariance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from arfj.certify.cvar.certificate import METHODS, Certificate, Options, certify_classes, margin
-from arfj.certify.cvar.falsify import falsify
+from arfj.certify.cvar.falsify import Loss, falsify
 from arfj.certify.cvar.moments import Moments, checked_level
 from arfj.certify.cvar.multipliers import FAMILIES
 from arfj.certify.cvar.worst import cvar
@@ -29,11 +29,12 @@ EXAMPLES = f"""\
   {PROG} --network net.onnx --mean mu.npy --cov sigma.npy --true 0       given moments
   {PROG} --network net.npz --data x.npy --true 0 --target 1 --multipliers products --method sdp --json
 """
-CLAIM = """\
-For every input distribution with this mean and covariance, of whatever shape, the mean of f_rival - f_true over the worst share
-epsilon of inputs is at most the bound: a number recomputed from multipliers, no solver's word. Each rival stands by itself. Nothing
-is claimed for other moments: those of data are estimates, and how far they are from the truth is not part of the bound.\
-"""
+CLAIM = (
+    "For every input distribution with this mean and covariance, of whatever shape, the mean of f_rival - f_true over "
+    "the worst share epsilon of inputs is at most the bound: a number recomputed from multipliers, no solver's word. "
+    "Each rival stands by itself. Nothing is claimed for other moments: those of data are estimates, and how far they "
+    "are from the truth is not part of the bound."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,14 @@ class Answer:
         """Whether every bound is at most 0."""
         return all(one.holds for one in self.found.values())
 
+    @property
+    def status(self) -> str:
+        """The solver's words, which prove nothing: one where they agree."""
+        words = {j: one.status for j, one in self.found.items()}
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return "; ".join(f"{j}: {word}" for j, word in words.items())
+
     def gap(self, rival: int) -> float | None:
         """Bound less falsifier: how much the certificate may give away at most."""
         bound = self.found[rival].bound
@@ -68,7 +77,7 @@ class Answer:
             "method": self.options.method,
             "multipliers": self.options.multipliers,
             "true": self.options.true,
-            "solver_status": {str(j): self.found[j].status for j in rivals},
+            "solver_status": self.status,
             "reported": {str(j): self.found[j].objective for j in rivals},
             "recomputed": all(one.proof is not None for one in self.found.values()),
             "empirical": {
@@ -172,9 +181,13 @@ def _answer(
         weights = margin(network.classes, j, options.true)
         if samples is not None:
             observed[j] = cvar(network(samples) @ weights, epsilon)
-        falsified[j] = falsify(lambda x, w=weights: network(x) @ w, moments, epsilon, one.proof).value
+        falsified[j] = falsify(_loss(network, weights), moments, epsilon, one.proof).value
     count = None if samples is None else len(samples)
     return Answer(found, options, epsilon, count, observed, falsified, time.perf_counter() - began)
+
+
+def _loss(network: Network | Graph, weights: Floats) -> Loss:
+    return lambda x: np.asarray(network(x) @ weights)
 
 
 def _print(answer: Answer) -> None:

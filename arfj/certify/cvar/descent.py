@@ -1,8 +1,8 @@
 r"""Multipliers by descent: no semidefinite solver, and a valid bound at every step.
 
-Newton steps along the central path where the second derivatives fit into memory; where they do not, L-BFGS-B on the gradient alone,
-scaled by the diagonal. Either way a step is kept only where the hidden block stays negative definite, and what is reported is
-certified by `recompute`.
+Newton steps along the central path where the second derivatives fit into memory; where they do not, L-BFGS-B on the
+gradient alone, scaled by the diagonal. Either way a step is kept only where the hidden block stays negative definite,
+and what is reported is certified by `recompute`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -21,6 +22,8 @@ from arfj.certify.cvar.multipliers import Constraints, constraints
 from arfj.certify.cvar.recompute import Proof, proof_from
 from arfj.network import Floats
 
+CAP = 1e5
+"""The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
 LARGEST = 2**26
 """Numbers that second derivatives may hold: half a GiB."""
 FACTOR = 0.15
@@ -41,7 +44,8 @@ class Descent:
 
     Attributes:
         proof: the best certified bound, or None where there is none.
-        status: "optimal" (the barrier's gap is closed at its minimum), "stopped" (no such minimum: gradients alone, or no
+        status: "optimal" (the barrier's gap is closed at its minimum), "stopped" (no such minimum: gradients alone,
+        or no
             more progress), or "time limit". A bound is certified whatever it says.
         steps: points at which the barrier was evaluated with its derivatives.
         trace: certified bounds by the seconds at which they were known.
@@ -60,7 +64,12 @@ class _State:
     beta: float
     theta: Floats
     mu: float
+    cap: float
     steps: int = 0
+
+    def walls(self, theta: Floats) -> float:
+        """-sum log theta - sum log(1 - theta / cap)."""
+        return -float(np.log(theta).sum() + np.log1p(-theta / self.cap).sum())
 
 
 def descend(
@@ -101,9 +110,10 @@ def descend(
     if not given.count:
         return Descent(best, "optimal", 0, tuple(trace))
     scale = abs(best.bound) + abs(best.worst.beta) + float(np.abs(loss).max())
-    state = _State(best.worst.beta, _inside(given, theta), 0.1 * scale * epsilon)
+    inside = _inside(given, theta)
+    state = _State(best.worst.beta, inside, 0.1 * scale * epsilon, CAP * float(inside.max()))
     stage = _newton if newton else _gradients
-    weights = 2 * (given.lifted.rank + 1) + given.lifted.hidden + given.count
+    weights = 2 * (given.lifted.rank + 1) + given.lifted.hidden + 2 * given.count
     status = "stopped"
     for _ in range(60):
         moved = stage(barrier, state, late)
@@ -160,13 +170,14 @@ def _newton(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:
         state.steps += 1
         scales = np.concatenate([[1.0], state.theta])  # in units of theta, the barrier of theta >= 0 is the identity
         hessian = barrier.hessian(at, state.mu) * np.outer(scales, scales)
-        hessian[np.arange(1, len(scales)), np.arange(1, len(scales))] += state.mu
-        gradient = np.concatenate([[at.beta_slope], at.slope * state.theta - state.mu])
+        near = state.theta / (state.cap - state.theta)
+        hessian[np.arange(1, len(scales)), np.arange(1, len(scales))] += state.mu * (1.0 + near**2)
+        gradient = np.concatenate([[at.beta_slope], at.slope * state.theta + state.mu * (near - 1.0)])
         step = _solved(hessian, -gradient)
         if step is None:
             return False
         decrease = -float(gradient @ step)
-        start = at.value - state.mu * float(np.log(state.theta).sum())
+        start = at.value + state.mu * state.walls(state.theta)
         if not _moved(barrier, state, step * scales, start, decrease):
             return False
         if decrease < CENTRED * state.mu:
@@ -190,11 +201,12 @@ def _solved(matrix: Floats, right: Floats) -> Floats | None:
 
 def _moved(barrier: Barrier, state: _State, step: Floats, start: float, decrease: float) -> bool:
     """Go along the step as far as the value falls and the point stays inside."""
-    length = min(1.0, 0.95 / max(float((-step[1:] / state.theta).max()), 1e-300))
+    worst = max(float((-step[1:] / state.theta).max()), float((step[1:] / (state.cap - state.theta)).max()))
+    length = min(1.0, 0.95 / max(worst, 1e-300))
     for _ in range(40):
         beta, theta = state.beta + length * step[0], state.theta + length * step[1:]
         at = barrier.at(float(beta), theta, state.mu)
-        if at is not None and at.value - state.mu * float(np.log(theta).sum()) <= start - 1e-3 * length * decrease:
+        if at is not None and at.value + state.mu * state.walls(theta) <= start - 1e-3 * length * decrease:
             state.beta, state.theta = float(beta), theta
             return True
         length *= 0.5
@@ -228,9 +240,10 @@ def _gradients(barrier: Barrier, state: _State, late: Callable[[], bool]) -> boo
         if late():
             raise StopIteration
 
-    bounds = [(None, None), *[(0.0, None)] * len(state.theta)]
+    bounds = [(None, None), *((0.0, state.cap / scale) for scale in scales[1:])]
+    solve: Any = minimize  # its published types take no objective that gives the slope as well
     options = {"maxiter": GRADIENTS, "maxcor": 30, "ftol": 1e-12, "gtol": 0.0}
     with contextlib.suppress(StopIteration):
-        minimize(objective, best / scales, jac=True, method="L-BFGS-B", bounds=bounds, callback=stop, options=options)
+        solve(objective, best / scales, jac=True, method="L-BFGS-B", bounds=bounds, callback=stop, options=options)
     state.beta, state.theta = float(best[0]), np.maximum(best[1:], 0.0)
     return False

@@ -1,12 +1,14 @@
-r"""The smallest ellipsoid that holds y = C [x; f(x)] at a level: {y : y' E^-1 y <= 1} with sup CVaR_eps(y' E^-1 y) <= 1.
+r"""The smallest ellipsoid that holds y = C [x; f(x)] at a level: {y : y' E^-1 y <= 1} with sup CVaR_eps(y' E^-1 y) <=
+1.
 
     max log det X   s.t.  H >= M_mid(theta) + Y' X Y  on [x; f],   and either
         joint    sup CVaR_eps(H) <= 1, H free: H = N + beta e e', beta + Tr(N) / eps <= 1
         fixed    H = tau P0 + e e', tau >= 0, for one input form P0 (input matrices form a cone: with tau = 1 alone the
                  published condition has no solution for large sets)
 
-CVaR at most 1 implies P(y' E^-1 y <= 1) >= 1 - eps. With P0 = x'x - r the fixed form is the reachable set of the inputs x'x <= r, and
-a certificate for distributions where sup CVaR_eps(x'x) <= r. The certified shape is E = v X^-1 with the v that is recomputed.
+CVaR at most 1 implies P(y' E^-1 y <= 1) >= 1 - eps. With P0 = x'x - r the fixed form is the reachable set of the
+inputs x'x <= r, and a certificate for distributions where sup CVaR_eps(x'x) <= r. The certified shape is E = v X^-1
+with the v that is recomputed.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ from arfj.certify.cvar.lifting import Lifted
 from arfj.certify.cvar.moments import checked_level, symmetrised
 from arfj.certify.cvar.multipliers import Constraints, Family, constraints
 from arfj.certify.cvar.recompute import dominating, proof_from, raised_for_rounding
-from arfj.certify.cvar.sdp import CAP, SOLVERS, ask, columns, load_cvxpy
+from arfj.certify.cvar.sdp import SOLVERS, ask, columns, load_cvxpy
 from arfj.errors import UsageError
 from arfj.network import Floats
+
+CAP = 100.0
+"""The largest multiplier: with product cuts some grow without end, and solvers fail on them; 100 costs 2e-3 of the
+volume in the published example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +87,9 @@ def least_ellipsoid(
     return _solved(known, forms, epsilon, fixed, seconds)
 
 
-def _solved(known: Constraints, forms: Floats, epsilon: float, fixed: Floats | None, seconds: float | None) -> Ellipsoid:
+def _solved(
+    known: Constraints, forms: Floats, epsilon: float, fixed: Floats | None, seconds: float | None
+) -> Ellipsoid:
     cp = load_cvxpy()
     net = known.lifted
     theta = cp.Variable(known.count, nonneg=True)
@@ -90,9 +98,7 @@ def _solved(known: Constraints, forms: Floats, epsilon: float, fixed: Floats | N
     cover, scale, conditions = _cover(cp, net.rank + 1, epsilon, fixed)
     middle = cp.reshape(columns(known) @ theta, (net.size, net.size), order="C")
     slack = lift @ cover @ lift.T - middle - forms.T @ inverse @ forms
-    problem = cp.Problem(
-        cp.Maximize(cp.log_det(inverse)), [*conditions, 0.5 * (slack + slack.T) >> 0, theta <= CAP]
-    )
+    problem = cp.Problem(cp.Maximize(cp.log_det(inverse)), [*conditions, 0.5 * (slack + slack.T) >> 0, theta <= CAP])
     word = ask(cp, problem, theta, seconds, SOLVERS)
     status = f"{word.status} ({word.solver})"
     if word.theta is None or inverse.value is None:
@@ -124,7 +130,7 @@ def _certified(
 ) -> Floats | None:
     """E = v X^-1: v bounds sup CVaR of y' X y in the joint form, and y' X y - tau P0 in the fixed one."""
     try:
-        shape = np.linalg.inv(inverse)
+        shape = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
     except np.linalg.LinAlgError:
         return None
     if np.linalg.eigvalsh(symmetrised(shape))[0] <= 0:

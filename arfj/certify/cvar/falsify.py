@@ -1,9 +1,10 @@
 r"""How much of a certificate is real: distributions of P(mu, Sigma) on which the network's own CVaR is large.
 
-A distribution is a mixture of worst cases, with probability eps and second moment W / eps of [xi; 1], and the others; every W with
-0 <= W <= I and W_ee = eps gives one, and so does every mean of two such W. Tried are the W of the certificate, which the bound's
-form attains, the two-radius ones (mean mu in both parts, all of the covariance or a share of it in the worst cases), and those that
-shift the mean of the worst cases along a direction. The value found is a lower bound on sup CVaR of the network itself.
+A distribution is a mixture of worst cases, with probability eps and second moment W / eps of [xi; 1], and the others;
+every W with 0 <= W <= I and W_ee = eps gives one, and so does every mean of two such W. Tried are the W of the
+certificate, which the bound's form attains, the two-radius ones (mean mu in both parts, all of the covariance or a
+share of it in the worst cases), and those that shift the mean of the worst cases along a direction. The value found
+is a lower bound on sup CVaR of the network itself.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@ r"""A ReLU network in lifted coordinates: every value of it as a linear form of 
 
     phi_i = max(z_i, 0),   z_i = a_i' w   (only coordinates before phi_i),   x = mu + S xi
 
-phi holds the outputs of all ReLUs of all layers. Residual additions, recurrences and unrolled closed loops are forms like
-any other: whatever is a graph of affine maps and ReLUs is lifted in the same way.
+phi holds the outputs of all ReLUs of all layers. Residual additions, recurrences and unrolled closed loops are forms
+like any other: whatever is a graph of affine maps and ReLUs is lifted in the same way.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Lifted:
     @property
     def after(self) -> Floats:
         """The forms of phi, shape (m, N)."""
-        return np.eye(self.size)[self.rank : self.rank + self.hidden]
+        return np.asarray(np.eye(self.size)[self.rank : self.rank + self.hidden])
 
     @property
     def one(self) -> Floats:
         """The form of the 1, shape (N,)."""
-        return np.eye(self.size)[-1]
+        return np.asarray(np.eye(self.size)[-1])
 
     @property
     def seen(self) -> list[int]:
@@ -77,7 +77,7 @@ class Lifted:
         given = np.asarray(weights, dtype=np.float64)
         if given.shape != (len(self.outputs),):
             raise UsageError(f"a loss has the weights {given.shape}; the network has {len(self.outputs)} outputs")
-        form = given @ self.outputs + constant * self.one
+        form = np.asarray(given @ self.outputs + constant * self.one)
         return symmetrised(np.outer(form, self.one))
 
     def quadratic_loss(self, form: ArrayLike) -> Floats:
@@ -110,6 +110,8 @@ class Lifted:
         sum_i d_i phi_i (z_i - phi_i) = 0 on the network, and its Hessian in phi is then at most -2 I: adding it to the
         multipliers makes the hidden block negative definite. Layers that feed others get the larger entries.
         """
+        if not self.hidden:
+            return np.zeros(0)
         inner = self.before[:, self.rank : self.rank + self.hidden]
         for power in range(200):
             weights = np.empty(self.hidden)

@@ -1,7 +1,8 @@
 r"""A certificate for the largest of several losses, such as max_j f_j - f_c over all rivals.
 
-Bounds of the single losses do not bound their maximum: in its worst cases each input may have another rival. One form H above all of
-them does: H >= M_mid(theta_j) + M_out(j) for every j implies max_j L_j <= [xi; 1]' H [xi; 1] on the network.
+Bounds of the single losses do not bound their maximum: in its worst cases each input may have another rival. One form
+H above all of them does: H >= M_mid(theta_j) + M_out(j) for every j implies max_j L_j <= [xi; 1]' H [xi; 1] on the
+network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from arfj.errors import UsageError
 from arfj.network import Floats
 
 
-def certify_maximum(net: Lifted, losses: Sequence[Floats], epsilon: float, options: Options | None = None) -> Certificate:
+def certify_maximum(
+    net: Lifted, losses: Sequence[Floats], epsilon: float, options: Options | None = None
+) -> Certificate:
     """Bound sup CVaR_eps(max_j L_j), by one semidefinite program and a recomputation.
 
     Args:

@@ -5,12 +5,15 @@ r"""Quadratic constraints that hold on the network, and their multipliers.
 Everything that is known of a ReLU is a product of two such forms:
 
     diagonal   lambda_i: -phi_i s_i = 0;   eta_i: phi_i >= 0;   nu_i: s_i >= 0
-    pairs      lambda_ij: -(phi_i - phi_j)(s_i - s_j) >= 0, over all hidden neurons of all layers
+    pairs      lambda_ij: phi_i s_j + phi_j s_i = -(phi_i - phi_j)(s_i - s_j) >= 0, over the neurons of all layers
     products   phi_i phi_j, phi_i s_j, s_i s_j >= 0
 
-In the words of the paper, Q12 = T = sum lambda_i e_i e_i' + sum lambda_ij (e_i - e_j)(e_i - e_j)', Q13 = -nu, Q22 = -2 T,
-Q23 = nu + eta. Where the support of the distribution is known to lie in a box, bounds l <= z <= u on the preactivations give
-more forms: u - z, z - l, and the slack u (z - l) / (u - l) - phi of the triangle.
+In the words of the paper, Q12 = T = sum lambda_i e_i e_i' + sum lambda_ij (e_i - e_j)(e_i - e_j)', Q13 = -nu,
+Q22 = -2 T, Q23 = nu + eta. lambda_i multiplies an equality and may have any sign, so the pairs are written without
+their own phi_i s_i: then every multiplier is at least 0 and nothing is lost, as the hidden block needs T_ii > 0.
+
+Where the support of the distribution is known to lie in a box, bounds l <= z <= u on the preactivations give more
+forms: u - z, z - l, and the slack u (z - l) / (u - l) - phi of the triangle.
 """
 
 from __future__ import annotations
@@ -56,7 +59,6 @@ class Constraints:
         lifted: the network.
         forms: g as rows over w, shape (R, N).
         table: column k holds C_k, row-major, shape (R^2, K).
-        diagonal: the places of lambda_i in theta, shape (m,).
     """
 
     lifted: Lifted
@@ -122,7 +124,7 @@ def _pair(i: int, j: int, hidden: int) -> list[Term]:
 
 
 def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[Term]]]:
-    """Forms that are not negative on the support, and their products: x - l, u - x, z - l, u - z, and the triangle's slack."""
+    """Forms that are not negative on the support, and products of them: x - l, u - x, z - l, u - z, triangles."""
     forms: list[Floats] = []
     terms: list[list[Term]] = []
 

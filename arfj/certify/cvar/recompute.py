@@ -5,9 +5,9 @@ over [xi; 1] and phi, and C < 0,
 
     max_phi w' M w = [xi; 1]' G [xi; 1],   G = A - B' C^-1 B,
 
-so the worst-case CVaR of the loss is at most that of G, which the eigenvalue form evaluates. No solver is believed: negative
-multipliers are set to 0; where C is not negative definite, lambda is raised; what rounding leaves of
-M <= lift(G) is measured as the largest eigenvalue s of M - lift(G) and added to G as s K I, since |w|^2 <= K |[xi; 1]|^2.
+so the worst-case CVaR of the loss is at most that of G, which the eigenvalue form evaluates. No solver is believed:
+negative multipliers are set to 0; where C is not negative definite, lambda is raised; what rounding leaves of M <=
+lift(G) is measured as the largest eigenvalue s of M - lift(G) and added to G as s K I, since |w|^2 <= K |[xi; 1]|^2.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def proof_from(given: Constraints, loss: Floats, theta: Floats, epsilon: float) 
     if theta.shape != (given.count,) or not np.isfinite(theta).all():
         return None
     kept = np.maximum(theta, 0.0)
+    if not given.count:
+        return _proof(given, loss, kept, epsilon)
     scale = max(float(kept.max(initial=0.0)), 1e-12)
     best: Proof | None = None
     for amount in DAMPINGS:

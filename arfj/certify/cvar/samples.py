@@ -1,7 +1,8 @@
 r"""Distributions with a given mean and covariance: x = mu + S xi, with E xi = 0 and E xi xi' = I.
 
-The coordinates of xi are independent draws of one law that is shifted and scaled to mean 0 and variance 1, but for `t`, whose
-coordinates share one denominator, and `two-radius`: xi = r u, u uniform on the sphere, r one of two radii with E r^2 = rank.
+The coordinates of xi are independent draws of one law that is shifted and scaled to mean 0 and variance 1, but for
+`t`, whose coordinates share one denominator, and `two-radius`: xi = r u, u uniform on the sphere, r one of two radii
+with E r^2 = rank.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@ r"""Multipliers by semidefinite programming (cvxpy with Clarabel, then SCS).
 
     min beta + Tr(N) / eps   s.t.  N >= 0,   theta >= 0,   lift(N + beta e e') >= M_mid(theta) + M_out
 
-This is the joint problem in whitened coordinates: H = N + beta e e' is the largest form with N >= H - beta e e', so H itself is
-no variable, and the input matrix P of the paper is found together with Q. What a solver reports is kept as its word; the
-bound comes from `recompute`.
+This is the joint problem in whitened coordinates: H = N + beta e e' is the largest form with N >= H - beta e e', so H
+itself is no variable, and the input matrix P of the paper is found together with Q. What a solver reports is kept as
+its word; the bound comes from `recompute`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Networks that are run step by step, as one graph: its certificates are those of any other network.
 
-    closed loop    x_(t+1) = A x_t + B f(x_t),            inputs x_0,                   outputs x_T
-    recurrent      h_t = max(U' x_t + W' h_(t-1) + b, 0),  inputs (x_1, ..., x_T),       outputs V' h_T + c,  h_0 = 0
+closed loop    x_(t+1) = A x_t + B f(x_t),            inputs x_0,                   outputs x_T
+recurrent      h_t = max(U' x_t + W' h_(t-1) + b, 0),  inputs (x_1, ..., x_T),       outputs V' h_T + c,  h_0 = 0
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def closed_loop(controller: Network | Graph, state: ArrayLike, control: ArrayLik
     size = inner.inputs
     if a.shape != (size, size) or b.shape != (size, inner.classes):
         raise UsageError(
-            f"A has shape {a.shape}, B {b.shape}; expected ({size}, {size}) and ({size}, {inner.classes}) for this network"
+            f"A has shape {a.shape}, B {b.shape}; "
+            f"expected ({size}, {size}) and ({size}, {inner.classes}) for this network"
         )
     _check(steps)
     nodes: list[Node] = []
@@ -54,8 +55,11 @@ def recurrent(
     """The outputs of a recurrent ReLU network after `steps` inputs.
 
     Args:
-        entering, looping, bias: U (inputs, hidden), W (hidden, hidden), b (hidden,).
-        leaving, shift: V (hidden, outputs), c (outputs,).
+        entering: U, shape (inputs, hidden).
+        looping: W, shape (hidden, hidden).
+        bias: b, shape (hidden,).
+        leaving: V, shape (hidden, outputs).
+        shift: c, shape (outputs,).
         steps: T >= 1.
 
     Raises:

@@ -3,10 +3,10 @@ r"""The worst-case CVaR of a quadratic loss, without a semidefinite program.
     sup_{P(mu, Sigma)} CVaR_eps([x; 1]' H [x; 1]) = min_beta beta + (1/eps) sum_i max(lambda_i(G - beta e e'), 0)
                                                   = (1/eps) max {Tr(G W) : 0 <= W <= I, W_ee = eps},   G = F' H F
 
-The first line is the dual of Zymler, Kuhn and Rustem (2013) after N = R N R: the least N >= 0 above a matrix is its positive
-part. It is convex in beta, and every beta gives an upper bound, so no minimiser has to be trusted. In the second line W / eps
-is the second moment of [xi; 1] in the worst cases and (I - W) / (1 - eps) that of the others: any two distributions with
-these moments, mixed with weights eps and 1 - eps, attain the bound.
+The first line is the dual of Zymler, Kuhn and Rustem (2013) after N = R N R: the least N >= 0 above a matrix is its
+positive part. It is convex in beta, and every beta gives an upper bound, so no minimiser has to be trusted. In the
+second line W / eps is the second moment of [xi; 1] in the worst cases and (I - W) / (1 - eps) that of the others: any
+two distributions with these moments, mixed with weights eps and 1 - eps, attain the bound.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def worst_of_white(form: Floats, epsilon: float) -> WorstCase:
         if best.value - crossing[1] <= CLOSE * (abs(best.beta) + abs(best.value) + scale):
             break
     tail = _tail(form, low, high, epsilon)
-    # A symmetric eigenvalue problem is solved up to a small multiple of n u ||G||; sums of n positive ones carry n of these.
+    # A symmetric eigenvalue problem is solved up to a small multiple of n u ||G||; sums of n positive ones carry n of
+    # these.
     rounding = 8 * np.finfo(float).eps * size * (np.sqrt(size) * (scale + abs(best.beta)) / epsilon + abs(best.beta))
     return WorstCase(best.value + float(rounding), best.beta, tail, float((form * tail).sum()) / epsilon)
 
@@ -136,16 +137,23 @@ def _next(low: _Line, high: _Line, step: int) -> float:
 
 def _tail(form: Floats, low: _Line, high: _Line, epsilon: float) -> Floats:
     """W: the positive eigenspaces at both ends, weighted so that W_ee = eps."""
-    ends = []
-    for one in (low, high):
+    ends, size = [], len(form)
+    # An eigenvalue that is 0 at the best beta counts on the one side and not on the other, whatever its rounding says.
+    zero = 1e-11 * float(np.linalg.norm(form))
+    for one, least in ((low, -zero), (high, zero)):
         shifted = form.copy()
         shifted[-1, -1] -= one.beta
         values, vectors = np.linalg.eigh(shifted)
-        kept = vectors[:, values > 0]
+        kept = vectors[:, values > least]
         ends.append(kept @ kept.T)
     more, less = float(ends[0][-1, -1]), float(ends[1][-1, -1])
     share = float(np.clip((epsilon - less) / (more - less), 0.0, 1.0)) if more > less else 0.5
-    return symmetrised(share * ends[0] + (1.0 - share) * ends[1])
+    tail = share * ends[0] + (1.0 - share) * ends[1]
+    corner = float(tail[-1, -1])
+    if corner > epsilon:
+        return symmetrised(tail * (epsilon / corner))
+    part = (epsilon - corner) / (1.0 - corner)
+    return symmetrised((1.0 - part) * tail + part * np.eye(size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +178,8 @@ class Discrete:
 def attaining(tail: Floats, moments: Moments, epsilon: float, turn: Floats | None = None) -> Discrete:
     """A distribution of P(mu, Sigma) in whose worst cases [xi; 1] has the second moment W / eps.
 
-    Each of its two parts is the mean plus and minus the columns of a root of its covariance; `turn`, an orthogonal matrix
-    (rank, rank), picks another root.
+    Each of its two parts is the mean plus and minus the columns of a root of its covariance; `turn`, an orthogonal
+    matrix (rank, rank), picks another root.
     """
     points, weights = [], []
     for part, weight in ((tail / epsilon, epsilon), ((np.eye(len(tail)) - tail) / (1 - epsilon), 1 - epsilon)):
