@@ -30,6 +30,7 @@ from arfj.certify.cvar.descent import descend
 from arfj.certify.cvar.ellipsoid import least_ellipsoid
 from arfj.certify.cvar.falsify import falsify
 from arfj.certify.cvar.maximum import certify_maximum
+from arfj.certify.cvar.multipliers import reduced
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
 from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
 from arfj.certify.cvar.unroll import closed_loop, recurrent
@@ -462,6 +463,19 @@ class TestMethods:
         bounds = [certify_loss(net, loss, 0.2, Options(family)).bound for family in FAMILIES]
         assert bounds[1] <= bounds[0] + 1e-3
         assert bounds[2] <= bounds[1] + 1e-3
+
+    def test_directions_that_no_neuron_reads_are_left_out(self):
+        rng = np.random.default_rng(14)
+        network, moments = random_network(rng, (9, 3, 2)), random_moments(rng, 9)
+        net = lifted(network, moments)
+        loss = net.linear_loss([1.0, -1.0])
+        small, inner = reduced(constraints(net, "pairs"), loss)
+        assert small.lifted.rank == 3
+        found = certify_loss(net, loss, 0.2, Options("pairs"))
+        assert found.proof.form.shape == (10, 10)
+        whole, part = (descend(known, one, 0.2) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
+        assert part.proof.bound == pytest.approx(whole.proof.bound, abs=2e-4)
+        assert found.bound == pytest.approx(part.proof.bound, abs=1e-9)
 
     def test_without_hidden_neurons_it_is_exact(self):
         network = Network.from_arrays([[[1.0, -2.0]]], [[0.5, 0.0]], "linear")

@@ -16,7 +16,7 @@ import numpy as np
 from arfj.certify.cvar.descent import descend
 from arfj.certify.cvar.lifting import Lifted, lifted
 from arfj.certify.cvar.moments import Moments, checked_level
-from arfj.certify.cvar.multipliers import Family, Support, constraints
+from arfj.certify.cvar.multipliers import Family, Support, constraints, reduced
 from arfj.certify.cvar.recompute import Proof, proof_from
 from arfj.certify.cvar.sdp import SOLVERS, solve_sdp
 from arfj.errors import UsageError
@@ -99,13 +99,16 @@ def certify_loss(
     options, began = options or Options(), time.perf_counter()
     checked_level(epsilon)
     given = constraints(net, options.multipliers, support)
+    small, inner = reduced(given, loss)
     if options.method == "sdp":
-        word = solve_sdp(given, loss, epsilon, options.seconds, options.solvers)
-        proof = None if word.theta is None else proof_from(given, loss, word.theta, epsilon)
+        word = solve_sdp(small, inner, epsilon, options.seconds, options.solvers)
+        theta, objective = word.theta, word.objective
         status = f"{word.status} ({word.solver})" if word.solver else word.status
-        return Certificate(proof, epsilon, "sdp", status, word.objective, time.perf_counter() - began)
-    found = descend(given, loss, epsilon, options.seconds)
-    return Certificate(found.proof, epsilon, "first-order", found.status, None, time.perf_counter() - began)
+    else:
+        found = descend(small, inner, epsilon, options.seconds)
+        theta, objective, status = None if found.proof is None else found.proof.theta, None, found.status
+    proof = None if theta is None else proof_from(given, loss, theta, epsilon)
+    return Certificate(proof, epsilon, options.method, status, objective, time.perf_counter() - began)
 
 
 def certify_classes(

@@ -26,6 +26,8 @@ CAP = 1e5
 """The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
 LARGEST = 2**26
 """Numbers that second derivatives may hold: half a GiB."""
+POWERS = range(-12, 9, 4)
+"""Of 2: multiples of the first multipliers that are tried as a start."""
 FACTOR = 0.15
 """By which mu shrinks from stage to stage."""
 TOLERANCE = 1e-4
@@ -135,7 +137,7 @@ def _start(given: Constraints, loss: Floats, epsilon: float) -> tuple[Proof | No
     """The best multiple of the multipliers that only make the hidden block negative definite."""
     theta = given.start()
     size = max(float(np.abs(loss).max()), 1e-12)
-    tries = [(proof_from(given, loss, size * 2.0**power * theta, epsilon), power) for power in range(-12, 9, 2)]
+    tries = [(proof_from(given, loss, size * 2.0**power * theta, epsilon, (0.0,)), power) for power in POWERS]
     found = [(one, power) for one, power in tries if one is not None]
     if not found:
         return None, theta

@@ -8,7 +8,7 @@ like any other: whatever is a graph of affine maps and ReLUs is lifted in the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,7 +51,7 @@ class Lifted:
     @property
     def rank(self) -> int:
         """The size of xi."""
-        return self.moments.rank
+        return self.size - self.hidden - 1
 
     @property
     def after(self) -> Floats:
@@ -91,6 +91,11 @@ class Lifted:
         if given.shape[:1] != (len(rows),):
             rows = np.vstack([self.inputs, rows])
         return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows)
+
+    def turned(self, basis: Floats) -> Lifted:
+        """The same network over basis' xi, for an orthonormal basis, shape (rank, k), of a space that its ReLUs read."""
+        before, inputs, outputs = (turned(rows, basis) for rows in (self.before, self.inputs, self.outputs))
+        return replace(self, before=before, inputs=inputs, outputs=outputs)
 
     def growth(self) -> float:
         """K with |w|^2 <= K |[xi; 1]|^2 on the network: 1 + sum_i kappa_i^2, |phi_i| <= kappa_i |[xi; 1]|.
@@ -157,6 +162,11 @@ def lifted(network: Network | Graph, moments: Moments) -> Lifted:
         at += count
     rows = np.vstack(before) if before else np.zeros((0, size))
     return Lifted(moments, rows, start, values[-1], tuple(groups))
+
+
+def turned(rows: Floats, basis: Floats) -> Floats:
+    """Forms over [xi; phi; 1] as forms over [basis' xi; phi; 1]."""
+    return np.hstack([rows[:, : len(basis)] @ basis, rows[:, len(basis) :]])
 
 
 def _transposed(matrix: Floats | csr_array) -> Floats:

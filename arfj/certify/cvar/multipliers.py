@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from arfj.certify.cvar.lifting import Lifted
+from arfj.certify.cvar.lifting import Lifted, turned
 from arfj.errors import UsageError
 from arfj.network import Floats
 
@@ -92,6 +92,27 @@ class Constraints:
     def damped(self, theta: Floats, amount: float) -> Floats:
         """Theta with `amount` times `start` added: still multipliers that prove."""
         return theta + amount * self.start()
+
+
+def reduced(given: Constraints, loss: Floats) -> tuple[Constraints, Floats]:
+    """The same problem over the directions of xi that constraints and loss read: no more than a first layer has
+    neurons.
+
+    In all other directions the best form is 0, so the optimum is the same; multipliers found here are proven by the
+    full problem.
+    """
+    rank = given.lifted.rank
+    rows = np.vstack([given.forms[:, :rank], loss[:, :rank]])
+    sizes = np.linalg.norm(rows, axis=1)
+    rows = rows[sizes > 0] / sizes[sizes > 0, None]
+    if len(rows) == 0 or rank == 0:
+        return given, loss
+    _, values, basis = np.linalg.svd(rows, full_matrices=False)
+    basis = basis[values > 1e-12 * values[0]].T
+    if basis.shape[1] == rank:
+        return given, loss
+    small = Constraints(given.lifted.turned(basis), turned(given.forms, basis), given.table)
+    return small, turned(turned(loss, basis).T, basis).T
 
 
 def constraints(net: Lifted, family: Family = "diagonal", support: Support | None = None) -> Constraints:

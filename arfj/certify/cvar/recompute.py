@@ -12,6 +12,7 @@ lift(G) is measured as the largest eigenvalue s of M - lift(G) and added to G as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,9 @@ class Proof:
     shift: float
 
 
-def proof_from(given: Constraints, loss: Floats, theta: Floats, epsilon: float) -> Proof | None:
+def proof_from(
+    given: Constraints, loss: Floats, theta: Floats, epsilon: float, dampings: Sequence[float] = DAMPINGS
+) -> Proof | None:
     """The best bound that these multipliers prove, or None where they prove none.
 
     Args:
@@ -54,6 +57,7 @@ def proof_from(given: Constraints, loss: Floats, theta: Floats, epsilon: float) 
         loss: M_out, shape (N, N).
         theta: multipliers as a solver left them, shape (K,); anything that is no number proves nothing.
         epsilon: in (0, 1).
+        dampings: see `DAMPINGS`.
     """
     if theta.shape != (given.count,) or not np.isfinite(theta).all():
         return None
@@ -62,7 +66,7 @@ def proof_from(given: Constraints, loss: Floats, theta: Floats, epsilon: float) 
         return _proof(given, loss, kept, epsilon)
     scale = max(float(kept.max(initial=0.0)), 1e-12)
     best: Proof | None = None
-    for amount in DAMPINGS:
+    for amount in dampings:
         found = _proof(given, loss, given.damped(kept, amount * scale), epsilon)
         if found is not None and (best is None or found.bound < best.bound):
             best = found

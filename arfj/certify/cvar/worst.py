@@ -12,6 +12,7 @@ two distributions with these moments, mixed with weights eps and 1 - eps, attain
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,29 +30,41 @@ CLOSE = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
-class WorstCase:
-    """The worst-case CVaR of a form.
-
-    Attributes:
-        value: an upper bound on it, with the rounding of its own evaluation on top.
-        beta: the beta of that bound: the worst-case value at risk.
-        tail: W of the module's docstring, shape (rank + 1, rank + 1).
-        attained: Tr(G W) / eps, from below: what some distribution with these moments attains.
-    """
-
-    value: float
-    beta: float
-    tail: Floats
-    attained: float
-
-
-@dataclass(frozen=True, eq=False)
 class _Line:
     """Value and slope of the objective at one beta."""
 
     beta: float
     value: float
     slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class WorstCase:
+    """The worst-case CVaR of a form.
+
+    Attributes:
+        value: an upper bound on it, with the rounding of its own evaluation on top.
+        beta: the beta of that bound: the worst-case value at risk.
+        form: G, shape (rank + 1, rank + 1).
+        epsilon: eps.
+        ends: what is known on both sides of the best beta.
+    """
+
+    value: float
+    beta: float
+    form: Floats
+    epsilon: float
+    ends: tuple[_Line, _Line]
+
+    @cached_property
+    def tail(self) -> Floats:
+        """W of the module's docstring, shape (rank + 1, rank + 1)."""
+        return _tail(self.form, *self.ends, self.epsilon)
+
+    @property
+    def attained(self) -> float:
+        """Tr(G W) / eps, from below: what some distribution with these moments attains."""
+        return float((self.form * self.tail).sum()) / self.epsilon
 
 
 def worst_case_cvar(form: ArrayLike, moments: Moments, epsilon: float) -> WorstCase:
@@ -95,11 +108,10 @@ def worst_of_white(form: Floats, epsilon: float) -> WorstCase:
         crossing = _crossing(low, high)
         if best.value - crossing[1] <= CLOSE * (abs(best.beta) + abs(best.value) + scale):
             break
-    tail = _tail(form, low, high, epsilon)
     # A symmetric eigenvalue problem is solved up to a small multiple of n u ||G||; sums of n positive ones carry n of
     # these.
     rounding = 8 * np.finfo(float).eps * size * (np.sqrt(size) * (scale + abs(best.beta)) / epsilon + abs(best.beta))
-    return WorstCase(best.value + float(rounding), best.beta, tail, float((form * tail).sum()) / epsilon)
+    return WorstCase(best.value + float(rounding), best.beta, form, epsilon, (low, high))
 
 
 def _tridiagonal(form: Floats) -> tuple[Floats, Floats]:
