@@ -93,7 +93,7 @@ class Lifted:
         return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows)
 
     def turned(self, basis: Floats) -> Lifted:
-        """The same network over basis' xi, for an orthonormal basis, shape (rank, k), of a space that its ReLUs read."""
+        """The same network over basis' xi, for an orthonormal basis (rank, k) of a space that its ReLUs read."""
         before, inputs, outputs = (turned(rows, basis) for rows in (self.before, self.inputs, self.outputs))
         return replace(self, before=before, inputs=inputs, outputs=outputs)
 
