@@ -14,7 +14,7 @@ from arfj.certify.cvar import FAMILIES, Moments, Options, certify_classes, cvar
 from arfj.certify.cvar.certificate import METHODS, Method, margin
 from arfj.certify.cvar.falsify import falsify
 from arfj.certify.cvar.multipliers import Family
-from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
+from arfj.certify.cvar.samples import LAWS, OTHERS, draw, matched
 from arfj.network import Floats, Network
 from experiments.cvar.given import CLASS, IRIS, PLT, digits, iris
 from experiments.sheets import Column, Sheet
@@ -40,7 +40,7 @@ def digits_stage(scale: Scale, _rows: Sequence[Row]) -> Iterator[Task]:
             call = functools.partial(digits_bound, j, family, method, limit)
             yield Task(f"cvar/digits/{j}/{family}/{method}", call, limit, f"{family} {method}")
     count = DRAWN if scale.size == "full" else 2000
-    for law in [*TABLE, T_SCALE]:
+    for law in [*TABLE, *OTHERS]:
         yield Task(f"cvar/digits/law/{law}", functools.partial(statistics, law, count), SHORT, "law")
 
 
@@ -142,7 +142,7 @@ def laws_sheet(rows: Sequence[Row]) -> Sheet | None:
     by = {row["law"]: row for row in rows if row.get("part") == "law"}
     lines = [
         (law, *(by[law][name] for name in ("mean", "median", "deviation", "positive", "cvar")))
-        for law in [*TABLE, T_SCALE]
+        for law in [*TABLE, *OTHERS]
         if law in by
     ]
     if not lines:
@@ -151,10 +151,10 @@ def laws_sheet(rows: Sequence[Row]) -> Sheet | None:
     columns += [Column("positive", 2, percent=True), Column("CVaR 0.2", 3)]
     drawn = max(row["drawn"] for row in by.values())
     notes = (
-        f"The margin f_{CLASS} - max_j f_j over {drawn:,} draws; CVaR 0.2 is the mean of its lowest fifth. All laws "
-        "but the last have the class's mean and covariance.",
-        "In the last line Sigma is the scale matrix of t with 3 degrees of freedom, so that its covariance is 3 Sigma: "
-        "this is no distribution that the certificates are about.",
+        f"The margin f_{CLASS} - max_j f_j over {drawn:,} draws; CVaR 0.2 is the mean of its lowest fifth. But for the "
+        "last two, all laws have the class's mean and covariance.",
+        "t has 3 degrees of freedom, or 2.5. With Sigma as its scale matrix its covariance is 3 or 5 times Sigma: these are "
+        "no distributions that the certificates are about.",
     )
     return Sheet("cvar_laws", "Table II: the margin under six laws with the same moments", columns, lines, notes)
 

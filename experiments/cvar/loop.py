@@ -86,8 +86,8 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
     lines.append(("reachable set itself", "", None, None, truth[0, 0], truth[0, 1], truth[1, 1], TRUE_DETERMINANT, ""))
     notes = (
         "set: all inputs with x'x ≤ 1; confidence: P(x'x ≤ r) ≥ p = 1 - eps; cvar: sup CVaR of x'x ≤ r. With P "
-        "fixed these are one program, so confidence and cvar coincide at p = 1 - eps; with P found jointly (joint) they "
-        "do not.",
+        "fixed these are one program, so confidence and cvar coincide at p = 1 - eps; with P found jointly "
+        "(joint) they do not.",
         "E is certified: scaled by the bound that is recomputed from the multipliers.",
     )
     return [Sheet("cvar_loop", "Ellipsoids that hold x⁺ = A x + B f(x)", columns, lines, notes)]

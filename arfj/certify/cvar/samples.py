@@ -17,8 +17,10 @@ from arfj.certify.cvar.moments import Moments
 from arfj.errors import UsageError
 from arfj.network import Floats
 
-PARETO, WEIBULL, LOG, FREEDOM = 3.5, 1.5, 0.5, 3.0
-"""Exponent of the power law, shape of the Weibull law, deviation of the logarithm, degrees of freedom of t."""
+PARETO, WEIBULL, LOG = 3.5, 1.5, 0.5
+"""Exponent of the power law, shape of the Weibull law, deviation of the logarithm."""
+FREEDOM, HEAVY = 3.0, 2.5
+"""Degrees of freedom of t."""
 Drawer = Callable[[np.random.Generator, tuple[int, int]], Floats]
 
 
@@ -46,13 +48,14 @@ def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
     return rng.standard_normal(shape)
 
 
-def _t(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    return _t_scale(rng, shape) * math.sqrt((FREEDOM - 2.0) / FREEDOM)
+def _t(freedom: float, scaled: bool) -> Drawer:
+    """Multivariate t; with Sigma as scale matrix its covariance is Sigma nu / (nu - 2): no member of P(mu, Sigma)."""
 
+    def drawn(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+        values = rng.standard_normal(shape) / np.sqrt(rng.chisquare(freedom, (shape[0], 1)) / freedom)
+        return values if scaled else values * math.sqrt((freedom - 2.0) / freedom)
 
-def _t_scale(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """With Sigma as scale matrix: the covariance is Sigma nu / (nu - 2), so this is no member of P(mu, Sigma)."""
-    return rng.standard_normal(shape) / np.sqrt(rng.chisquare(FREEDOM, (shape[0], 1)) / FREEDOM)
+    return drawn
 
 
 def _two_radius(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
@@ -69,11 +72,17 @@ LAWS: dict[str, Drawer] = {
     "lognormal": _lognormal,
     "Weibull": _weibull,
     "normal": _normal,
-    "t": _t,
+    "t": _t(FREEDOM, scaled=False),
     "two-radius": _two_radius,
 }
 """Laws by name, all members of P(mu, Sigma)."""
-T_SCALE = "t, Sigma as scale"
+T_SCALE, T_HEAVY, T_HEAVY_SCALE = "t, Sigma as scale", "t (2.5)", "t (2.5), Sigma as scale"
+OTHERS: dict[str, Drawer] = {
+    T_HEAVY: _t(HEAVY, scaled=False),
+    T_SCALE: _t(FREEDOM, scaled=True),
+    T_HEAVY_SCALE: _t(HEAVY, scaled=True),
+}
+"""More of t: with heavier tails, and with Sigma as the scale matrix, which leaves P(mu, Sigma)."""
 
 
 def draw(law: str, moments: Moments, count: int, rng: np.random.Generator) -> Floats:
@@ -82,9 +91,10 @@ def draw(law: str, moments: Moments, count: int, rng: np.random.Generator) -> Fl
     Raises:
         UsageError: a law that is not known.
     """
-    drawer = _t_scale if law == T_SCALE else LAWS.get(law)
+    known = LAWS | OTHERS
+    drawer = known.get(law)
     if drawer is None:
-        raise UsageError(f"there is no law {law!r}; expected one of {', '.join([*LAWS, T_SCALE])}")
+        raise UsageError(f"there is no law {law!r}; expected one of {', '.join(known)}")
     if not moments.rank:
         return np.tile(moments.mean, (count, 1))
     return moments.inputs(drawer(rng, (count, moments.rank)))
