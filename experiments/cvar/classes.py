@@ -153,8 +153,8 @@ def laws_sheet(rows: Sequence[Row]) -> Sheet | None:
     notes = (
         f"The margin f_{CLASS} - max_j f_j over {drawn:,} draws; CVaR 0.2 is the mean of its lowest fifth. But for the "
         "last two, all laws have the class's mean and covariance.",
-        "t has 3 degrees of freedom, or 2.5. With Sigma as its scale matrix its covariance is 3 or 5 times Sigma: these are "
-        "no distributions that the certificates are about.",
+        "t has 3 degrees of freedom, or 2.5. With Sigma as its scale matrix its covariance is 3 or 5 times Sigma: "
+        "these are no distributions that the certificates are about.",
     )
     return Sheet("cvar_laws", "Table II: the margin under six laws with the same moments", columns, lines, notes)
 

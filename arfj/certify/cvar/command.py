@@ -32,8 +32,8 @@ EXAMPLES = f"""\
 CLAIM = (
     "For every input distribution with this mean and covariance, of whatever shape, the mean of f_rival - f_true over "
     "the worst share epsilon of inputs is at most the bound: a number recomputed from multipliers, no solver's word. "
-    "Each rival stands by itself. Nothing is claimed for other moments: those of data are estimates, and how far they "
-    "are from the truth is not part of the bound."
+    "It holds for certain, with no level of confidence. Each rival stands by itself. Nothing is claimed for other "
+    "moments: those of data are estimates, and how far they are from the truth is not part of the bound."
 )
 
 
@@ -86,6 +86,7 @@ class Answer:
                 "falsifier": {str(j): value for j, value in self.falsified.items()},
                 "gap": {str(j): self.gap(j) for j in rivals},
             },
+            "claim": CLAIM,
             "seconds": self.seconds,
         }
 

@@ -24,8 +24,8 @@ from arfj.network import Floats
 
 CAP = 1e5
 """The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
-LARGEST = 2**26
-"""Numbers that second derivatives may hold: half a GiB."""
+LARGEST = 2**25
+"""Numbers that one array of second derivatives may hold: a quarter of a GiB."""
 POWERS = range(-12, 9, 4)
 """Of 2: multiples of the first multipliers that are tried as a start."""
 FACTOR = 0.15
@@ -112,7 +112,7 @@ def descend(
     if not given.count:
         return Descent(best, "optimal", 0, tuple(trace))
     scale = abs(best.bound) + abs(best.worst.beta) + float(np.abs(loss).max())
-    inside = _inside(given, theta)
+    inside = _inside(barrier, best.worst.beta, theta)
     state = _State(best.worst.beta, inside, 0.1 * scale * epsilon, CAP * float(inside.max()))
     stage = _newton if newton else _gradients
     weights = 2 * (given.lifted.rank + 1) + given.lifted.hidden + 2 * given.count
@@ -156,11 +156,15 @@ def _extended(
     return proof_from(given, loss, wide, epsilon), wide
 
 
-def _inside(given: Constraints, theta: Floats) -> Floats:
+def _inside(barrier: Barrier, beta: float, theta: Floats) -> Floats:
     """All multipliers positive, the new ones so small that the hidden block stays negative definite."""
-    hidden = given.lifted.hidden
-    least = 1e-3 * float(theta[:hidden].mean()) / max(1.0, given.count / (3.0 * hidden))
-    return np.maximum(theta, least)
+    hidden, count = barrier.given.lifted.hidden, barrier.given.count
+    least = 1e-3 * float(theta[:hidden].mean()) / max(1.0, count / (3.0 * hidden))
+    for power in range(12):
+        found = np.maximum(theta, least * 10.0**-power)
+        if barrier.at(beta, found, 1.0) is not None:
+            return found
+    return theta
 
 
 def _newton(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:

@@ -49,7 +49,7 @@ def falsify(
         moments: mu and Sigma.
         epsilon: in (0, 1).
         proof: of a certificate, to start from.
-        tries: distributions that are tried beside the first ones.
+        tries: distributions that are tried beside the first ones; fewer where the rank is above 64.
         seed: of the random ones.
     """
     checked_level(epsilon)
@@ -61,7 +61,7 @@ def falsify(
         return cvar(loss(found.points), epsilon, found.weights), found, tail
 
     best = max((tried(tail, None) for tail in tails), key=lambda one: one[0])
-    for _ in range(tries if moments.rank else 0):
+    for _ in range(min(tries, max(4, tries * 64 // moments.rank)) if moments.rank else 0):
         share = rng.uniform(0.0, 1.0) ** 2
         tail = (1.0 - share) * best[2] + share * tails[rng.integers(len(tails))]
         found = tried(tail, _turn(moments.rank, rng))
