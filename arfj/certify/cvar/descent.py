@@ -103,9 +103,12 @@ def descend(
     barrier = Barrier(given, loss, epsilon)
     newton = barrier.work <= LARGEST if curvature is None else curvature
     best, theta = _start(given, loss, epsilon)
-    if not newton and given.count > 3 * given.lifted.hidden:  # gradients alone find their way from a good start only
-        first = descend(constraints(given.lifted), loss, epsilon, seconds, tolerance, curvature)
-        best, theta = _extended(given, loss, epsilon, first, theta)
+    if given.count > 3 * given.lifted.hidden > 0:  # what the family `diagonal` proves is at hand soon, and never lost
+        first = descend(constraints(given.lifted), loss, epsilon, seconds, tolerance)
+        wide, proof = _extended(given, loss, epsilon, first)
+        if proof is not None and (best is None or proof.bound < best.bound):
+            # Newton's method starts in the middle; gradients alone find their way from a good start only.
+            best, theta = proof, theta if newton else wide
     if best is None:
         return Descent(None, "stopped", 0, ())
     trace = [(clock(), best.bound)]
@@ -145,15 +148,13 @@ def _start(given: Constraints, loss: Floats, epsilon: float) -> tuple[Proof | No
     return best, size * 2.0**power * theta
 
 
-def _extended(
-    given: Constraints, loss: Floats, epsilon: float, first: Descent, theta: Floats
-) -> tuple[Proof | None, Floats]:
+def _extended(given: Constraints, loss: Floats, epsilon: float, first: Descent) -> tuple[Floats, Proof | None]:
     """The multipliers of the family `diagonal`, which all families begin with, and none of the others."""
-    if first.proof is None:
-        return None, theta
     wide = np.zeros(given.count)
+    if first.proof is None:
+        return wide, None
     wide[: len(first.proof.theta)] = first.proof.theta
-    return proof_from(given, loss, wide, epsilon), wide
+    return wide, proof_from(given, loss, wide, epsilon)
 
 
 def _inside(barrier: Barrier, beta: float, theta: Floats) -> Floats:
