@@ -29,6 +29,7 @@ from arfj.certify.cvar.certificate import margin
 from arfj.certify.cvar.descent import descend
 from arfj.certify.cvar.ellipsoid import least_ellipsoid
 from arfj.certify.cvar.falsify import falsify
+from arfj.certify.cvar.maximum import _proof as common_proof
 from arfj.certify.cvar.maximum import certify_maximum
 from arfj.certify.cvar.multipliers import reduced
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
@@ -346,6 +347,7 @@ def test_iris_references(true, rival, family, key, room, method):
         assert found.bound >= found.objective - 1e-6
 
 
+@pytest.mark.slow
 @given(SEEDS, st.sampled_from(FAMILIES), st.sampled_from(list(NETWORKS)), st.floats(0.05, 0.6))
 @settings(max_examples=25, deadline=None)
 def test_no_distribution_exceeds_a_certificate(seed, family, name, epsilon):
@@ -366,11 +368,16 @@ def test_no_distribution_exceeds_a_certificate(seed, family, name, epsilon):
     assert (quadratic(found.proof.form, np.zeros((1, 3))) >= loss(moments.mean[None]) - room).all()
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_a_hundred_thousand_points(law):
+@pytest.fixture(scope="module")
+def certified():
     network, data, _ = iris()
     moments = Moments.of(data[1])
-    found = certify_classes(network, moments, 1, 0.2, Options("products"))
+    return network, moments, certify_classes(network, moments, 1, 0.2, Options("products"))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_hundred_thousand_points(certified, law):
+    network, moments, found = certified
     points = matched(draw(law, moments, 100_000, np.random.default_rng(0)), moments)
     for rival, one in found.items():
         assert cvar(network(points) @ margin(3, rival, 1), 0.2) <= one.bound
@@ -627,6 +634,19 @@ def test_the_largest_rival():
     assert lower <= whole.bound
     with pytest.raises(UsageError, match="no losses"):
         certify_maximum(net, [], 0.2)
+
+
+def test_a_common_form_that_is_too_low_is_raised():
+    rng = np.random.default_rng(4)
+    network, moments = random_network(rng, (3, 4, 3)), random_moments(rng, 3)
+    net = lifted(network, moments)
+    known = constraints(net)
+    losses = [net.linear_loss(margin(3, j, 0)) for j in (1, 2)]
+    proof = common_proof(known, losses, np.tile(known.start(), 2), -5.0 * np.eye(4), 0.2)
+    xi = rng.normal(size=(500, 3)) * 2
+    y = network(moments.inputs(xi))
+    assert (quadratic(proof.form, xi) >= np.maximum(y[:, 1], y[:, 2]) - y[:, 0]).all()
+    assert falsify(lambda x: network(x)[:, 1:].max(axis=1) - network(x)[:, 0], moments, 0.2).value <= proof.bound
 
 
 class TestSupport:

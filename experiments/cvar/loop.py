@@ -130,7 +130,7 @@ def drawn(chosen: Mapping[tuple[str, str], Row]) -> Figure:
 
     figure = new_figure(9.6, 3.4)
     for place, law in enumerate(("uniform", "normal", "t")):
-        axes = figure.add_axes((0.06 + 0.315 * place, 0.14, 0.275, 0.76))
+        axes = figure.add_axes((0.075 + 0.315 * place, 0.15, 0.27, 0.75))
         y = draw(law, MOMENTS, 2000, np.random.default_rng(place)) @ TOGETHER.T
         axes.plot(*y.T, ".", color=OTHER, markersize=1.6, zorder=1)
         lines = (
@@ -141,11 +141,11 @@ def drawn(chosen: Mapping[tuple[str, str], Row]) -> Figure:
         for case, family, colour, label in lines:
             _ellipse(axes, np.array(chosen[case, family]["shape"]), colour, label)
         _ellipse(axes, radius("cvar", SHOWN) * TOGETHER @ TOGETHER.T, INK, "reachable from x'x ≤ r")
-        axes.set(xlim=(-8.5, 8.5), ylim=(-1.2, 1.2), title=law, xlabel="$x^+_1$")
+        axes.set(xlim=(-8.5, 8.5), ylim=(-0.8, 1.0), title=law, xlabel="$x^+_1$")
         axes.spines[["top", "right"]].set_visible(False)
         if place == 0:
             axes.set_ylabel("$x^+_2$")
-            axes.legend(loc="upper right", fontsize=7)
+            axes.legend(loc="upper right", fontsize=6.5, borderaxespad=0)
     return figure
 
 

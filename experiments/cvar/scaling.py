@@ -20,7 +20,7 @@ from experiments.sheets import Column, Sheet
 from experiments.studies import Row, Scale, Task
 
 SIZES = ((2, 10), (8, 16), (16, 32), (64, 32), (64, 128), (256, 64), (784, 64), (784, 256))
-LIMIT = 120.0
+LIMIT = 60.0
 LARGEST_SDP = 48
 """Widths above are not asked of a semidefinite solver: it would need minutes before its limit is even looked at."""
 
