@@ -62,6 +62,7 @@ HEAVY = [
     "scipy.sparse",
     "pyscipopt",
     "gurobipy",
+    "cvxpy",
     "matplotlib",
     "scipy.optimize",
     "rich",

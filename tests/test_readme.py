@@ -11,6 +11,7 @@ from arfj.attack.__main__ import _parser as attack_parser
 from arfj.bounds.__main__ import _parser as bounds_parser
 from arfj.bounds.__main__ import main as bounds_main
 from arfj.certify.__main__ import main as certify_main
+from arfj.certify.cvar.command import _parser as cvar_parser
 from arfj.certify.scenario.command import samples_parser, scenario_parser
 from arfj.cli import run
 from arfj.data import bundle_folder, bundled_images, growth_manifest
@@ -40,6 +41,8 @@ def test_commands_have_known_options(command):
     match arguments:
         case ["verify", *rest]:
             standard_parser().parse_args(rest)
+        case ["cvar", *rest]:
+            cvar_parser().parse_args(rest)
         case ["supports", capability]:
             assert capability in CAPABILITIES
         case ["--version"]:
@@ -86,6 +89,19 @@ def test_certificates_run(tmp_path, monkeypatch, capsys):
     arguments = shlex.split(command.replace("arfj/bundle/networks/nominal.npz", shlex.quote(str(NOMINAL))))[3:]
     assert run(certify_main, arguments) == 0
     assert "safe: with confidence" in capsys.readouterr().out
+
+
+def test_the_certificate_for_given_moments_holds(tmp_path, monkeypatch, capsys):
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "certify_classes" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("True -")
+    assert float(printed[1]) == pytest.approx(2.5)
+    (command,) = (line for line in COMMANDS if "nominal.npz --mean" in line)
+    arguments = [str(NOMINAL) if part.endswith("nominal.npz") else part for part in shlex.split(command)[3:]]
+    assert run(certify_main, arguments) == 0
+    assert "at most 0" in capsys.readouterr().out
 
 
 def test_links_to_files_exist():

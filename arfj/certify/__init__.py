@@ -1,1 +1,1 @@
-"""Certificates that hold with high probability: what samples say of the next one."""
+"""Certificates for networks under uncertainty: what is claimed, on which assumptions, with which confidence."""

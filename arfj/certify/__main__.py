@@ -1,11 +1,11 @@
-"""`python -m arfj.certify`: certificates that hold with high probability, one sub-command each."""
+"""`python -m arfj.certify`: certificates, one sub-command each, whose modules are loaded when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from arfj.certify.scenario import command as scenario
 from arfj.cli import ANSWERED, Parser, run
 from arfj.errors import UsageError
 
@@ -13,16 +13,23 @@ PROG = "python -m arfj.certify"
 EXAMPLES = f"""\
   {PROG} scenario --help    a network under random noise, by samples
   {PROG} samples --help     how many samples that takes
+  {PROG} cvar --help        all input distributions with given mean and covariance
 """
-COMMANDS = {"scenario": scenario.certified, "samples": scenario.sized}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "scenario": ("arfj.certify.scenario.command", "certified"),
+    "samples": ("arfj.certify.scenario.command", "sized"),
+    "cvar": ("arfj.certify.cvar.command", "main"),
+}
+"""Module and function of each; the function takes what stands behind the sub-command."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Hand the rest of `argv` to its sub-command."""
     if argv and argv[0] in COMMANDS:
-        return COMMANDS[argv[0]](argv[1:])
+        module, function = COMMANDS[argv[0]]
+        return int(getattr(importlib.import_module(module), function)(argv[1:]))
     if not argv or argv[0] in ("-h", "--help"):
-        Parser(PROG, "Certificates that hold with high probability.", EXAMPLES).print_help()
+        Parser(PROG, "Certificates for networks under uncertainty.", EXAMPLES).print_help()
         return ANSWERED
     raise UsageError(f"there is no certificate {argv[0]!r}; expected one of {', '.join(COMMANDS)}")
 

@@ -1,0 +1,174 @@
+r"""A ReLU network in lifted coordinates: every value of it as a linear form of w = [xi; phi; 1].
+
+    phi_i = max(z_i, 0),   z_i = a_i' w   (only coordinates before phi_i),   x = mu + S xi
+
+phi holds the outputs of all ReLUs of all layers. Residual additions, recurrences and unrolled closed loops are forms
+like any other: whatever is a graph of affine maps and ReLUs is lifted in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+
+from arfj.certify.cvar.moments import Moments, symmetric, symmetrised
+from arfj.errors import NetworkError, UsageError
+from arfj.graph import Activation, Affine, Graph
+from arfj.network import Floats, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """Forms over w, of size N = rank + m + 1.
+
+    Attributes:
+        moments: of the input.
+        before: a_i of every ReLU, shape (m, N).
+        inputs: the forms of x, shape (n, N).
+        outputs: the forms of the network's outputs, shape (classes, N).
+        groups: the ReLUs of each node of the graph, as slices of 0..m.
+    """
+
+    moments: Moments
+    before: Floats
+    inputs: Floats
+    outputs: Floats
+    groups: tuple[slice, ...]
+
+    @property
+    def hidden(self) -> int:
+        """m, the number of ReLUs."""
+        return len(self.before)
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return int(self.inputs.shape[1])
+
+    @property
+    def rank(self) -> int:
+        """The size of xi."""
+        return self.size - self.hidden - 1
+
+    @property
+    def after(self) -> Floats:
+        """The forms of phi, shape (m, N)."""
+        return np.asarray(np.eye(self.size)[self.rank : self.rank + self.hidden])
+
+    @property
+    def one(self) -> Floats:
+        """The form of the 1, shape (N,)."""
+        return np.asarray(np.eye(self.size)[-1])
+
+    @property
+    def seen(self) -> list[int]:
+        """The places of [xi; 1] in w."""
+        return [*range(self.rank), self.size - 1]
+
+    def linear_loss(self, weights: ArrayLike, constant: float = 0.0) -> Floats:
+        """M_out of the loss c' f(x) + d: symmetric, shape (N, N).
+
+        Raises:
+            UsageError: c does not have an entry for each output.
+        """
+        given = np.asarray(weights, dtype=np.float64)
+        if given.shape != (len(self.outputs),):
+            raise UsageError(f"a loss has the weights {given.shape}; the network has {len(self.outputs)} outputs")
+        form = np.asarray(given @ self.outputs + constant * self.one)
+        return symmetrised(np.outer(form, self.one))
+
+    def quadratic_loss(self, form: ArrayLike) -> Floats:
+        """M_out(S) of the loss [x; f; 1]' S [x; f; 1] (or [f; 1]' S [f; 1], by the shape of S), shape (N, N).
+
+        Raises:
+            UsageError: S has neither shape, or is not symmetric.
+        """
+        given = np.asarray(form, dtype=np.float64)
+        rows = np.vstack([self.outputs, self.one])
+        if given.shape[:1] != (len(rows),):
+            rows = np.vstack([self.inputs, rows])
+        return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows)
+
+    def turned(self, basis: Floats) -> Lifted:
+        """The same network over basis' xi, for an orthonormal basis (rank, k) of a space that its ReLUs read."""
+        before, inputs, outputs = (turned(rows, basis) for rows in (self.before, self.inputs, self.outputs))
+        return replace(self, before=before, inputs=inputs, outputs=outputs)
+
+    def growth(self) -> float:
+        """K with |w|^2 <= K |[xi; 1]|^2 on the network: 1 + sum_i kappa_i^2, |phi_i| <= kappa_i |[xi; 1]|.
+
+        kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j, as |phi_i| <= |z_i|.
+        """
+        kappa = np.zeros(self.hidden)
+        for place in range(self.hidden):
+            row = self.before[place]
+            own = float(np.linalg.norm(row[self.seen]))
+            kappa[place] = own + float(np.abs(row[self.rank : self.rank + place]) @ kappa[:place])
+        return 1.0 + float(kappa @ kappa)
+
+    def damping(self) -> Floats:
+        """d > 0, shape (m,), with diag(d) - sym(diag(d) Z) >= I, Z the part of `before` over phi.
+
+        sum_i d_i phi_i (z_i - phi_i) = 0 on the network, and its Hessian in phi is then at most -2 I: adding it to the
+        multipliers makes the hidden block negative definite. Layers that feed others get the larger entries.
+        """
+        if not self.hidden:
+            return np.zeros(0)
+        inner = self.before[:, self.rank : self.rank + self.hidden]
+        for power in range(200):
+            weights = np.empty(self.hidden)
+            for depth, group in enumerate(reversed(self.groups)):
+                weights[group] = 2.0 ** (power * depth)
+            least = float(np.linalg.eigvalsh(symmetrised(np.diag(weights) - weights[:, None] * inner))[0])
+            if least > 1e-3 * weights.min():
+                return weights / least
+        raise NetworkError("the network's weights are too large for floating-point numbers; scale them down")
+
+
+def lifted(network: Network | Graph, moments: Moments) -> Lifted:
+    """Lift a network over inputs with these moments.
+
+    Raises:
+        NetworkError: it has other activations than ReLU.
+        UsageError: the moments are those of inputs of another size.
+    """
+    graph = network.graph()
+    if graph.inputs != moments.size:
+        raise UsageError(f"the moments are those of {moments.size} inputs; the network takes {graph.inputs}")
+    for index, node in enumerate(graph.nodes, start=1):
+        if isinstance(node, Activation) and node.kind != "relu":
+            raise NetworkError(
+                f"node {index} is a {node.kind}; certificates by quadratic constraints are for ReLU alone"
+            )
+    hidden = sum(graph.sizes[i] for i, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation))
+    size = moments.rank + hidden + 1
+    start = np.zeros((moments.size, size))
+    start[:, : moments.rank], start[:, -1] = moments.root, moments.mean
+    values, before, groups, at = [start], [], [], 0
+    for node in graph.nodes:
+        if isinstance(node, Affine):
+            form = sum(_transposed(matrix) @ values[j] for j, matrix in zip(node.sources, node.maps, strict=True))
+            form = np.asarray(form, dtype=np.float64)
+            form[:, -1] += node.bias
+            values.append(form)
+            continue
+        before.append(values[node.source])
+        count = len(before[-1])
+        values.append(np.eye(size)[moments.rank + at : moments.rank + at + count])
+        groups.append(slice(at, at + count))
+        at += count
+    rows = np.vstack(before) if before else np.zeros((0, size))
+    return Lifted(moments, rows, start, values[-1], tuple(groups))
+
+
+def turned(rows: Floats, basis: Floats) -> Floats:
+    """Forms over [xi; phi; 1] as forms over [basis' xi; phi; 1]."""
+    return np.hstack([rows[:, : len(basis)] @ basis, rows[:, len(basis) :]])
+
+
+def _transposed(matrix: Floats | csr_array) -> Floats:
+    dense = matrix.toarray() if isinstance(matrix, csr_array) else matrix
+    return np.asarray(dense, dtype=np.float64).T

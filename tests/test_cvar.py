@@ -1,0 +1,709 @@
+"""Worst-case CVaR of forms and networks: closed forms, references, and distributions that no bound may miss."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arfj.certify.cvar import (
+    FAMILIES,
+    Moments,
+    Options,
+    attaining,
+    certify_classes,
+    certify_loss,
+    constraints,
+    cvar,
+    lifted,
+    proof_from,
+    support_in,
+    worst_case_cvar,
+)
+from arfj.certify.cvar import certificate as certificates
+from arfj.certify.cvar.barrier import Barrier
+from arfj.certify.cvar.certificate import margin
+from arfj.certify.cvar.descent import descend
+from arfj.certify.cvar.ellipsoid import least_ellipsoid
+from arfj.certify.cvar.falsify import falsify
+from arfj.certify.cvar.maximum import _proof as common_proof
+from arfj.certify.cvar.maximum import certify_maximum
+from arfj.certify.cvar.multipliers import reduced
+from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
+from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
+from arfj.certify.cvar.unroll import closed_loop, recurrent
+from arfj.errors import NetworkError, UsageError
+from arfj.graph import Activation, Affine, Graph
+from arfj.network import Network
+
+PLT = Path(__file__).parents[2] / "shared" / "data" / "plt"
+SEEDS = st.integers(0, 2**32 - 1)
+LOOP = Network.from_arrays([[[-1, 1, 0], [2, -2, 0.0]], [[1], [-1], [0.0]]], [[0, 0, 0], [0]], "linear")
+"""K x for K = (-1, 2), by two ReLUs and an idle one."""
+STATE, CONTROL = np.array([[0.2, 0.0], [0.1, 0.3]]), np.array([[-1.0], [0.0]])
+TOGETHER = STATE + CONTROL @ [[-1.0, 2.0]]
+
+
+def random_moments(rng, size, rank=None):
+    root = rng.normal(size=(size, size if rank is None else rank)) / np.sqrt(size)
+    return Moments(rng.normal(size=size), root @ root.T)
+
+
+def random_network(rng, sizes, output="linear"):
+    weights = [rng.normal(size=pair) / np.sqrt(pair[0]) * 1.5 for pair in pairwise(sizes)]
+    return Network.from_arrays(weights, [rng.normal(size=size) * 0.3 for size in sizes[1:]], output)
+
+
+def random_form(rng, size):
+    form = rng.normal(size=(size, size))
+    return form + form.T
+
+
+def quadratic(form, points):
+    lifted_points = np.column_stack([points, np.ones(len(points))])
+    return np.einsum("ki,ij,kj->k", lifted_points, form, lifted_points)
+
+
+class TestForms:
+    @pytest.mark.parametrize(
+        ("pi", "theta", "rho", "mean", "variance", "epsilon", "expected"),
+        [
+            (1, 0.5, -1, 0.3, 2, 0.1, 24.17823),
+            (-1, 0.7, 0.2, 0.5, 1, 0.2, 0.69000),
+            (-0.3, 2, 0, 0, 1, 0.05, 11.73560),
+            (0.4, -1, 3, -1, 0.5, 0.5, 7.57990),
+            (-1, 0, 0, 0, 1, 0.3, 0),
+        ],
+    )
+    def test_one_dimension(self, pi, theta, rho, mean, variance, epsilon, expected):
+        found = worst_case_cvar([[pi, theta], [theta, rho]], Moments([mean], [[variance]]), epsilon)
+        assert found.value == pytest.approx(expected, abs=6e-6)
+        assert found.value >= found.attained - 1e-15
+        assert found.value - found.attained < 1e-10
+
+    @pytest.mark.parametrize("epsilon", [0.01, 0.2, 0.5, 0.9])
+    def test_closed_forms(self, epsilon):
+        rng = np.random.default_rng(7)
+        assert worst_case_cvar(np.diag([1.0, 1, 0]), Moments([0, 0], np.eye(2) / 4), epsilon).value == pytest.approx(
+            1 / (2 * epsilon), rel=1e-12
+        )
+        for size in (1, 3, 6):
+            moments = random_moments(rng, size)
+            centred = Moments(np.zeros(size), moments.covariance)
+            whitening = np.zeros((size + 1, size + 1))
+            whitening[:-1, :-1] = np.linalg.inv(centred.covariance)
+            assert worst_case_cvar(whitening, centred, epsilon).value == pytest.approx(size / epsilon, rel=1e-9)
+            a, b = rng.normal(size=size), rng.normal()
+            linear = np.zeros((size + 1, size + 1))
+            linear[:-1, -1] = linear[-1, :-1] = a / 2
+            linear[-1, -1] = b
+            spread = np.sqrt((1 - epsilon) / epsilon * a @ moments.covariance @ a)
+            expected = a @ moments.mean + b + spread
+            assert worst_case_cvar(linear, moments, epsilon).value == pytest.approx(expected, rel=1e-10)
+
+    @pytest.mark.parametrize("size", [1, 2, 4])
+    def test_against_the_semidefinite_program(self, size):
+        """The published form, in the coordinates of x: min beta + Tr(Omega N) / eps."""
+        cp = load_cvxpy()
+        rng = np.random.default_rng(size)
+        form, moments, epsilon = random_form(rng, size + 1), random_moments(rng, size), 0.3
+        cover, beta = cp.Variable((size + 1, size + 1), PSD=True), cp.Variable()
+        corner = np.zeros((size + 1, size + 1))
+        corner[-1, -1] = 1
+        problem = cp.Problem(
+            cp.Minimize(beta + cp.trace(moments.omega @ cover) / epsilon), [cover - form + beta * corner >> 0]
+        )
+        problem.solve(solver="CLARABEL")
+        assert worst_case_cvar(form, moments, epsilon).value == pytest.approx(problem.value, rel=1e-6, abs=1e-6)
+
+    @given(SEEDS, st.integers(1, 6), st.floats(0.02, 0.95), st.booleans())
+    @settings(max_examples=60, deadline=None)
+    def test_some_distribution_attains_it(self, seed, size, epsilon, singular):
+        rng = np.random.default_rng(seed)
+        moments = random_moments(rng, size, max(size - 1, 1) if singular else None)
+        form = random_form(rng, size + 1)
+        found = worst_case_cvar(form, moments, epsilon)
+        met = attaining(found.tail, moments, epsilon)
+        mean, covariance = met.moments()
+        assert mean == pytest.approx(moments.mean, abs=1e-9)
+        assert covariance == pytest.approx(moments.covariance, abs=1e-9)
+        assert met.weights.sum() == pytest.approx(1)
+        scale = np.abs(form).max() * (1 + np.trace(moments.covariance) + moments.mean @ moments.mean) / epsilon
+        reached = cvar(quadratic(form, met.points), epsilon, met.weights)
+        assert found.value - 1e-8 * scale <= reached <= found.value
+
+    @given(SEEDS, st.integers(1, 4), st.floats(0.05, 0.9))
+    @settings(max_examples=30, deadline=None)
+    def test_no_sample_exceeds_it(self, seed, size, epsilon):
+        rng = np.random.default_rng(seed)
+        moments, form = random_moments(rng, size), random_form(rng, size + 1)
+        bound = worst_case_cvar(form, moments, epsilon).value
+        for law in LAWS:
+            points = matched(draw(law, moments, 500, rng), moments)
+            assert cvar(quadratic(form, points), epsilon) <= bound + 1e-9 * abs(bound)
+
+    def test_a_point(self):
+        """Sigma = 0: one distribution, and CVaR is the loss there."""
+        moments = Moments([2.0, -1.0], np.zeros((2, 2)))
+        assert moments.rank == 0
+        assert worst_case_cvar(np.diag([1.0, 1, 3]), moments, 0.1).value == pytest.approx(8)
+
+    def test_large(self):
+        rng = np.random.default_rng(0)
+        found = worst_case_cvar(random_form(rng, 65), random_moments(rng, 64), 0.2)
+        assert found.value - found.attained < 1e-8 * found.value
+
+    def test_cvar_of_samples(self):
+        assert cvar([1, 2, 3, 4, 5], 0.4) == pytest.approx(4.5)
+        assert cvar([1, 2, 3, 4, 5], 0.3) == pytest.approx((5 * 0.2 + 4 * 0.1) / 0.3)
+        assert cvar([0, 10], 0.5, [0.9, 0.1]) == pytest.approx(2)
+
+
+class TestMoments:
+    def test_of_samples(self):
+        rows = np.random.default_rng(0).normal(size=(20, 3))
+        found = Moments.of(rows)
+        assert found.covariance == pytest.approx(np.cov(rows.T))
+        assert found.root @ found.root.T == pytest.approx(found.covariance)
+        assert found.factor @ found.factor.T == pytest.approx(found.omega)
+        assert Moments.of(rows[:, :1]).covariance.shape == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("mean", "covariance", "told"),
+        [
+            ([0, 0], np.eye(3), r"shape \(2,\), the covariance \(3, 3\)"),
+            ([[0, 0]], np.eye(2), r"expected \(n,\) and \(n, n\)"),
+            ([0, 0], [[1, 0.5], [0, 1]], "not symmetric"),
+            ([0, 0], [[1, 2], [2, 1]], "eigenvalue -1"),
+            ([0, np.nan], np.eye(2), "NaN or infinity"),
+            ([], np.zeros((0, 0)), "expected"),
+            ("ab", np.eye(2), "numbers"),
+        ],
+    )
+    def test_what_is_refused(self, mean, covariance, told):
+        with pytest.raises(UsageError, match=told):
+            Moments(mean, covariance)
+
+    @pytest.mark.parametrize("rows", [np.zeros((1, 3)), np.zeros(3), np.zeros((3, 0))])
+    def test_data_that_is_none(self, rows):
+        with pytest.raises(UsageError, match="at least two samples"):
+            Moments.of(rows)
+
+    @pytest.mark.parametrize("epsilon", [0, 1, -0.1, 1.5, float("nan")])
+    def test_levels(self, epsilon):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            worst_case_cvar(np.eye(2), Moments([0], [[1]]), epsilon)
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            certify_classes(LOOP, Moments([0, 0], np.eye(2)), 0, epsilon, rivals=[])
+
+    @pytest.mark.parametrize(("form", "told"), [(np.eye(3), "shape"), ([[1, 2], [0, 1]], "not symmetric")])
+    def test_forms(self, form, told):
+        with pytest.raises(UsageError, match=told):
+            worst_case_cvar(form, Moments([0], [[1]]), 0.2)
+
+    @pytest.mark.parametrize("law", LAWS)
+    def test_samplers_have_the_moments(self, law):
+        moments = random_moments(np.random.default_rng(3), 3)
+        drawn = draw(law, moments, 400_000, np.random.default_rng(4))
+        room = 0.12 if law in ("t", "power law") else 0.02  # their fourth moments are large or infinite
+        assert drawn.mean(axis=0) == pytest.approx(moments.mean, abs=0.02)
+        assert np.cov(drawn.T) == pytest.approx(moments.covariance, abs=room)
+        own = matched(drawn[:1000], moments)
+        assert own.mean(axis=0) == pytest.approx(moments.mean, abs=1e-10)
+        assert np.cov(own.T, ddof=0) == pytest.approx(moments.covariance, abs=1e-10)
+
+    def test_t_with_a_scale_matrix_has_three_times_the_covariance(self):
+        moments = Moments([0.0], [[1.0]])
+        one, other = (draw(law, moments, 200_000, np.random.default_rng(1)) for law in ("t", T_SCALE))
+        assert other == pytest.approx(np.sqrt(3) * one)
+
+    def test_unknown_law(self):
+        with pytest.raises(UsageError, match="no law"):
+            draw("cauchy", Moments([0], [[1]]), 3, np.random.default_rng(0))
+
+
+def residual(rng):
+    """x -> relu -> plus x -> relu -> plus both: values that branch."""
+    first, second, third = (rng.normal(size=shape) for shape in ((3, 3), (3, 4), (4, 2)))
+    nodes = (
+        Affine((0,), (first,), rng.normal(size=3)),
+        Activation(1, "relu"),
+        Affine((0, 2), (second, second), rng.normal(size=4)),
+        Activation(3, "relu"),
+        Affine((4, 0), (third, first[:, :2]), rng.normal(size=2)),
+    )
+    return Graph(3, nodes)
+
+
+def coordinates(net, xi, network):
+    """w of the module `lifting` for xi, by the network's own forward pass."""
+    graph = network.graph()
+    values = graph.values(net.moments.inputs(xi))
+    phi = [values[i] for i, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation)]
+    return np.hstack([xi, *phi, np.ones((len(xi), 1))]), values[-1]
+
+
+NETWORKS = {
+    "one layer": lambda rng: random_network(rng, (3, 5, 3)),
+    "three layers": lambda rng: random_network(rng, (3, 4, 3, 3, 2)),
+    "relu at the end": lambda rng: random_network(rng, (3, 4, 2), "relu"),
+    "residual": residual,
+    "loop": lambda rng: closed_loop(
+        random_network(rng, (3, 4, 1)), rng.normal(size=(3, 3)), rng.normal(size=(3, 1)), 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("family", FAMILIES)
+class TestConstraints:
+    def test_they_hold_on_the_network(self, name, family):
+        rng = np.random.default_rng(5)
+        network, moments = NETWORKS[name](rng), random_moments(rng, 3)
+        net = lifted(network, moments)
+        known = constraints(net, family)
+        w, outputs = coordinates(net, rng.normal(size=(200, 3)) * 2, network)
+        assert w @ net.outputs.T == pytest.approx(outputs)
+        assert (
+            np.einsum("ki,kj->kij", w, w).reshape(200, -1).max(axis=1) <= net.growth() * (w[:, net.seen] ** 2).sum(1)
+        ).all()
+        for column in range(known.count):
+            middle = known.middle(np.eye(known.count)[column])
+            assert np.einsum("ki,ij,kj->k", w, middle, w).min() > -1e-9 * np.abs(w).max() ** 2
+
+    def test_multipliers_prove_whatever_they_are(self, name, family):
+        """Random multipliers, negative ones among them: the form lies above the loss at every input."""
+        rng = np.random.default_rng(6)
+        network, moments = NETWORKS[name](rng), random_moments(rng, 3)
+        net = lifted(network, moments)
+        known = constraints(net, family)
+        weights = rng.normal(size=len(net.outputs))
+        loss = net.linear_loss(weights, 0.7)
+        xi = rng.normal(size=(500, 3)) * 3
+        truth = network(moments.inputs(xi)) @ weights + 0.7
+        stood = 0
+        for _ in range(10):
+            theta = known.start() * rng.uniform(0.5, 2) + rng.normal(size=known.count) * 0.05
+            proof = proof_from(known, loss, theta, 0.2)
+            if proof is None:
+                continue
+            stood += 1
+            assert (proof.theta >= 0).all()
+            assert (quadratic(proof.form, xi) >= truth).all()
+            assert proof.worst.value == pytest.approx(
+                worst_case_cvar(proof.form, Moments(np.zeros(3), np.eye(3)), 0.2).value
+            )
+            points = matched(draw("two-radius", moments, 2000, rng), moments)
+            assert cvar(network(points) @ weights + 0.7, 0.2) <= proof.bound
+        assert stood > 0
+
+
+def test_the_matrix_of_the_paper():
+    """Q12 = T, Q13 = -nu, Q22 = -2 T, Q23 = nu + eta, on [z; phi; 1]."""
+    rng = np.random.default_rng(0)
+    net = lifted(random_network(rng, (2, 3, 2)), random_moments(rng, 2))
+    known = constraints(net, "pairs")
+    lam, eta, nu, between = (rng.random(3) for _ in range(4))
+    t = np.diag(lam)
+    for value, (i, j) in zip(between, [(0, 1), (0, 2), (1, 2)], strict=True):
+        apart = np.eye(3)[i] - np.eye(3)[j]
+        t = t + value * np.outer(apart, apart)
+    zero = np.zeros((3, 3))
+    q = np.block([
+        [zero, t, -nu[:, None]], [t, -2 * t, (nu + eta)[:, None]], [-nu[None], (nu + eta)[None], np.zeros((1, 1))]
+    ])  # fmt: skip
+    rows = np.vstack([net.before, net.after, net.one])
+    ours = np.concatenate([2 * np.diag(t), 2 * eta, 2 * nu, 2 * between])
+    assert known.middle(ours) == pytest.approx(rows.T @ q @ rows)
+
+
+def iris():
+    if not (PLT / "plt_iris.npz").is_file():
+        pytest.skip("../shared/data/plt is not here: no reference bounds to compare with")
+    arrays = np.load(PLT / "plt_iris.npz", allow_pickle=False)
+    weights = [arrays[f"iris__weights_{k}"].T for k in range(3)]
+    network = Network.from_arrays(weights, [arrays[f"iris__bias_{k}"] for k in range(3)], "linear")
+    references = json.loads((PLT / "references.json").read_text())["iris_wccvar"]
+    x, y = arrays["iris__X_test"].astype(float), arrays["iris__y_test"]
+    return network, [x[y == c] for c in range(3)], references
+
+
+@pytest.mark.parametrize("method", ["sdp", "first-order"])
+@pytest.mark.parametrize(
+    ("family", "key", "room"), [("diagonal", "basic", 5e-4), ("pairs", "pairs", 5e-4), ("products", "products", 3e-3)]
+)
+@pytest.mark.parametrize(("true", "rival"), [(0, 1), (1, 0), (1, 2)])
+def test_iris_references(true, rival, family, key, room, method):
+    network, data, references = iris()
+    expected = references[f"c{true}_j{rival}"]
+    found = certify_classes(network, Moments.of(data[true]), true, 0.2, Options(family, method), [rival])[rival]
+    assert found.bound == pytest.approx(expected[key], abs=room)
+    assert found.bound >= expected[key] - 1e-4
+    assert cvar(network(data[true]) @ margin(3, rival, true), 0.2) == pytest.approx(expected["empirical_cvar"])
+    if found.objective is not None:
+        assert found.bound >= found.objective - 1e-6
+
+
+@pytest.mark.slow
+@given(SEEDS, st.sampled_from(FAMILIES), st.sampled_from(list(NETWORKS)), st.floats(0.05, 0.6))
+@settings(max_examples=25, deadline=None)
+def test_no_distribution_exceeds_a_certificate(seed, family, name, epsilon):
+    rng = np.random.default_rng(seed)
+    network, moments = NETWORKS[name](rng), random_moments(rng, 3)
+    net = lifted(network, moments)
+    weights = rng.normal(size=len(net.outputs))
+    found = certify_loss(net, net.linear_loss(weights), epsilon, Options(family, seconds=2.0))
+
+    def loss(x):
+        return network(x) @ weights
+
+    room = 1e-9 * abs(found.bound)
+    assert falsify(loss, moments, epsilon, found.proof, 20, seed % 1000).value <= found.bound + room
+    for law in LAWS:
+        points = matched(draw(law, moments, 2000, rng), moments)
+        assert cvar(loss(points), epsilon) <= found.bound + room
+    assert (quadratic(found.proof.form, np.zeros((1, 3))) >= loss(moments.mean[None]) - room).all()
+
+
+@pytest.fixture(scope="module")
+def certified():
+    network, data, _ = iris()
+    moments = Moments.of(data[1])
+    return network, moments, certify_classes(network, moments, 1, 0.2, Options("products"))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_hundred_thousand_points(certified, law):
+    network, moments, found = certified
+    points = matched(draw(law, moments, 100_000, np.random.default_rng(0)), moments)
+    for rival, one in found.items():
+        assert cvar(network(points) @ margin(3, rival, 1), 0.2) <= one.bound
+
+
+def test_the_falsifier_comes_near():
+    network, data, _ = iris()
+    moments = Moments.of(data[1])
+    weights = margin(3, 2, 1)
+    found = certify_classes(network, moments, 1, 0.2, Options("products"), [2])[2]
+    lower = falsify(lambda x: network(x) @ weights, moments, 0.2, found.proof)
+    mean, covariance = lower.distribution.moments()
+    assert mean == pytest.approx(moments.mean)
+    assert covariance == pytest.approx(moments.covariance)
+    assert cvar(network(lower.distribution.points) @ weights, 0.2, lower.distribution.weights) == lower.value
+    assert 0 <= found.bound - lower.value < 0.3
+
+
+class TestMethods:
+    @given(SEEDS, st.sampled_from(FAMILIES), st.sampled_from(["one layer", "three layers", "residual"]))
+    @settings(max_examples=6, deadline=None)
+    def test_descent_and_semidefinite_program_agree(self, seed, family, name):
+        rng = np.random.default_rng(seed)
+        network, moments = NETWORKS[name](rng), random_moments(rng, 3)
+        net = lifted(network, moments)
+        loss = net.linear_loss(rng.normal(size=len(net.outputs)))
+        ours = certify_loss(net, loss, 0.25, Options(family)).bound
+        theirs = certify_loss(net, loss, 0.25, Options(family, "sdp"))
+        room = 5e-3 * (1 + abs(theirs.objective))
+        assert ours == pytest.approx(theirs.objective, abs=room)
+        assert theirs.bound >= theirs.objective - room
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_slopes_and_second_derivatives(self, family):
+        rng = np.random.default_rng(2)
+        net = lifted(random_network(rng, (2, 3, 2, 2)), random_moments(rng, 2))
+        known = constraints(net, family)
+        barrier = Barrier(known, net.linear_loss([1.0, -0.5]), 0.3)
+        mu = 0.2
+        theta = known.start() + 0.01 * rng.random(known.count)
+        at = barrier.at(0.1, theta, mu)
+        hessian = barrier.hessian(at, mu)
+        assert hessian == pytest.approx(hessian.T)
+        step = 1e-5
+        for place in range(known.count + 1):
+            move = np.zeros(known.count + 1)
+            move[place] = step
+            up, down = (barrier.at(0.1 + s * move[0], theta + s * move[1:], mu) for s in (1, -1))
+            slope = np.concatenate([[at.beta_slope], at.slope])[place]
+            assert (up.value - down.value) / (2 * step) == pytest.approx(slope, rel=1e-5, abs=1e-7)
+            second = np.concatenate([[up.beta_slope - down.beta_slope], up.slope - down.slope]) / (2 * step)
+            assert second == pytest.approx(hessian[place], rel=1e-4, abs=1e-5)
+        along_beta, along = barrier.scales(at, mu)
+        assert along_beta**2 == pytest.approx(hessian[0, 0])
+        if family != "pairs":  # whose constraints are sums of two products: the scale is a rough one there
+            assert along**2 == pytest.approx(np.diag(hessian)[1:], rel=1e-6)
+
+    def test_gradients_alone(self):
+        rng = np.random.default_rng(8)
+        net = lifted(random_network(rng, (3, 5, 3)), random_moments(rng, 3))
+        loss = net.linear_loss([1.0, -1.0, 0.0])
+        for family in ("diagonal", "pairs"):
+            known = constraints(net, family)
+            newton, plain = (descend(known, loss, 0.2, curvature=which) for which in (True, False))
+            assert newton.status == "optimal"
+            assert plain.status == "stopped"
+            assert plain.proof.bound == pytest.approx(newton.proof.bound, rel=2e-2, abs=2e-2)
+
+    def test_every_step_is_valid(self):
+        rng = np.random.default_rng(9)
+        network, moments = random_network(rng, (3, 6, 2)), random_moments(rng, 3)
+        net = lifted(network, moments)
+        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2)
+        bounds = [bound for _, bound in found.trace]
+        assert bounds == sorted(bounds, reverse=True)
+        lower = falsify(lambda x: network(x) @ [1.0, -1.0], moments, 0.2, found.proof).value
+        assert lower <= found.proof.bound
+
+    def test_a_time_limit_leaves_a_bound(self):
+        rng = np.random.default_rng(9)
+        net = lifted(random_network(rng, (3, 12, 2)), random_moments(rng, 3))
+        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2, seconds=1e-3)
+        assert found.status == "time limit"
+        assert np.isfinite(found.proof.bound)
+
+    def test_larger_families_are_no_worse(self):
+        rng = np.random.default_rng(11)
+        net = lifted(random_network(rng, (3, 6, 4, 2)), random_moments(rng, 3))
+        loss = net.linear_loss([1.0, -1.0])
+        bounds = [certify_loss(net, loss, 0.2, Options(family)).bound for family in FAMILIES]
+        assert bounds[1] <= bounds[0] + 1e-3
+        assert bounds[2] <= bounds[1] + 1e-3
+
+    def test_directions_that_no_neuron_reads_are_left_out(self):
+        rng = np.random.default_rng(14)
+        network, moments = random_network(rng, (9, 3, 2)), random_moments(rng, 9)
+        net = lifted(network, moments)
+        loss = net.linear_loss([1.0, -1.0])
+        small, inner = reduced(constraints(net, "pairs"), loss)
+        assert small.lifted.rank == 3
+        found = certify_loss(net, loss, 0.2, Options("pairs"))
+        assert found.proof.form.shape == (10, 10)
+        whole, part = (descend(known, one, 0.2) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
+        assert part.proof.bound == pytest.approx(whole.proof.bound, abs=2e-4)
+        assert found.bound == pytest.approx(part.proof.bound, abs=1e-9)
+
+    def test_without_hidden_neurons_it_is_exact(self):
+        network = Network.from_arrays([[[1.0, -2.0]]], [[0.5, 0.0]], "linear")
+        found = certify_classes(network, Moments([1.0], [[4.0]]), 0, 0.2)[1]
+        assert found.bound == pytest.approx(-3 - 0.5 + np.sqrt(4 * 9 * 4))
+        assert certify_classes(network, Moments([1.0], [[0.0]]), 0, 0.2)[1].bound == pytest.approx(-3.5)
+
+    @pytest.mark.parametrize("method", ["sdp", "first-order"])
+    def test_a_singular_covariance(self, method):
+        """Inputs on a line: the same bound as for the network of that one coordinate."""
+        rng = np.random.default_rng(12)
+        network, along = random_network(rng, (3, 4, 2)), rng.normal(size=3)
+        mean = rng.normal(size=3)
+        narrow = Network.from_arrays(
+            [along[None] @ network.layers[0].weight, network.layers[1].weight],
+            [mean @ network.layers[0].weight + network.layers[0].bias, network.layers[1].bias],
+            "linear",
+        )
+        how = Options("pairs", method)
+        wide = certify_classes(network, Moments(mean, np.outer(along, along)), 0, 0.2, how)[1].bound
+        assert wide == pytest.approx(certify_classes(narrow, Moments([0.0], [[1.0]]), 0, 0.2, how)[1].bound, abs=1e-3)
+
+
+class TestSolversWords:
+    """Whatever a solver says, the number comes from the multipliers."""
+
+    def asked(self, monkeypatch, word):
+        rng = np.random.default_rng(13)
+        network, moments = random_network(rng, (3, 4, 2)), random_moments(rng, 3)
+        monkeypatch.setattr(certificates, "solve_sdp", lambda known, *_: word(known))
+        found = certify_classes(network, moments, 0, 0.2, Options("pairs", "sdp"))[1]
+        lower = falsify(lambda x: network(x) @ [-1.0, 1.0], moments, 0.2, found.proof).value
+        return found, lower
+
+    def test_an_optimistic_objective(self, monkeypatch):
+        found, lower = self.asked(monkeypatch, lambda known: Word(known.start(), "optimal", "LIAR", -1e9, 0.0))
+        assert found.objective == -1e9
+        assert found.bound >= lower
+
+    @pytest.mark.parametrize("sign", [-1.0, 1e3, -1e-3, 0.0])
+    def test_multipliers_of_any_sign(self, monkeypatch, sign):
+        found, lower = self.asked(
+            monkeypatch, lambda known: Word(sign * np.ones(known.count), "optimal_inaccurate", "LIAR", -5.0, 0.0)
+        )
+        assert found.bound is None or found.bound >= lower
+        assert found.status == "optimal_inaccurate (LIAR)"
+
+    @pytest.mark.parametrize("theta", [None, np.full(3, np.nan), np.zeros(2)])
+    def test_no_multipliers_are_unknown(self, monkeypatch, theta):
+        found, _ = self.asked(monkeypatch, lambda _: Word(theta, "error", "LIAR", None, 0.0))
+        assert found.bound is None
+        assert not found.holds
+
+    def test_a_solver_that_fails(self):
+        rng = np.random.default_rng(1)
+        net = lifted(random_network(rng, (2, 3, 2)), random_moments(rng, 2))
+        word = solve_sdp(constraints(net), net.linear_loss([1.0, -1.0]), 0.2, solvers=["NOSUCH"])
+        assert word.theta is None
+        assert word.status.startswith("error")
+        second = solve_sdp(constraints(net), net.linear_loss([1.0, -1.0]), 0.2, solvers=["NOSUCH", "CLARABEL"])
+        assert (second.status, second.solver) == ("optimal", "CLARABEL")
+
+
+class TestEllipsoid:
+    ROWS = np.hstack([STATE, CONTROL])
+
+    @pytest.mark.parametrize("epsilon", [0.5, 0.2])
+    def test_the_published_example(self, epsilon):
+        radius = 1 / (2 * epsilon)
+        net = lifted(LOOP, Moments([0, 0], np.eye(2) / 4))
+        fixed = least_ellipsoid(net, self.ROWS, epsilon, "pairs", np.diag([1, 1, -radius]))
+        assert fixed.shape == pytest.approx(radius * np.array([[20.8422, -0.9698], [-0.9698, 0.1471]]), rel=5e-4)
+        assert fixed.determinant == pytest.approx(2.12530 * radius**2, rel=1e-4)
+        joint = least_ellipsoid(net, self.ROWS, epsilon, "pairs")
+        assert joint.determinant == pytest.approx(1.6056 * radius**2, rel=1e-4)
+        cuts = least_ellipsoid(net, self.ROWS, epsilon, "products")
+        assert cuts.determinant == pytest.approx(0.314 * radius**2, rel=1e-2)
+        truth = radius * TOGETHER @ TOGETHER.T
+        assert np.linalg.det(truth) == pytest.approx(0.3136 * radius**2)
+        assert np.linalg.eigvalsh(fixed.shape - truth)[0] > -1e-6 * radius, "it holds all of the reachable set"
+        for found in (fixed, joint, cuts):
+            form = np.zeros((3, 3))
+            form[:2, :2] = TOGETHER.T @ np.linalg.inv(found.shape) @ TOGETHER
+            assert worst_case_cvar(form, net.moments, epsilon).value <= 1 + 1e-9
+
+    def test_cvar_on_it(self):
+        """sup CVaR of y' E^-1 y is at most 1, and samples say so."""
+        moments = Moments([0, 0], np.eye(2) / 4)
+        found = least_ellipsoid(lifted(LOOP, moments), self.ROWS, 0.2, "pairs")
+        for law in LAWS:
+            y = matched(draw(law, moments, 20_000, np.random.default_rng(0)), moments) @ TOGETHER.T
+            assert cvar(np.einsum("ki,ij,kj->k", y, np.linalg.inv(found.shape), y), 0.2) <= 1
+
+    def test_rows(self):
+        with pytest.raises(UsageError, match="expected"):
+            least_ellipsoid(lifted(LOOP, Moments([0, 0], np.eye(2))), np.eye(2), 0.2)
+
+
+class TestUnrolled:
+    def test_closed_loop(self):
+        x = np.random.default_rng(0).normal(size=(5, 2))
+        assert closed_loop(LOOP, STATE, CONTROL, 3)(x) == pytest.approx(x @ np.linalg.matrix_power(TOGETHER, 3).T)
+        net = lifted(closed_loop(LOOP, STATE, CONTROL, 3), Moments([0, 0], np.eye(2) / 4))
+        power = np.zeros((3, 3))
+        power[:2, :2] = np.linalg.matrix_power(TOGETHER, 3).T @ np.linalg.matrix_power(TOGETHER, 3)
+        exact = worst_case_cvar(power, net.moments, 0.2).value
+        found = certify_loss(net, net.quadratic_loss(np.diag([1.0, 1.0, 0.0])), 0.2, Options("products"))
+        assert exact <= found.bound <= 1.01 * exact
+
+    def test_recurrent(self):
+        rng = np.random.default_rng(1)
+        u, w, b, v, c = (rng.normal(size=shape) for shape in ((2, 3), (3, 3), 3, (3, 1), 1))
+        x = rng.normal(size=(4, 6))
+        h = np.zeros((4, 3))
+        for step in range(3):
+            h = np.maximum(x[:, 2 * step : 2 * step + 2] @ u + h @ w + b, 0)
+        graph = recurrent(u, w, b, v, c, 3)
+        assert graph(x) == pytest.approx(h @ v + c)
+        net = lifted(graph, Moments(np.zeros(6), np.eye(6)))
+        found = certify_loss(net, net.linear_loss([1.0]), 0.2)
+        lower = falsify(lambda x: graph(x)[:, 0], net.moments, 0.2, found.proof).value
+        assert lower <= found.bound
+
+    def test_what_is_refused(self):
+        with pytest.raises(UsageError, match="at least 1"):
+            closed_loop(LOOP, STATE, CONTROL, 0)
+        with pytest.raises(UsageError, match="expected"):
+            closed_loop(LOOP, np.eye(3), CONTROL)
+
+
+def test_the_largest_rival():
+    """Its own loss: above every single bound, and above the samples of the maximum."""
+    network, data, _ = iris()
+    moments = Moments.of(data[1])
+    net = lifted(network, moments)
+    losses = [net.linear_loss(margin(3, j, 1)) for j in (0, 2)]
+    whole = certify_maximum(net, losses, 0.2, Options("products", "sdp"))
+    single = [certify_loss(net, loss, 0.2, Options("products")).bound for loss in losses]
+    assert whole.bound >= max(single) - 1e-3
+
+    def loss(x):
+        y = network(x)
+        return np.maximum(y[:, 0], y[:, 2]) - y[:, 1]
+
+    for law in LAWS:
+        points = matched(draw(law, moments, 5000, np.random.default_rng(0)), moments)
+        assert cvar(loss(points), 0.2) <= whole.bound
+    lower = falsify(loss, moments, 0.2, whole.proof).value
+    assert lower <= whole.bound
+    with pytest.raises(UsageError, match="no losses"):
+        certify_maximum(net, [], 0.2)
+
+
+def test_a_common_form_that_is_too_low_is_raised():
+    rng = np.random.default_rng(4)
+    network, moments = random_network(rng, (3, 4, 3)), random_moments(rng, 3)
+    net = lifted(network, moments)
+    known = constraints(net)
+    losses = [net.linear_loss(margin(3, j, 0)) for j in (1, 2)]
+    proof = common_proof(known, losses, np.tile(known.start(), 2), -5.0 * np.eye(4), 0.2)
+    xi = rng.normal(size=(500, 3)) * 2
+    y = network(moments.inputs(xi))
+    assert (quadratic(proof.form, xi) >= np.maximum(y[:, 1], y[:, 2]) - y[:, 0]).all()
+    assert falsify(lambda x: network(x)[:, 1:].max(axis=1) - network(x)[:, 0], moments, 0.2).value <= proof.bound
+
+
+class TestSupport:
+    def test_a_box_tightens_and_holds_on_it(self):
+        rng = np.random.default_rng(3)
+        network = random_network(rng, (2, 5, 4, 2))
+        points = np.clip(rng.normal(size=(4000, 2)), -1, 1)
+        moments = Moments(points.mean(axis=0), np.cov(points.T, ddof=0))
+        net = lifted(network, moments)
+        box = support_in(network, np.full(2, -1.0), np.full(2, 1.0))
+        loss = net.linear_loss([1.0, -1.0])
+        known = constraints(net, "diagonal", box)
+        w, _ = coordinates(net, (points[:300] - moments.mean) @ np.linalg.inv(moments.root).T, network)
+        for column in range(known.count):
+            middle = known.middle(np.eye(known.count)[column])
+            assert np.einsum("ki,ij,kj->k", w, middle, w).min() > -1e-9
+        plain = certify_loss(net, loss, 0.1).bound
+        local = certify_loss(net, loss, 0.1, support=box).bound
+        assert cvar(network(points) @ [1.0, -1.0], 0.1) <= local < plain - 0.05
+        y = network(rng.uniform(-1, 1, size=(20_000, 2)))
+        assert local <= (y[:, 0] - y[:, 1]).max() + 5  # no bound of this kind is absurd
+
+    def test_shapes(self):
+        with pytest.raises(UsageError, match="2 inputs"):
+            support_in(LOOP, np.zeros(3), np.ones(3))
+
+
+class TestWhatIsRefused:
+    MOMENTS = Moments([0, 0], np.eye(2))
+
+    def test_other_activations(self):
+        graph = Graph(2, (Affine((0,), (np.eye(2),), np.zeros(2)), Activation(1, "tanh")))
+        with pytest.raises(NetworkError, match="tanh"):
+            lifted(graph, self.MOMENTS)
+
+    def test_sizes(self):
+        with pytest.raises(UsageError, match="3 inputs; the network takes 2"):
+            lifted(LOOP, Moments([0, 0, 0], np.eye(3)))
+        net = lifted(LOOP, self.MOMENTS)
+        with pytest.raises(UsageError, match="1 outputs"):
+            net.linear_loss([1, 2])
+        with pytest.raises(UsageError, match="expected"):
+            net.quadratic_loss(np.eye(7))
+
+    def test_names(self):
+        net = lifted(LOOP, self.MOMENTS)
+        with pytest.raises(UsageError, match="triples"):
+            constraints(net, "triples")
+        with pytest.raises(UsageError, match="magic"):
+            Options(method="magic")
+
+    @pytest.mark.parametrize(
+        ("true", "rivals", "told"), [(5, None, "class 5"), (0, [0], "no rival of itself"), (0, [7], "class 7")]
+    )
+    def test_classes(self, true, rivals, told):
+        network = random_network(np.random.default_rng(0), (2, 3, 2))
+        with pytest.raises(UsageError, match=told):
+            certify_classes(network, self.MOMENTS, true, rivals=rivals)
+        with pytest.raises(UsageError, match="one output"):
+            certify_classes(LOOP, self.MOMENTS, 0)
