@@ -32,6 +32,7 @@ from arfj.certify.cvar.falsify import falsify
 from arfj.certify.cvar.maximum import _proof as common_proof
 from arfj.certify.cvar.maximum import certify_maximum
 from arfj.certify.cvar.multipliers import reduced
+from arfj.certify.cvar.recompute import dominating, raised_for_rounding
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
 from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
 from arfj.certify.cvar.unroll import closed_loop, recurrent
@@ -299,6 +300,23 @@ class TestConstraints:
             points = matched(draw("two-radius", moments, 2000, rng), moments)
             assert cvar(network(points) @ weights + 0.7, 0.2) <= proof.bound
         assert stood > 0
+
+
+def test_a_form_that_is_too_low_is_raised():
+    """By the largest eigenvalue of what lies above it, as rounding might have left it."""
+    rng = np.random.default_rng(15)
+    network, moments = random_network(rng, (3, 5, 4, 2)), random_moments(rng, 3)
+    net = lifted(network, moments)
+    known, loss = constraints(net), net.linear_loss([1.0, -1.0])
+    theta = known.start()
+    exact = dominating(known, loss, theta)
+    raised, shift = raised_for_rounding(known, loss, theta, exact)
+    assert 0 < shift < 1e-6
+    xi = rng.normal(size=(300, 3)) * 2
+    truth = network(moments.inputs(xi)) @ [1.0, -1.0]
+    raised, shift = raised_for_rounding(known, loss, theta, exact - 20.0 * np.eye(4))
+    assert shift > 20
+    assert (quadratic(raised, xi) >= truth).all()
 
 
 def test_the_matrix_of_the_paper():

@@ -77,12 +77,13 @@ def test_loops_that_are_wrong():
     assert "larger" in loop.violations([fixed, {**free, "shape": (1.2 * truth).tolist()}])[0]
 
 
+@pytest.fixture(scope="module")
+def rows():
+    return read(STUDY.rows)
+
+
 @COMMITTED
 class TestCommitted:
-    @pytest.fixture(scope="class")
-    def rows(self):
-        return read(STUDY.rows)
-
     def test_they_are_complete(self, rows):
         asked = {task.key for stage in (*STUDY.stages, *SCALING.stages) for task in stage(Scale("full"), ())}
         keys = {row["key"] for row in rows}

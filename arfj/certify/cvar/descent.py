@@ -22,7 +22,7 @@ from arfj.certify.cvar.multipliers import Constraints, constraints
 from arfj.certify.cvar.recompute import Proof, proof_from
 from arfj.network import Floats
 
-CAP = 1e5
+CAP = 1e3
 """The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
 LARGEST = 2**25
 """Numbers that one array of second derivatives may hold: a quarter of a GiB."""
@@ -34,7 +34,7 @@ TOLERANCE = 1e-4
 """The gap to the optimum, relative to the bound, at which the descent ends."""
 CENTRED = 0.3
 """Squared Newton decrement, in units of mu, at which a stage ends."""
-STEPS = 25
+STEPS = 40
 """Newton steps a stage, at most."""
 GRADIENTS = 200
 """L-BFGS iterations a stage, at most."""
