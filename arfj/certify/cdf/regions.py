@@ -1,0 +1,213 @@
+"""The linear regions of a ReLU network over a box: neuron by neuron, layer by layer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.certify.cdf import mesh as simplices
+from arfj.certify.cdf.evaluation import Evaluation
+from arfj.certify.cdf.interpolation import deviations
+from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, box_mesh, signs, volumes
+from arfj.certify.cdf.polytopes import (
+    Polytopes,
+    box_polytope,
+    covers,
+    cut,
+    grouped,
+    of_mesh,
+    sliced,
+    triangulated,
+)
+from arfj.graph import Activation
+from arfj.network import Floats
+
+SNAP = 4.0
+"""Pre-activations within so many times their rounding are 0: what meets in a point is not torn apart there."""
+ROUNDS = 64
+"""More than any levels take, and the cuts of a density's pieces: 16 for each of three outputs."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When cutting ends; bounds are valid then as well, and looser.
+
+    Attributes:
+        cells: how many there may be.
+        seconds: how long it may take, from when the budget was made.
+    """
+
+    cells: int = 1_000_000
+    seconds: float = float("inf")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "until", time.monotonic() + self.seconds)
+
+    def spent(self, cells: int) -> bool:
+        """Whether so many cells are too many, or the time is over."""
+        return cells > self.cells or time.monotonic() > float(getattr(self, "until", 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """A box in convex polytopes on which a network is affine, or nearly so.
+
+    Attributes:
+        evaluation: the network.
+        lower, upper: the box.
+        polytopes: their fields are the outputs at the points.
+        low, high: [a, b] of `interpolation.deviations` for each polytope, shapes (polytopes, outputs).
+        complete: whether the regions are those of the network: every ReLU has one side on each.
+    """
+
+    evaluation: Evaluation
+    lower: Array
+    upper: Array
+    polytopes: Polytopes
+    low: Floats
+    high: Floats
+    complete: bool
+
+    @cached_property
+    def mesh(self) -> tuple[Mesh, Ints]:
+        """The polytopes as simplices, and which polytope each is a part of."""
+        return triangulated(self.polytopes)
+
+    @cached_property
+    def regions(self) -> int:
+        """How many patterns of active ReLUs polytopes of positive volume have; each is one linear region."""
+        return _patterns(self)
+
+    @cached_property
+    def error(self) -> Floats:
+        """What [a, b] does not cover of f - g on the parts of a polytope that levels cut off, per output.
+
+        g is given by the values that cuts interpolate; in exact arithmetic these are sum_i t_i f(v_i) for the point
+        sum_i t_i v_i. Each round of cuts moves its new points by at most 4 u max|x| in each coordinate, so that f changes
+        by at most that times its steepness; the values at the points are off by their own rounding, and by 8 u max|f| more
+        for each round.
+        """
+        if self.evaluation.exact:
+            return np.zeros(self.polytopes.fields.shape[1])
+        values = self.evaluation.values(self.polytopes.points)
+        reach = 4 * UNIT * ROUNDS * float(np.abs(self.polytopes.points).max(initial=0.0))
+        drift = 8 * UNIT * ROUNDS * np.abs(values[-1]).max(axis=0)
+        return np.asarray(reach * self.evaluation.steepness() + self.evaluation.rounding(values)[-1] + drift)
+
+
+def pieces(evaluation: Evaluation, lower: Array, upper: Array, budget: Budget | None = None) -> Pieces:
+    """Cut the box by every ReLU in turn.
+
+    A neuron is affine on the regions of all those before it, so that each of them is cut by one hyperplane at most.
+    """
+    budget = budget or Budget()
+    polytopes, complete = box_polytope(lower, upper), True
+    for index, node in enumerate(evaluation.graph.nodes, start=1):
+        if complete and isinstance(node, Activation) and node.kind == "relu":
+            polytopes, complete = _cut_by_layer(evaluation, polytopes, index, node.source, budget)
+    found = described(evaluation, lower, upper, polytopes, complete)
+    if not covers(found.mesh[0], lower, upper):  # rounding has made up faces that fit no polytope
+        return _pieces_of_simplices(evaluation, lower, upper, budget)
+    return found
+
+
+def described(evaluation: Evaluation, lower: Array, upper: Array, polytopes: Polytopes, complete: bool) -> Pieces:
+    """The pieces that polytopes are."""
+    low, high = deviations(evaluation, polytopes)
+    outputs = evaluation.values(polytopes.points)[-1]
+    return Pieces(evaluation, lower, upper, replace(polytopes, fields=outputs), low, high, complete)
+
+
+def _cut_by_layer(
+    evaluation: Evaluation, polytopes: Polytopes, index: int, source: int, budget: Budget
+) -> tuple[Polytopes, bool]:
+    values = evaluation.values(polytopes.points, index - 1)
+    tolerance = SNAP * evaluation.rounding(values)[source]
+    polytopes = replace(polytopes, fields=values[source])
+    for unit in range(polytopes.fields.shape[1]):
+        heights = polytopes.fields[:, unit]
+        sides = signs(heights, _zero(evaluation, tolerance[unit]))
+        if not sides.max() > 0 > sides.min():
+            continue
+        if budget.spent(polytopes.count):
+            return polytopes, False
+        count = len(polytopes.points)
+        vertex = polytopes.vertex
+        polytopes = cut(polytopes, heights[vertex], sides[vertex]).polytopes
+        if len(polytopes.points) > count:
+            _renew(evaluation, polytopes.fields, polytopes.points, count, index - 1, source)
+    return polytopes, True
+
+
+def _zero(evaluation: Evaluation, tolerance: float) -> float:
+    return 0 if evaluation.exact else tolerance
+
+
+def _renew(evaluation: Evaluation, fields: Array, points: Array, count: int, until: int, source: int) -> None:
+    """At new points: not the interpolated values, but those of the network where rounding has led to."""
+    fields[count:] = evaluation.values(points[count:], until)[source]
+
+
+def _pieces_of_simplices(evaluation: Evaluation, lower: Array, upper: Array, budget: Budget) -> Pieces:
+    """The same by `mesh.split`, whose cells are always a complex: far more of them."""
+    found, complete = box_mesh(lower, upper), True
+    for index, node in enumerate(evaluation.graph.nodes, start=1):
+        if not (complete and isinstance(node, Activation) and node.kind == "relu"):
+            continue
+        values = evaluation.values(found.points, index - 1)
+        tolerance = SNAP * evaluation.rounding(values)[node.source]
+        found = found.with_fields(values[node.source])
+        for unit in range(found.fields.shape[1]):
+            if budget.spent(len(found.cells)):
+                complete = False
+                break
+            heights, count = found.fields[:, unit], len(found.points)
+            sides = signs(heights, _zero(evaluation, tolerance[unit]))
+            found = simplices.split(found, heights[found.cells], sides[found.cells]).mesh
+            _renew(evaluation, found.fields, found.points, count, index - 1, node.source)
+    return described(evaluation, lower, upper, of_mesh(found), complete)
+
+
+def levels_cut(found: Pieces, levels: list[Array], most: int) -> tuple[Mesh, Ints]:
+    """The simplices of the polytopes, cut where output j takes one of levels[j], and the polytope of each.
+
+    Raises:
+        ArfjError: more than `most` cells.
+    """
+    tolerances = [_zero(found.evaluation, 8 * UNIT * float(np.abs(f).max())) for f in found.polytopes.fields.T]
+    polytopes, parent = found.polytopes, np.arange(found.polytopes.count)
+    for column, level in enumerate(levels):
+        parts = sliced(polytopes, column, level, tolerances[column], most)
+        if parts is None:
+            raise simplices.too_many(most)
+        polytopes, parent = parts.polytopes, parent[parts.parent]
+    mesh, owner = triangulated(polytopes)
+    if covers(mesh, found.lower, found.upper):
+        return mesh, parent[owner]
+    mesh, parent = found.mesh
+    for column, level in enumerate(levels):
+        done = simplices.sliced(mesh, column, level, tolerances[column], most)
+        mesh, parent = done.mesh, parent[done.parent]
+    return mesh, parent
+
+
+def _patterns(found: Pieces) -> int:
+    mesh, owner = found.mesh
+    volume, error = volumes(mesh.points, mesh.cells)
+    solid = np.bincount(owner, np.asarray(np.abs(volume) > error, dtype=bool), found.polytopes.count) > 0
+    start, _ = grouped(found.polytopes.owner, found.polytopes.count)
+    values = found.evaluation.values(found.polytopes.points)
+    rounding = found.evaluation.rounding(values)
+    bits: list[NDArray[Any]] = [np.zeros((int(solid.sum()), 1), np.uint8)]
+    for node in found.evaluation.graph.nodes:
+        if isinstance(node, Activation) and node.kind == "relu":
+            side = signs(values[node.source], 0 if found.evaluation.exact else 2 * SNAP * rounding[node.source])
+            active = np.maximum.reduceat(side[found.polytopes.vertex], start) > 0
+            bits.append(np.packbits(active[solid], axis=1))
+    rows = np.ascontiguousarray(np.concatenate(bits, axis=1))
+    return len(np.unique(rows.view(np.dtype((np.void, rows.shape[1])))))
