@@ -51,6 +51,13 @@ class Density(Protocol):
     def top(self) -> float:
         """An upper bound of the density."""
 
+    @property
+    def metric(self) -> Floats:
+        """A matrix A, shape (d, d): in x A the density is about as steep in all directions."""
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draws, shape (count, d), some of them outside the box unless `whole`."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -174,6 +181,26 @@ class Axes:
         """An upper bound of the density."""
         return float(np.prod([axis.top for axis in self.axes]))
 
+    @property
+    def metric(self) -> Floats:
+        """Widths of the box are 1."""
+        return np.diag([1 / (axis.breaks[-1] - axis.breaks[0]) for axis in self.axes])
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Each Bernstein polynomial is a beta density: they are mixed by coefficients times widths."""
+        result = np.zeros((count, self.inputs))
+        for column, axis in enumerate(self.axes):
+            parts = [
+                (low, high, k, len(piece) - 1, float(c) * (high - low) / len(piece))
+                for low, high, piece in zip(axis.breaks, axis.breaks[1:], axis.coefficients, strict=False)
+                for k, c in enumerate(piece)
+            ]
+            weights = np.array([part[-1] for part in parts])
+            which = rng.choice(len(parts), count, p=weights / weights.sum())
+            low, high, k, n = (np.array([part[i] for part in parts])[which] for i in range(4))
+            result[:, column] = low + (high - low) * rng.beta(k + 1, n - k + 1)
+        return result
+
     def greatest(self, points: Array, cells: Ints) -> Array:
         """The product of bounds for each input: (p(l) + p(u) + steepness (u - l)) / 2 on [l, u], and the greatest value."""
         if points.dtype == object:
@@ -265,6 +292,16 @@ class Betas:
         """The product of the values at the modes."""
         modes = np.array([[_mode(a, b) for a, b in self.parameters]])
         return float(self._product(modes)[0]) * (1 + 1e-9)
+
+    @property
+    def metric(self) -> Floats:
+        """Widths of the box are 1."""
+        return np.diag(1 / (np.array(self.upper) - np.array(self.lower)))
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Independent draws."""
+        t = np.stack([rng.beta(a, b, count) for a, b in self.parameters], axis=1)
+        return np.asarray(np.array(self.lower) + (np.array(self.upper) - np.array(self.lower)) * t)
 
     def greatest(self, points: Array, cells: Ints) -> Array:
         """The values at the point of the cell's box that is nearest to the mode."""

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from arfj.certify.cdf.densities import Density
-from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, volumes
+from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, volumes
 from arfj.certify.cdf.regions import Pieces, levels_cut
 
 Outside = Literal["add", "renormalise"]
@@ -82,16 +82,36 @@ def weighed_mesh(
 ) -> Weighed:
     """Weigh the cells of a mesh that covers the box."""
     least, most = density.masses(mesh.points, mesh.cells)
-    volume, error = volumes(mesh.points, mesh.cells)
-    size = abs(volume) + error
-    slab = size * density.greatest(mesh.points, mesh.cells)
-    if mesh.exact:
-        twice: Fraction | float = 0
-    else:
-        box = float(np.prod(upper - lower))
-        excess = _total(size)[1] - box * (1 - 2 * len(lower) * UNIT)
-        twice = max(0.0, min(excess * density.top * (1 + 1e-12), 1.0))
+    slab = _sizes(mesh, mesh.cells) * density.greatest(mesh.points, mesh.cells)
+    twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, below, above, slab, twice, owner, density.whole)
+
+
+def reweighed(cells: Weighed, cut: Cut, density: Density, lower: Array, upper: Array) -> Weighed:
+    """Weigh the cells of a finer mesh; those that are not new have their masses."""
+    old, mesh = cut.parent, cut.mesh
+    new = np.flatnonzero(np.bincount(old)[old] > 1)
+    least, most, slab = cells.least[old], cells.most[old], cells.slab[old]
+    least[new], most[new] = density.masses(mesh.points, mesh.cells[new])
+    slab[new] = _sizes(mesh, mesh.cells[new]) * density.greatest(mesh.points, mesh.cells[new])
+    twice = _twice(mesh, density, lower, upper)
+    return Weighed(
+        mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole
+    )
+
+
+def _sizes(mesh: Mesh, cells: Ints) -> Array:
+    volume, error = volumes(mesh.points, cells)
+    return np.asarray(abs(volume) + error)
+
+
+def _twice(mesh: Mesh, density: Density, lower: Array, upper: Array) -> Fraction | float:
+    """The greatest density times what the volumes of the cells exceed that of the box by."""
+    if mesh.exact:
+        return 0
+    box = float(np.prod(upper - lower))
+    excess = _total(_sizes(mesh, mesh.cells))[1] - box * (1 - 2 * len(lower) * UNIT)
+    return max(0.0, min(excess * density.top * (1 + 1e-12), 1.0))
 
 
 def _total(values: Array) -> tuple[float, float]:

@@ -196,13 +196,19 @@ def _bisected(
     return tuple(np.concatenate(part) for part in zip(*done, strict=True))  # type: ignore[return-value]
 
 
-def halved(mesh: Mesh, marked: NDArray[np.bool_]) -> Cut:
-    """The mesh with the longest edge of each marked cell cut in the middle, in all cells that share it."""
+def halved(mesh: Mesh, marked: NDArray[np.bool_], metric: Array | None = None) -> Cut:
+    """The mesh with the longest edge of each marked cell cut in the middle, in all cells that share it.
+
+    Args:
+        mesh: what is cut.
+        marked: shape (cells,).
+        metric: a matrix A, shape (d, d): lengths are those of x A.
+    """
     pairs = np.array(list(itertools.combinations(range(mesh.inputs + 1), 2)), dtype=np.intp)
     cells, count = mesh.cells, len(mesh.points)
     one, two = cells[:, pairs[:, 0]], cells[:, pairs[:, 1]]
     keys = np.minimum(one, two).astype(np.int64) * count + np.maximum(one, two)
-    corners = mesh.points[cells[marked]]
+    corners = (mesh.points if metric is None else mesh.points @ metric)[cells[marked]]
     lengths = ((corners[:, pairs[:, 0]] - corners[:, pairs[:, 1]]) ** 2).sum(axis=2)
     edges = np.unique(keys[marked][np.arange(len(corners)), lengths.argmax(axis=1)])
     low, high = np.divmod(edges, count)
