@@ -5,15 +5,17 @@ r"""Densities of the inputs, and their masses on simplices between bounds that h
     Smooth    beta densities with other parameters: bounded on each simplex by constants.
     Gaussians in `gaussians`.
 
-A density answers with `masses`, bounds of its integral over each cell, and `greatest`, an upper bound of its values there.
+A density answers with `masses`, bounds of its integral over each cell, and `greatest`, an upper bound of its values
+there.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lgamma
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,9 +65,9 @@ class Density(Protocol):
 class Axis:
     """A piecewise polynomial on [breaks[0], breaks[-1]] that is a density of one input.
 
-    On the piece between l and u it is sum_k c_k B_(k,n)((x - l) / (u - l)), B_(k,n)(t) = C(n, k) t^k (1 - t)^(n - k). With
-    coefficients that are not negative it is not negative, evaluation is a chain of convex combinations, and it is at most
-    the greatest of them.
+    On the piece between l and u it is sum_k c_k B_(k,n)((x - l) / (u - l)), B_(k,n)(t) = C(n, k) t^k (1 - t)^(n - k).
+    With coefficients that are not negative it is not negative, evaluation is a chain of convex combinations, and it is
+    at most the greatest of them.
 
     Attributes:
         breaks: ascending, one more than pieces.
@@ -89,7 +91,7 @@ class Axis:
         least = min(min(piece) for piece in self.coefficients)
         if least < 0:
             raise UsageError(
-                f"a density has the Bernstein coefficient {float(least)}, so that it is not known to be nowhere negative; "
+                f"a density has the Bernstein coefficient {float(least)}, and may be negative; "
                 "expected coefficients >= 0 (raise the degree, or cut the piece)"
             )
         if abs(self.integral - 1) > 1e-9:
@@ -100,7 +102,7 @@ class Axis:
         """In fractions: the mean coefficient times the width, piece by piece."""
         total = Fraction(0)
         for low, high, piece in zip(self.breaks, self.breaks[1:], self.coefficients, strict=False):
-            total += (Fraction(high) - Fraction(low)) * sum(map(Fraction, piece)) / len(piece)
+            total += (Fraction(high) - Fraction(low)) * sum(Fraction(c) for c in piece) / len(piece)
         return total
 
     @property
@@ -118,13 +120,15 @@ class Axis:
         """An upper bound of the size of its derivative inside pieces: n max |c_(k+1) - c_k| / width."""
         found = [0.0]
         for low, high, piece in zip(self.breaks, self.breaks[1:], self.coefficients, strict=False):
-            steps = [abs(float(b) - float(a)) for a, b in zip(piece, piece[1:], strict=False)]
+            steps = [abs(float(b) - float(a)) for a, b in itertools.pairwise(piece)]
             found.append((len(piece) - 1) * max(steps, default=0.0) / (high - low))
         return 1.001 * max(found)
 
     def __call__(self, x: Array, inside: Array) -> Array:
         """Its values at x, on the pieces that hold `inside` (a point of the same cell)."""
-        inner = np.array([Fraction(b) for b in self.breaks[1:-1]], dtype=object) if x.dtype == object else self.breaks[1:-1]
+        inner = (
+            np.array([Fraction(b) for b in self.breaks[1:-1]], dtype=object) if x.dtype == object else self.breaks[1:-1]
+        )
         if not len(inner):
             return self._piece(0, x)
         which, result = np.searchsorted(inner, inside), np.zeros(x.shape, x.dtype)
@@ -140,9 +144,10 @@ class Axis:
         t = (x - low) / (high - low)
         if not exact:
             t = np.clip(t, 0.0, 1.0)
-        values = [t * 0 + (Fraction(c) if exact else float(c)) for c in self.coefficients[index]]
+        start: list[Any] = [Fraction(c) if exact else float(c) for c in self.coefficients[index]]
+        values = [t * 0 + c for c in start]
         while len(values) > 1:  # de Casteljau
-            values = [(1 - t) * one + t * two for one, two in zip(values, values[1:], strict=False)]
+            values = [(1 - t) * one + t * two for one, two in itertools.pairwise(values)]
         return np.asarray(values[0])
 
 
@@ -202,7 +207,7 @@ class Axes:
         return result
 
     def greatest(self, points: Array, cells: Ints) -> Array:
-        """The product of bounds for each input: (p(l) + p(u) + steepness (u - l)) / 2 on [l, u], and the greatest value."""
+        """The product over inputs of (p(l) + p(u) + steepness (u - l)) / 2 on [l, u], or of the greatest value."""
         if points.dtype == object:
             return np.full(len(cells), Fraction(self.top) * 2)
         result = np.ones(len(cells))
@@ -216,9 +221,8 @@ class Axes:
     def masses(self, points: Array, cells: Ints) -> Pair:
         """The volume times the mean of the polynomial over a rule that is exact for its degree.
 
-        A value is off by at most 8 (n + 4) u (1 + S w / 2) of the greatest value, for the roundings of t and of n steps of
-        convex combinations, w max|x| / w, together with those of the nodes: covered by ERROR below. All terms are
-        positive, so nothing cancels.
+        A value is off by at most 8 (n + 4) u of the greatest value, for the roundings of t and of n steps of
+        convex combinations, together with those of the nodes: `_rounding`. All terms are positive, so nothing cancels.
         """
         exact = points.dtype == object
         volume, error = volumes(points, cells)
@@ -242,7 +246,9 @@ class Axes:
         """By how much a mean value may be off: values and nodes as in `masses`, in units of the greatest value."""
         total = 0.0
         for axis, x in zip(self.axes, points.T, strict=True):
-            place = 8 * UNIT * float(np.abs(x).max(initial=0.0)) * (self.inputs + 2)  # of a node, and of t times the width
+            place = (
+                8 * UNIT * float(np.abs(x).max(initial=0.0)) * (self.inputs + 2)
+            )  # of a node, and of t times the width
             relative = axis.steepness * place / axis.top + 8 * UNIT * (axis.degree + 4)
             total += relative
         return self.top * total
@@ -260,8 +266,8 @@ def beta_axis(a: float, b: float, low: float, high: float) -> Axis:
 class Betas:
     """Independent beta densities with parameters >= 1 on a box, bounded by constants on each simplex.
 
-    log p is concave in each input, so that on an interval the least value is at an end, and the greatest at the mode or at
-    the end that is nearest to it.
+    log p is concave in each input, so that on an interval the least value is at an end, and the greatest at the mode or
+    at the end that is nearest to it.
 
     Attributes:
         parameters: (a, b) for each input.

@@ -1,23 +1,22 @@
 r"""Bounds of the distribution function from masses of cells.
 
     L(y) = sum of masses of cells that are certainly below y,   U(y) = 1 - sum of those that are certainly not,
-below meaning f_o <= y_o for all outputs o that are asked for. Cells were cut where f_o takes the levels that occur among
-the y_o. On a cell, f lies between g - d and g + d, g affine with values in [g_min, g_max] and d small. Of a cell that ends at
-a level the part with g within d of it is uncertain; its share of the volume is at most n d / (g_max - g_min) in n inputs:
-the density of an affine function on a simplex is a B-spline, which is at most n / (g_max - g_min) (and a share is at most
-1, which it is where f is constant: an atom at y counts in U and not in L, unless rounding could not tell). Its mass is at
-most that share of the volume times the greatest density.
+below meaning f_o <= y_o for all outputs o that are asked for. Cells were cut where f_o takes the levels that occur
+among the y_o. On a cell, f lies between g - d and g + d, g affine with values in [g_min, g_max] and d small. Of a cell
+that ends at a level the part with g within d of it is uncertain; its share of the volume is at most n d / (g_max -
+g_min) in n inputs: the density of an affine function on a simplex is a B-spline, which is at most n / (g_max - g_min)
+(and a share is at most 1, which it is where f is constant: an atom at y counts in U and not in L, unless rounding could
+not tell). Its mass is at most that share of the volume times the greatest density.
 
-What cells cover more than once (`mesh`) is taken from L and added to U. Mass outside the box may be anywhere: it is in U,
-which is one less what is certain, and not in L; or all is divided by the mass of the box.
+What cells cover more than once (`mesh`) is taken from L and added to U. Mass outside the box may be anywhere: it is in
+U, which is one less what is certain, and not in L; or all is divided by the mass of the box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,12 +49,12 @@ class Weighed:
     below: Array
     above: Array
     slab: Array
-    twice: Fraction | float
+    twice: Any
     owner: Ints
     whole: bool
 
     @property
-    def inside(self) -> tuple[Fraction | float, Fraction | float]:
+    def inside(self) -> tuple[Any, Any]:
         """Bounds of the mass of the box."""
         one = 1 if self.mesh.exact else 1.0
         if self.whole:
@@ -73,7 +72,13 @@ def weighed(pieces: Pieces, density: Density, levels: Sequence[Array], columns: 
     below, above = -pieces.low[owner][:, columns], pieces.high[owner][:, columns]
     error = pieces.error[list(columns)]
     return weighed_mesh(
-        mesh.with_fields(mesh.fields[:, columns]), owner, density, below + error, above + error, pieces.lower, pieces.upper
+        mesh.with_fields(mesh.fields[:, columns]),
+        owner,
+        density,
+        below + error,
+        above + error,
+        pieces.lower,
+        pieces.upper,
     )
 
 
@@ -95,9 +100,7 @@ def reweighed(cells: Weighed, cut: Cut, density: Density, lower: Array, upper: A
     least[new], most[new] = density.masses(mesh.points, mesh.cells[new])
     slab[new] = _sizes(mesh, mesh.cells[new]) * density.greatest(mesh.points, mesh.cells[new])
     twice = _twice(mesh, density, lower, upper)
-    return Weighed(
-        mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole
-    )
+    return Weighed(mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole)
 
 
 def _sizes(mesh: Mesh, cells: Ints) -> Array:
@@ -105,7 +108,7 @@ def _sizes(mesh: Mesh, cells: Ints) -> Array:
     return np.asarray(abs(volume) + error)
 
 
-def _twice(mesh: Mesh, density: Density, lower: Array, upper: Array) -> Fraction | float:
+def _twice(mesh: Mesh, density: Density, lower: Array, upper: Array) -> Any:  # noqa: ANN401 - a float or a fraction
     """The greatest density times what the volumes of the cells exceed that of the box by."""
     if mesh.exact:
         return 0
@@ -171,7 +174,7 @@ def _share(cells: Weighed, chosen: Array, height: Array, spread: Array) -> Array
     ratio = np.where(flat, 1, cells.mesh.inputs * height / np.where(flat, 1, spread[chosen]))
     if not cells.mesh.exact:
         ratio = ratio * (1 + 1e-9)
-    return np.minimum(cells.slab[chosen] * np.minimum(ratio, 1), cells.most[chosen])
+    return np.asarray(np.minimum(cells.slab[chosen] * np.minimum(ratio, 1), cells.most[chosen]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +198,7 @@ def at_points(cells: Weighed, levels: Sequence[Array], where: Ints, outside: Out
 
 
 def on_grid(cells: Weighed, levels: Sequence[Array], outside: Outside) -> Bounds:
-    """L and U at all combinations of levels, shape (L_1, .., L_m): cells are counted in bins, and summed up along axes."""
+    """L and U at all combinations of levels, shape (L_1, .., L_m): cells are put in bins, and summed up along axes."""
     bins = binned(cells, levels)
     rest = np.minimum(bins.unsure_below.sum(axis=1), cells.least)
     early = np.minimum(bins.unsure_above.max(axis=1, initial=0), cells.least)
@@ -229,9 +232,9 @@ def _counted(bins: Ints, masses: Array, where: Ints) -> Array:
 def finished(low: Array, high: Array, cells: Weighed, outside: Outside) -> Bounds:
     """L and U from sums over certain cells: rounding of the sums, what is covered twice, and mass outside the box.
 
-    L' = low - twice. Certainly not below is sum least - high - twice, and U' = 1 less that. The sums have relative errors
-    below (cells + bins) u. Renormalised, masses are divided by that of the box: L' / M and 1 - (certainly not) / M, M at
-    most its upper bound.
+    L' = low - twice. Certainly not below is sum least - high - twice, and U' = 1 less that. The sums have relative
+    errors below (cells + bins) u. Renormalised, masses are divided by that of the box: L' / M and 1 - (certainly not) /
+    M, M at most its upper bound.
     """
     if cells.mesh.exact:
         total = cells.least.sum()

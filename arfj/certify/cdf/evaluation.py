@@ -1,7 +1,7 @@
 r"""A network at many points: its values in float64 with bounds on their rounding, or in fractions with none.
 
-The inputs are the free ones; all others are held. This is one more affine node before the network, of ones and zeros, so
-that nothing is rounded there.
+The inputs are the free ones; all others are held. This is one more affine node before the network, of ones and zeros,
+so that nothing is rounded there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
+from arfj.bounds.backward import absolute
 from arfj.certify.cdf.mesh import UNIT, Array
 from arfj.errors import UsageError
 from arfj.graph import Activation, Affine, Graph, Matrix, Node
@@ -73,11 +74,12 @@ class Evaluation:
 
     def _node(self, index: int, node: Node, values: list[Array]) -> Array:
         if not self.exact:
-            return node(values)
+            return np.asarray(node(values))
         if isinstance(node, Activation):
             value = values[node.source]
-            return np.where(value > 0, value, Fraction(0))
-        total, maps = 0, self._fractions[index - 1]
+            return np.where(value > 0, value, 0 * value)
+        maps = self._fractions[index - 1]
+        total: Array | int = 0
         for source, matrix in zip(node.sources, maps[0], strict=True):
             total = total + values[source] @ matrix
         return np.asarray(total + maps[1])
@@ -94,8 +96,9 @@ class Evaluation:
     def rounding(self, values: list[Array]) -> list[Floats]:
         """By how much each value may be off at any of the points, from their values: shapes (size,).
 
-        |fl(h W + b) - (h W + b)| <= gamma_(n+1) (|h| |W| + |b|), gamma_k = k u / (1 - k u), plus what h is off by, times
-        |W|; activations have slopes in [0, 1]. The sizes of h are those found, widened by what they may be off by.
+        |fl(h W + b) - (h W + b)| <= gamma_(n+1) (|h| |W| + |b|), gamma_k = k u / (1 - k u), plus what h is off by,
+        times |W|; activations have slopes in [0, 1]. The sizes of h are those found, widened by what they may be off
+        by.
 
         Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.5.
         """
@@ -111,7 +114,7 @@ class Evaluation:
             total = gamma * np.abs(node.bias) + 2 * UNIT * np.abs(value).max(axis=0, initial=0.0)
             for source, matrix in zip(node.sources, node.maps, strict=True):
                 size = np.abs(values[source]).max(axis=0, initial=0.0) + found[source]
-                total = total + (gamma * size + 1.01 * found[source]) @ np.abs(matrix)
+                total = total + (gamma * size + 1.01 * found[source]) @ absolute(matrix)
             found.append(np.asarray(total))
         return found
 
@@ -123,7 +126,10 @@ class Evaluation:
                 found.append(found[node.source])
                 continue
             pairs = zip(node.sources, node.maps, strict=True)
-            found.append(np.asarray(1.01 * sum(found[source] @ np.abs(matrix) for source, matrix in pairs)))
+            total = np.zeros(node.maps[0].shape[1])
+            for source, matrix in pairs:
+                total = total + 1.01 * (found[source] @ absolute(matrix))
+            found.append(total)
         return found[-1]
 
 

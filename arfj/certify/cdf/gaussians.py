@@ -1,16 +1,16 @@
 r"""Mixtures of Gaussians: masses of cells without discretisation in one and two inputs, between bounds in more.
 
     one input   w (Phi(b) - Phi(a)) for each component.
-    two inputs  after whitening, the mass of a triangle is the sum over its edges P -> Q of that of the triangle 0, P, Q:
-                sign(h) [(atan2(q, |h|) - atan2(p, |h|)) / 2 pi - (T(|h|, q / |h|) - T(|h|, p / |h|))],
+    two inputs  after whitening, the mass of a triangle is the sum over its edges P -> Q of that of the triangle 0, P,
+                Q: sign(h) [(atan2(q, |h|) - atan2(p, |h|)) / 2 pi - (T(|h|, q / |h|) - T(|h|, p / |h|))],
                 h the distance of the line from 0, p and q the places of P and Q along it, T the function of Owen.
     more        a rule that is exact to degree 5, and what it may miss: along a line through the centroid c the k-th
                 derivative of exp(-|y|^2 / 2) is He_k(s) exp(-|y|^2 / 2) up to its sign, so that the rest of its Taylor
                 polynomial of degree 5 at c is at most |y - c|^6 / 720 times max |He_6(s) exp(-s^2 / 2)| = 15, or times
                 (R^6 + 15 R^4 + 45 R^2 + 15) exp(-rho^2 / 2), rho and R the least and the greatest |y|. The integral
-                misses at most the mean of that over the cell (a rule of degree 7 has it exactly), and the rule of degree 5
-                its own mean. Where the volume times the least value (a Gaussian has it at a corner) or the greatest one
-                (at the point nearest to the mean) is nearer, that counts.
+                misses at most the mean of that over the cell (a rule of degree 7 has it exactly), and the rule of
+                degree 5 its own mean. Where the volume times the least value (a Gaussian has it at a corner) or the
+                greatest one (at the point nearest to the mean) is nearer, that counts.
 
 Source: D. B. Owen, Tables for computing bivariate normal probabilities, Ann. Math. Stat. 27, 1956.
 """
@@ -59,8 +59,8 @@ class Mixture:
         shape, (count, d) = self.covariances.shape, (*self.means.shape, 0, 0)[:2]
         if self.means.ndim != 2 or self.weights.shape != (count,) or shape not in ((1, d, d), (count, d, d)):
             raise UsageError(
-                f"a mixture has weights {self.weights.shape}, means {self.means.shape} and covariances {shape}; expected "
-                "(components,), (components, d) and (components, d, d) or (1, d, d)"
+                f"a mixture has weights {self.weights.shape}, means {self.means.shape} and covariances {shape}; "
+                "expected (components,), (components, d) and (components, d, d) or (1, d, d)"
             )
         if (self.weights < 0).any() or abs(float(self.weights.sum()) - 1) > 1e-9:
             raise UsageError(
@@ -146,7 +146,7 @@ class Mixture:
         """
         size = float(np.abs(points).max(initial=0.0) + np.abs(self.means).max())
         worst = float(np.linalg.cond(self.covariances).max()) ** 0.5
-        return 16 * self.inputs**2 * UNIT * worst * norm * size
+        return float(16 * self.inputs**2 * UNIT * worst * norm * size)
 
     def _of_intervals(self, points: Array, cells: Ints) -> Pair:
         from scipy.special import ndtr
@@ -165,7 +165,7 @@ class Mixture:
     def _of_triangles(
         self, points: Floats, cells: Ints, group: tuple[Floats, Floats], slip: float, low: Floats, high: Floats
     ) -> None:
-        """Adds to both bounds. A line integral of the density is at most 1 / sqrt(2 pi), which bounds the effect of slips."""
+        """Adds to both bounds. A line integral of the density is at most 1 / sqrt(2 pi): so much is a slip worth."""
         edges = np.concatenate([cells[:, [0, 1]], cells[:, [1, 2]], cells[:, [2, 0]]])
         turned = edges[:, 0] > edges[:, 1]
         keys, inverse = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
@@ -263,8 +263,9 @@ def _balls(corners: Floats) -> tuple[Floats, Floats, Floats]:
 def _distance(corners: Floats, centre: Floats, radius: Floats, mean: Floats) -> Floats:
     """A lower bound of the distance of the mean to the cell.
 
-    For every unit vector u, |x - m| >= u (x - m), whose least value on the cell is at a corner; u points from the mean to
-    the point of the cell that two steps of Frank and Wolfe from the centroid find, and a bound is one whatever they find.
+    For every unit vector u, |x - m| >= u (x - m), whose least value on the cell is at a corner; u points from the mean
+    to the point of the cell that two steps of Frank and Wolfe from the centroid find, and a bound is one whatever they
+    find.
     """
     nearest, best = centre - mean, np.linalg.norm(centre - mean, axis=1) - radius
     for _ in range(3):
@@ -276,4 +277,4 @@ def _distance(corners: Floats, centre: Floats, radius: Floats, mean: Floats) -> 
         step = corner - nearest
         share = -(nearest * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-300)
         nearest = nearest + np.clip(share, 0.0, 1.0)[:, None] * step
-    return np.maximum(best, 0.0)
+    return np.asarray(np.maximum(best, 0.0))

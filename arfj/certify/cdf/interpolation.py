@@ -1,16 +1,16 @@
 r"""How far a network is from the values that its points give a convex polytope.
 
-For weights t_i >= 0 of sum 1 write x = sum_i t_i v_i and I h = sum_i t_i h(v_i) over the points v_i of the polytope. Node by
-node an interval [a, b] is found with h(x) - I h in [a, b] for all such weights (on a simplex I h is the affine function
-through the values at its points):
+For weights t_i >= 0 of sum 1 write x = sum_i t_i v_i and I h = sum_i t_i h(v_i) over the points v_i of the polytope.
+Node by node an interval [a, b] is found with h(x) - I h in [a, b] for all such weights (on a simplex I h is the affine
+function through the values at its points):
 
     affine      z = h W + b is affine in h: [a, b] is carried through W by interval arithmetic.
     activation  act(z) - I act(z) = (act(I z + e) - act(I z)) + (act(I z) - I act(z)),   e in [a, b],
                 and I z lies between the least and the greatest z(v_i). The first part is bounded by slopes in [0, 1];
                 ReLU passes e through where its argument cannot be negative and nothing where it cannot be positive.
                 The second is in [-g, 0] for a ReLU, g = l u / (l + u) for values in [-l, u] (its greatest distance from
-                the chord), and in [-max(act'', 0) w^2 / 8, max(-act'', 0) w^2 / 8] for values in an interval of width w:
-                act + M z^2 / 2 is convex for M >= -act'', and sum_i t_i z_i^2 - (sum_i t_i z_i)^2 <= w^2 / 4.
+                the chord), and in [-max(act'', 0) w^2 / 8, max(-act'', 0) w^2 / 8] for values in an interval of width
+                w: act + M z^2 / 2 is convex for M >= -act'', and sum_i t_i z_i^2 - (sum_i t_i z_i)^2 <= w^2 / 4.
 
 On a linear region of a ReLU network both vanish, up to rounding; elsewhere they fall with the square of the size of C.
 Sides of ReLUs that rounding has mistaken, and regions that were not enumerated, are covered alike: they widen [a, b].
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arfj.bounds.backward import absolute
 from arfj.certify.cdf.evaluation import LIBRARY, Evaluation
 from arfj.certify.cdf.mesh import Array, Ints
 from arfj.certify.cdf.polytopes import Polytopes, grouped
@@ -45,7 +46,9 @@ def deviations(evaluation: Evaluation, polytopes: Polytopes) -> Pair:
     parts = []
     for at in range(0, polytopes.count, step):
         chosen = slice(start[at], start[at] + int(sizes[at : at + step].sum()))
-        parts.append(_of_part(evaluation, polytopes.vertex[chosen], start[at : at + step] - start[at], values, rounding))
+        parts.append(
+            _of_part(evaluation, polytopes.vertex[chosen], start[at : at + step] - start[at], values, rounding)
+        )
     low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
     return low, high
 
@@ -67,8 +70,9 @@ def _affine(node: Affine, found: list[Pair]) -> Pair:
     high: Floats | float = 0.0
     for source, matrix in zip(node.sources, node.maps, strict=True):
         a, b = found[source]
-        middle, reach = (0.5 * (a + b)) @ matrix, (0.5 * (b - a)) @ abs(matrix)
-        size = (np.abs(a) + np.abs(b)) @ abs(matrix)
+        sizes = absolute(matrix)
+        middle, reach = (0.5 * (a + b)) @ matrix, (0.5 * (b - a)) @ sizes
+        size = (np.abs(a) + np.abs(b)) @ sizes
         low = low + (middle - reach - WIDER * size)
         high = high + (middle + reach + WIDER * size)
     return np.asarray(low), np.asarray(high)

@@ -3,13 +3,13 @@ r"""Simplices that fill a box, and how they are cut: the one data structure of t
 A cell is a simplex, d + 1 indices into the points. Cells are cut along a function that is given by its values at the
 points: every edge between a positive and a negative end gets a new point, and cells are bisected there, edge after edge
 in one order for all (stellar subdivisions). Any signs at the points of a simplex are those of some affine function, so
-degenerate positions, and signs that rounding has turned, cut a simplex like any others. No face is forgotten, and no two
-cells disagree about one: a complex stays a complex.
+degenerate positions, and signs that rounding has turned, cut a simplex like any others. No face is forgotten, and no
+two cells disagree about one: a complex stays a complex.
 
 The points of a cut are rounded, and a cell is the hull of its rounded points. New points of a face of the box lie on it
 exactly (u + t (v - u) = u where u = v). The map that moves each point of the complex in exact arithmetic to its rounded
-place is piecewise linear and keeps every face of the box, so it has degree one: almost every x of the box lies in an odd
-number of cells. Hence
+place is piecewise linear and keeps every face of the box, so it has degree one: almost every x of the box lies in an
+odd number of cells. Hence
     the cells cover the box, and
     what they cover more than once has at most the volume by which the sum of theirs exceeds that of the box.
 
@@ -274,9 +274,9 @@ def too_many(most: int) -> ArfjError:
 def volumes(points: Array, cells: Ints) -> tuple[Array, Array]:
     """Signed volumes det(v_1 - v_0, ..) / d!, and what rounding may have done to each, shapes (cells,).
 
-    |error| <= 4 d^2 u prod_i |v_i - v_0|_1 / d!: differences of coordinates are off by u each, the determinant is expanded
-    in d (d - 1) / 2 + d roundings of products, and the sum of their sizes is at most the product of the 1-norms of the
-    rows.
+    |error| <= 4 d^2 u prod_i |v_i - v_0|_1 / d!: differences of coordinates are off by u each, the determinant is
+    expanded in d (d - 1) / 2 + d roundings of products, and the sum of their sizes is at most the product of the
+    1-norms of the rows.
     """
     d = points.shape[1]
     corners = points[cells]

@@ -5,9 +5,10 @@ when no third one lies on all the facets that they share. Where a function chang
 negative points get a new point, on the facets of the edge and on a new one; points at 0 belong to both parts. Several
 facets through one point, and several functions that are 0 there, need no special care.
 
-Simplices come at the end: from the point of least number in a polytope, over all faces that do not hold it, face by face
-(pulling). Two polytopes that share a face cut it alike, since the numbers are the same. Rounding could, in principle, make
-up faces that fit no polytope; `covers` finds that out, and then `mesh.split` is used, which cannot fail.
+Simplices come at the end: from the point of least number in a polytope, over all faces that do not hold it, face by
+face (pulling). Two polytopes that share a face cut it alike, since the numbers are the same. Rounding could, in
+principle, make up faces that fit no polytope; `covers` finds that out, and then `mesh.split` is used, which cannot
+fail.
 
 The idea to cut edges and to keep vertices: A. Berzins, Polyhedral complex extraction from ReLU networks using edge
 subdivision, ICML 2023. The test of edges: K. Fukuda and A. Prodon, Double description method revisited, 1996.
@@ -92,7 +93,8 @@ def of_mesh(mesh: Mesh) -> Polytopes:
 
 def bit_count(masks: Masks) -> Ints:
     """How many bits are set (numpy.bitwise_count came with numpy 2)."""
-    return np.unpackbits(np.ascontiguousarray(masks).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.intp)
+    bits = np.unpackbits(np.ascontiguousarray(masks).view(np.uint8).reshape(-1, 8), axis=1)
+    return np.asarray(bits.sum(axis=1, dtype=np.intp))
 
 
 def grouped(owner: Ints, count: int) -> tuple[Ints, Ints]:
@@ -108,9 +110,7 @@ def ranges(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:
     return np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes) + np.repeat(starts, sizes), which
 
 
-def cut(
-    polytopes: Polytopes, heights: Array, sides: Signs, column: int = -1, level: Array | None = None
-) -> Parts:
+def cut(polytopes: Polytopes, heights: Array, sides: Signs, column: int = -1, level: Array | None = None) -> Parts:
     """Cut every polytope that has points of both signs where its function is 0.
 
     Args:
@@ -185,7 +185,7 @@ def _with_points(
     vertex, count = polytopes.vertex, len(polytopes.points)
     swap = vertex[one] > vertex[two]
     low, high = np.where(swap, two, one), np.where(swap, one, two)
-    keys, first, new = np.unique(
+    _, first, new = np.unique(
         vertex[low].astype(np.int64) * count + vertex[high], return_index=True, return_inverse=True
     )
     low, high = low[first], high[first]
@@ -221,7 +221,7 @@ def _with_room(polytopes: Polytopes, mixed: NDArray[np.bool_]) -> Polytopes:
 
 
 def sliced(polytopes: Polytopes, column: int, levels: Array, tolerance: float, most: int) -> Parts | None:
-    """Cut where a field takes one of many levels: as `mesh.sliced`, of polytopes; None if there come more than `most`."""
+    """Cut where a field takes one of many levels: `mesh.sliced` of polytopes; None if more than `most` come."""
     parent = np.arange(polytopes.count)
     start, stop = np.zeros(len(parent), np.intp), np.full(len(parent), len(levels), np.intp)
     side = np.zeros(len(parent), np.int8)
@@ -284,9 +284,9 @@ def _faces(face: Ints, vertex: Ints, facets: Masks, at_apex: Masks, dimension: i
         members = on[sizes[face[on]] >= dimension]
         if len(members):
             found.append((members, face[members], np.full(len(members), number)))
-    members, old, number = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = np.lexsort((vertex[members], number, old))
-    members, keys = members[order], (old * 64 + number)[order]
+    members, old, numbers = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.lexsort((vertex[members], numbers, old))
+    members, keys = members[order], (old * 64 + numbers)[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     sizes = np.diff(np.append(starts, len(keys)))
     new = np.repeat(np.arange(len(starts)), sizes)
@@ -312,10 +312,10 @@ def covers(mesh: Mesh, lower: Array, upper: Array) -> bool:
     Asked is that every face of d points is one of two cells, or of one cell and on a face of the box; that no cell lies
     in a face of the box; and that an odd number of cells has a face on x_1 = l_1, one of that on x_2 = l_2 and so on.
     Modulo 2 the boundary of the sum of the cells then lies on that of the box, so that the number of cells which hold x
-    has the same parity for almost all x of the box, and this parity is that of the parts on x_1 = l_1, of their parts on
-    x_2 = l_2, and so on: odd. Hence the cells cover the box, and the volume that they cover more than once is at most the
-    sum of their volumes less that of the box. The places of the points may be rounded: only faces of the box must be met
-    exactly, and they are (u + t (v - u) = u where u = v).
+    has the same parity for almost all x of the box, and this parity is that of the parts on x_1 = l_1, of their parts
+    on x_2 = l_2, and so on: odd. Hence the cells cover the box, and the volume that they cover more than once is at
+    most the sum of their volumes less that of the box. The places of the points may be rounded: only faces of the box
+    must be met exactly, and they are (u + t (v - u) = u where u = v).
     """
     d = mesh.inputs
     if d == 0:

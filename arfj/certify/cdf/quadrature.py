@@ -53,7 +53,9 @@ def rational(d: int, degree: int) -> tuple[Array, Array]:
     points, weights = [], []
     for i in range(s + 1):
         base = whole + d - 2 * i
-        weight = Fraction((-1) ** i * base**whole, 2 ** (2 * s) * factorial(i) * factorial(whole + d - i)) * factorial(d)
+        weight = Fraction((-1) ** i * base**whole, 2 ** (2 * s) * factorial(i) * factorial(whole + d - i)) * factorial(
+            d
+        )
         for split in _compositions(s - i, d + 1):
             points.append([Fraction(2 * part + 1, base) for part in split])
             weights.append(weight)
@@ -77,5 +79,3 @@ def _objects(values: list[list[Fraction]] | list[Fraction]) -> Array:
 def nodes(d: int, degree: int, exact: bool) -> tuple[Array, Array]:
     """The rule for floats or for fractions."""
     return rational(d, degree) if exact else conical(d, degree)
-
-

@@ -1,4 +1,4 @@
-"""Finer cells where bounds are apart: until they are as near as asked for, or a budget ends. Bounds only get tighter."""
+"""Finer cells where bounds are apart, until they are as near as asked for or a budget ends: they only get tighter."""
 
 from __future__ import annotations
 
@@ -64,11 +64,12 @@ class Found:
 def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> Found:
     """Bounds of what is asked for, tightened until they are near enough or the budget ends.
 
-    Masses are bounded on finer and finer parts of the cells, and where f is not known to be affine the pieces are halved.
-    The greatest L and the least U of all rounds count.
+    Masses are bounded on finer and finer parts of the cells, and where f is not known to be affine the pieces are
+    halved. The greatest L and the least U of all rounds count.
     """
     best: Bounds | None = None
     found: Found | None = None
+    pieces = prepared(pieces, density, 2 * asked.tolerance, budget)
     while True:
         try:
             cells = weighed(pieces, density, asked.levels, asked.columns)
@@ -87,6 +88,18 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
         if found.reached or pieces.evaluation.exact or budget.spent(len(cells.least)) or unsure.sum() < apart / 20:
             return found
         pieces = finer(pieces, unsure, density)
+
+
+def prepared(pieces: Pieces, density: Density, tolerance: float, budget: Budget) -> Pieces:
+    """The pieces halved until masses are known well enough: levels, which come next, leave thin parts behind."""
+    while not pieces.evaluation.exact:
+        mesh, owner = pieces.mesh
+        least, most = density.masses(mesh.points, mesh.cells)
+        gaps = most - least
+        if gaps.sum() <= tolerance or budget.spent(10 * len(gaps)):
+            break
+        pieces = finer(pieces, np.bincount(owner, gaps, pieces.polytopes.count), density)
+    return pieces
 
 
 def _unsure(cells: Weighed, levels: Sequence[Array], pieces: Pieces) -> Array:

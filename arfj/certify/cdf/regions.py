@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.certify.cdf import mesh as simplices
-from arfj.certify.cdf.evaluation import Evaluation
+from arfj.certify.cdf.evaluation import Evaluation, as_fractions
 from arfj.certify.cdf.interpolation import deviations
-from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, box_mesh, signs, volumes
+from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, signs, volumes
 from arfj.certify.cdf.polytopes import (
     Polytopes,
     box_polytope,
@@ -88,9 +89,9 @@ class Pieces:
         """What [a, b] does not cover of f - g on the parts of a polytope that levels cut off, per output.
 
         g is given by the values that cuts interpolate; in exact arithmetic these are sum_i t_i f(v_i) for the point
-        sum_i t_i v_i. Each round of cuts moves its new points by at most 4 u max|x| in each coordinate, so that f changes
-        by at most that times its steepness; the values at the points are off by their own rounding, and by 8 u max|f| more
-        for each round.
+        sum_i t_i v_i. Each round of cuts moves its new points by at most 4 u max|x| in each coordinate, so that f
+        changes by at most that times its steepness; the values at the points are off by their own rounding, and by 8 u
+        max|f| more for each round.
         """
         if self.evaluation.exact:
             return np.zeros(self.polytopes.fields.shape[1])
@@ -100,20 +101,47 @@ class Pieces:
         return np.asarray(reach * self.evaluation.steepness() + self.evaluation.rounding(values)[-1] + drift)
 
 
-def pieces(evaluation: Evaluation, lower: Array, upper: Array, budget: Budget | None = None) -> Pieces:
+def pieces(
+    evaluation: Evaluation,
+    lower: Array,
+    upper: Array,
+    budget: Budget | None = None,
+    breaks: Sequence[Sequence[float]] = (),
+) -> Pieces:
     """Cut the box by every ReLU in turn.
 
     A neuron is affine on the regions of all those before it, so that each of them is cut by one hyperplane at most.
+
+    Args:
+        evaluation: the network.
+        lower: the lower corner of the box, floats or fractions as the evaluation.
+        upper: the other one.
+        budget: when to stop.
+        breaks: for each input, where the box is cut beforehand: the pieces of a density.
     """
     budget = budget or Budget()
-    polytopes, complete = box_polytope(lower, upper), True
+    polytopes, complete = _cut_by_breaks(box_polytope(lower, upper), breaks), True
     for index, node in enumerate(evaluation.graph.nodes, start=1):
         if complete and isinstance(node, Activation) and node.kind == "relu":
             polytopes, complete = _cut_by_layer(evaluation, polytopes, index, node.source, budget)
     found = described(evaluation, lower, upper, polytopes, complete)
     if not covers(found.mesh[0], lower, upper):  # rounding has made up faces that fit no polytope
-        return _pieces_of_simplices(evaluation, lower, upper, budget)
+        return _pieces_of_simplices(evaluation, lower, upper, budget, breaks)
     return found
+
+
+def _cut_by_breaks(polytopes: Polytopes, breaks: Sequence[Sequence[float]]) -> Polytopes:
+    """Cut where a coordinate takes one of the values. New points have exactly that value: it is their field."""
+    for column, values in enumerate(breaks):
+        for value in values:
+            x = polytopes.points[:, column]
+            heights = x - (as_fractions(np.array(value)).item() if x.dtype == object else value)
+            count = len(x)
+            polytopes = cut(polytopes, heights[polytopes.vertex], signs(heights, 0)[polytopes.vertex]).polytopes
+            polytopes.points[count:, column] = (
+                x.dtype.type(value) if x.dtype != object else as_fractions(np.array(value)).item()
+            )
+    return polytopes
 
 
 def described(evaluation: Evaluation, lower: Array, upper: Array, polytopes: Polytopes, complete: bool) -> Pieces:
@@ -153,9 +181,11 @@ def _renew(evaluation: Evaluation, fields: Array, points: Array, count: int, unt
     fields[count:] = evaluation.values(points[count:], until)[source]
 
 
-def _pieces_of_simplices(evaluation: Evaluation, lower: Array, upper: Array, budget: Budget) -> Pieces:
+def _pieces_of_simplices(
+    evaluation: Evaluation, lower: Array, upper: Array, budget: Budget, breaks: Sequence[Sequence[float]] = ()
+) -> Pieces:
     """The same by `mesh.split`, whose cells are always a complex: far more of them."""
-    found, complete = box_mesh(lower, upper), True
+    found, complete = triangulated(_cut_by_breaks(box_polytope(lower, upper), breaks))[0], True
     for index, node in enumerate(evaluation.graph.nodes, start=1):
         if not (complete and isinstance(node, Activation) and node.kind == "relu"):
             continue
