@@ -9,6 +9,8 @@ import pytest
 from arfj.attack.__main__ import _parser as attack_parser
 from arfj.bounds.__main__ import _parser as bounds_parser
 from arfj.bounds.__main__ import main as bounds_main
+from arfj.certify.__main__ import main as certify_main
+from arfj.certify.cdf.command import _parser as cdf_parser
 from arfj.cli import run
 from arfj.data import bundle_folder, growth_manifest
 from arfj.evaluate.__main__ import _parser as evaluate_parser
@@ -39,6 +41,8 @@ def test_commands_have_known_options(command):
             standard_parser().parse_args(rest)
         case ["supports", capability]:
             assert capability in CAPABILITIES
+        case ["cdf", *rest]:
+            cdf_parser().parse_args(rest)
         case ["--version"]:
             pass
         case _:
@@ -66,6 +70,17 @@ def test_the_property_of_your_own_is_decided(tmp_path, monkeypatch, capsys, eps,
     assert run(verify_main, [str(NOMINAL), "boot.vnnlib"]) == 0
     assert capsys.readouterr().out.startswith(verdict)
     assert run(bounds_main, [str(NOMINAL), "--image", "boot.npy", "--box", eps]) == 0
+
+
+def test_the_distributions_are_bounded(tmp_path, monkeypatch, capsys):
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "point.npy" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102
+    commands = [shlex.split(command)[3:] for command in COMMANDS if " arfj.certify cdf " in command]
+    assert len(commands) == 3
+    for command in commands:
+        assert run(certify_main, command) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_links_to_files_exist():

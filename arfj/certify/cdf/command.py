@@ -260,7 +260,9 @@ def _sentences(document: dict[str, Any], answer: _Answer, asked: Question, optio
         what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"
         lines.append(f"At most {outside:.3g} of the mass lies outside the box, and is {what}.")
     if not document["tolerance_met"]:
-        lines.append(f"The bounds hold, but are farther apart than {options.tolerance:g}: the budget ended.")
+        lines.append(
+            f"They are farther apart than {options.tolerance:g}: an output has an atom there, or the budget ended."
+        )
     lines.append(
         "They hold for the density that is given, at every point of the box; that the density is right is assumed."
     )

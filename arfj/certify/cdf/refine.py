@@ -84,8 +84,10 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
         low, _ = cells.inside
         apart = float((bounds.upper - bounds.lower).max(initial=0)) - (1 - float(low) if asked.outside == "add" else 0)
         best, found = bounds, Found(bounds, pieces, cells, apart <= asked.tolerance)
+        if found.reached or pieces.affine or budget.spent(len(cells.least)):
+            return found
         unsure = _unsure(cells, asked.levels, pieces)
-        if found.reached or pieces.evaluation.exact or budget.spent(len(cells.least)) or unsure.sum() < apart / 20:
+        if unsure.sum() < apart / 20:
             return found
         pieces = finer(pieces, unsure, density)
 
@@ -137,5 +139,5 @@ def with_masses(cells: Weighed, density: Density, tolerance: float, budget: Budg
         cut = halved(cells.mesh, worst(gaps), density.metric)
         finer_cells = reweighed(cells, cut, density, pieces.lower, pieces.upper)
         if float((finer_cells.most - finer_cells.least).sum()) > 0.98 * before and before < 1e-6:
-            return cells  # what is left is rounding
+            return cells  # what is left is rounding, and finer cells have more of it
         cells = finer_cells

@@ -79,6 +79,11 @@ class Pieces:
         """The polytopes as simplices, and which polytope each is a part of."""
         return triangulated(self.polytopes)
 
+    @property
+    def affine(self) -> bool:
+        """Whether f is affine on each polytope as far as rounding can tell: then finer ones are of no use."""
+        return bool((np.maximum(-self.low, self.high) <= 1e-9 * (1 + np.abs(self.polytopes.fields).max(axis=0))).all())
+
     @cached_property
     def regions(self) -> int:
         """How many patterns of active ReLUs polytopes of positive volume have; each is one linear region."""
