@@ -35,9 +35,7 @@ def distributions(rows: Sequence[Row]) -> Figure:
         share = np.array(row["share"])
         axes.fill_between(row["y"], share - row["band"], share + row["band"], color=colour, alpha=0.3, linewidth=0)
         axes.plot(row["y"], row["lower"], color=colour, linewidth=1.3, label=f"logit {row['key'].rsplit('/', 1)[1]}")
-    axes.set_title(
-        "P(f <= y), iris under Beta(2, 2) x Beta(3, 2): bounds and the band of Monte Carlo", loc="left", size=9.5
-    )
+    axes.set_title("P(f <= y), iris: bounds and the band of Monte Carlo", loc="left", size=9.5)
     return _finished(figure)
 
 

@@ -77,7 +77,7 @@ def tanh_layers() -> list[Layer]:
 
 
 def segments(count: int, samples: int) -> dict[str, Any]:
-    """How far the upper and lower network of so many segments are apart, whether they hold, and whether they are nested."""
+    """How far upper and lower network of so many segments are apart, whether they hold, whether they are nested."""
     layers = tanh_layers()
     x = np.random.default_rng(0).random((samples, 2))
     true = evaluate(layers, x)[-1]
@@ -109,7 +109,8 @@ def missing(percent: int, place: int, samples: int, seconds: float) -> dict[str,
     began = time.perf_counter()
     budget = Budget(seconds=seconds)
     pieces = asked.pieces(budget)
-    levels = [np.linspace(*map(float, answers.output_range(pieces, column)), SIDE) for column in range(3)]
+    ranges = [answers.output_range(pieces, column) for column in range(3)]
+    levels = [np.linspace(float(low), float(high), SIDE) for low, high in ranges]
     found = answers.grid(pieces, asked, levels, budget, TOLERANCE if len(asked.free) > 2 else 1e-7)
     took = time.perf_counter() - began
     lower, upper = found.bounds.lower, found.bounds.upper
@@ -127,7 +128,7 @@ def missing(percent: int, place: int, samples: int, seconds: float) -> dict[str,
 
 
 def dkw_joint(count: int) -> float:
-    """By how much shares of `count` samples on the whole grid may be off, with probability 1 - 1e-6: Hoeffding and a union."""
+    """How far off shares of `count` samples may be anywhere on the grid, but for a probability of 1e-6 (Hoeffding)."""
     return float(np.sqrt(np.log(2 * SIDE**3 / 1e-6) / (2 * count)))
 
 

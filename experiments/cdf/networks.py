@@ -1,4 +1,4 @@
-"""The networks of the study: two that are trained here in NumPy, and those of the piecewise-linear-transformation repository."""
+"""The networks of the study: trained here in NumPy, or of the piecewise-linear-transformation repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from arfj.files import load_arrays
 from arfj.network import Floats, Network
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "plt" / "plt_iris.npz"
-STEPS, RATE = 3000, 0.01
+STEPS, RATE = 500, 0.01
 
 
 def sklearn_data(name: str) -> tuple[Floats, Floats]:

@@ -231,7 +231,7 @@ def softmax(layers: list[Layer], source: int, size: int) -> None:
 
 @dataclass
 class _Builder:
-    """The network of both bounds under construction: nodes so far, and for each layer where they stand and their range."""
+    """Both bounds under construction: nodes so far, and for each layer where they stand and its range."""
 
     inputs: int
     nodes: list[Node] = field(default_factory=list)

@@ -111,8 +111,9 @@ class Mixture:
     def sample(self, count: int, rng: np.random.Generator) -> Floats:
         """Draws of all of space."""
         which = rng.choice(len(self.weights), count, p=self.weights / self.weights.sum())
-        roots = np.linalg.cholesky(self.covariances)[np.zeros(count, np.intp) if len(self.covariances) == 1 else which]
-        return np.asarray(self.means[which] + np.einsum("nij,nj->ni", roots, rng.standard_normal((count, self.inputs))))
+        roots, normal = np.linalg.cholesky(self.covariances), rng.standard_normal((count, self.inputs))
+        moved = normal @ roots[0].T if len(roots) == 1 else np.einsum("nij,nj->ni", roots[which], normal)
+        return np.asarray(self.means[which] + moved)
 
     def greatest(self, points: Array, cells: Ints) -> Floats:
         """The sum of bounds for each component, from the distance of its mean to the cell."""

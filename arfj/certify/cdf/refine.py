@@ -81,8 +81,8 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
         bounds = asked.bounds(cells)
         if best is not None:
             bounds = Bounds(np.maximum(best.lower, bounds.lower), np.minimum(best.upper, bounds.upper))
-        low, _ = cells.inside
-        apart = float((bounds.upper - bounds.lower).max(initial=0)) - (1 - float(low) if asked.outside == "add" else 0)
+        _, most = cells.inside  # what lies outside for certain is there at any tolerance
+        apart = float((bounds.upper - bounds.lower).max(initial=0)) - (1 - float(most) if asked.outside == "add" else 0)
         best, found = bounds, Found(bounds, pieces, cells, apart <= asked.tolerance)
         if found.reached or pieces.affine or budget.spent(len(cells.least)):
             return found
