@@ -17,9 +17,11 @@ from arfj.certify.cdf import answers, regions
 from arfj.certify.cdf.densities import Axes, Axis, Betas, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
+from arfj.certify.cdf.mesh import halved, volumes
 from arfj.certify.cdf.question import Question, beta, question
 from arfj.certify.cdf.regions import Budget
 from arfj.errors import UsageError
+from arfj.evaluate.certificate import transfer_certificate
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Network
 
@@ -458,3 +460,58 @@ def test_hundred_points_are_quick():
 
 def test_question_is_a_record():
     assert isinstance(asked(IDENTITY), Question)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_masses_of_triangles_against_quadrature(seed):
+    """Owen's T against an integral of normal distribution functions along x."""
+    from scipy.integrate import quad
+    from scipy.special import ndtr
+
+    rng = np.random.default_rng(seed)
+    a, b, c = sorted((rng.normal(size=(3, 2)) * 1.5).tolist())
+    mixture = Mixture(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    low, high = mixture.masses(np.array([a, b, c]), np.array([[0, 1, 2]]))
+
+    def height(x):
+        over = a[1] + (c[1] - a[1]) * (x - a[0]) / (c[0] - a[0])
+        p, q = (a, b) if x < b[0] else (b, c)
+        under = p[1] + (q[1] - p[1]) * (x - p[0]) / (q[0] - p[0])
+        return abs(ndtr(over) - ndtr(under)) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+    true = quad(height, a[0], b[0], epsabs=1e-14)[0] + quad(height, b[0], c[0], epsabs=1e-14)[0]
+    assert low[0] - 1e-13 <= true <= high[0] + 1e-13
+    assert high[0] - low[0] < 1e-11
+
+
+def test_masses_in_three_inputs_enclose_those_of_finer_cells():
+    rng = np.random.default_rng(3)
+    mixture = Mixture(np.array([0.4, 0.6]), rng.normal(size=(2, 3)) * 0.5, np.array([np.eye(3), 0.5 * np.eye(3)]))
+    mesh = regions.triangulated(regions.box_polytope(-np.ones(3), np.ones(3)))[0]
+    low, high = (side.sum() for side in mixture.masses(mesh.points, mesh.cells))
+    for _ in range(6):
+        mesh = halved(mesh, np.ones(len(mesh.cells), dtype=bool)).mesh
+        finer = tuple(side.sum() for side in mixture.masses(mesh.points, mesh.cells))
+        assert low <= finer[1]
+        assert finer[0] <= high
+        size = np.abs(volumes(mesh.points, mesh.cells)[0])
+        assert (mixture.greatest(mesh.points, mesh.cells) * size >= mixture.masses(mesh.points, mesh.cells)[0]).all()
+        low, high = max(low, finer[0]), min(high, finer[1])
+    phis = np.array([phi(1 - m) - phi(-1 - m) for m in mixture.means[0]])
+    others = np.array([phi((1 - m) / sqrt(0.5)) - phi((-1 - m) / sqrt(0.5)) for m in mixture.means[1]])
+    assert low <= 0.4 * phis.prod() + 0.6 * others.prod() <= high
+    assert high - low < 1e-3
+
+
+def test_class_probabilities_agree_with_a_certificate_of_counts():
+    """The lower bound of Clopper and Pearson, which the certificate of transfer uses, is below the upper bound here."""
+    network = random_network((2, 6, 3), 9)
+    this = asked(network)
+    found = answers.class_probabilities(this.pieces(), this, Budget())
+    assert found[:, 0].sum() <= 1 <= found[:, 1].sum()
+    classes = network.classify(np.random.default_rng(1).uniform(-1, 1, (20_000, 2)))
+    for index, (low, high) in enumerate(found):
+        count = int((classes == index).sum())
+        assert high - low < 1e-9
+        assert transfer_certificate(count, 20_000, 1e-6).probability <= high
+        assert 1 - transfer_certificate(20_000 - count, 20_000, 1e-6).probability >= low

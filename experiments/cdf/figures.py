@@ -28,7 +28,7 @@ def figures(rows: Sequence[Row]) -> Mapping[str, Callable[[], Figure]]:
 
 
 def distributions(rows: Sequence[Row]) -> Figure:
-    """One curve a logit; the band is that of Monte Carlo, too narrow to be seen beside the curve at a million samples."""
+    """One curve a logit; at a million samples the band of Monte Carlo is hardly wider than the curve."""
     figure = new_figure(6.0, 3.5)
     axes = figure.add_axes((0.09, 0.14, 0.88, 0.76))
     for row, colour in zip(sorted(rows, key=lambda row: row["key"]), (TRUE, TARGET, INK), strict=False):

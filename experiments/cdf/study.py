@@ -45,7 +45,7 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
             if smoke and (chosen[free] > 1 or free > 2):
                 continue
             seconds = scale.seconds(SECONDS, 3.0)
-            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else 10_000_000, seconds)
+            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else 1_000_000, seconds)
             yield Task(f"cdf/missing/{percent}/{free}/{place:02}", call, seconds, f"missing {free}")
 
 
@@ -80,7 +80,7 @@ def curves(rows: Sequence[Row]) -> Sheet:
         (
             "Iris: two sepal features scaled to [0, 1], Beta(2, 2) x Beta(3, 2). Diabetes: Gaussian noise of half a "
             "standard deviation on the body mass index of the first patient, box of six deviations.",
-            "The last but one column is by how much a share of samples leaves [L, U] at any of the points, the last one by "
+            "The last but one column: by how much a share of samples leaves [L, U] at any of the points; the last one: by "
             "how much it may (Dvoretzky, Kiefer, Wolfowitz, Massart).",
         ),
     )
@@ -124,8 +124,8 @@ def table1(rows: Sequence[Row]) -> Sheet:
         most = max(row["measured"] for row in found)
         tests = f"{len(found)}" if len(found) == count else f"{len(found)} of {count}"
         cells.append([
-            f"{percent} %", f"{free}", tests, width, mean["mean"], mean["mean"] - outside, outside, mean["measured"], most,
-            mean["cells"], mean["missed"],
+            f"{percent} %", f"{free}", tests, width, mean["mean"], mean["mean"] - outside, outside, mean["measured"],
+            most, mean["cells"], mean["missed"],
         ])  # fmt: skip
     return Sheet(
         "cdf_table1",
@@ -133,11 +133,11 @@ def table1(rows: Sequence[Row]) -> Sheet:
         columns,
         cells,
         (
-            "Resolution and grid of the published widths are not given. Here: 20 x 20 x 20 points, evenly over the range of "
-            "each logit on the box; mass outside the box is in the upper bounds, as it may be anywhere.",
+            "Resolution and grid of the published widths are not given. Here: 20 x 20 x 20 points, evenly over the "
+            "range of each logit on the box; mass outside the box is in the upper bounds, as it may be anywhere.",
             f"Three inputs are refined until U - L is at most {measure.TOLERANCE} besides that mass, or {SECONDS:g} s "
             "are over.",
-            "The last column: how often a share of 1e7 samples, where so many were drawn, leaves [L, U].",
+            "The last column: how often a share of samples, a million of them, leaves [L, U].",
         ),
     )
 

@@ -34,7 +34,7 @@ class Quantile:
 
 def output_range(pieces: Pieces, column: int) -> tuple[Array, Array]:
     """Values that an output does not leave in the box."""
-    values, error = pieces.polytopes.fields[pieces.polytopes.vertex, column], pieces.error[column]
+    values, error = pieces.polytopes.fields[pieces.polytopes.vertex, column], pieces.error(0)[column]
     low = values + pieces.low[pieces.polytopes.owner, column] - error
     high = values + pieces.high[pieces.polytopes.owner, column] + error
     return low.min(), high.max()
@@ -97,6 +97,7 @@ def quantile(
     for _ in range(ROUNDS):
         y = np.linspace(*bracket, LEVELS)
         found = one_output(pieces, question, column, y, budget, 1e-6, outside)
+        pieces = found.pieces  # perhaps refined
         over, under = y[found.bounds.lower >= q], y[found.bounds.upper < q]
         before = (lower, upper)
         lower, upper = max([lower, *under.tolist()]), min([upper, *over.tolist()])

@@ -27,6 +27,8 @@ from arfj.certify.cdf.regions import Pieces, levels_cut
 Outside = Literal["add", "renormalise"]
 CELLS = 8_000_000
 """Simplices that levels may make."""
+HALVINGS = 40
+"""How often cells may be halved behind that; rounding is reckoned with it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,8 @@ def weighed(pieces: Pieces, density: Density, levels: Sequence[Array], columns: 
         chosen[column] = level
     mesh, owner = levels_cut(pieces, chosen, CELLS)
     below, above = -pieces.low[owner][:, columns], pieces.high[owner][:, columns]
-    error = pieces.error[list(columns)]
+    rounds = HALVINGS + sum(len(level).bit_length() for level in levels)
+    error = pieces.error(rounds)[list(columns)]
     return weighed_mesh(
         mesh.with_fields(mesh.fields[:, columns]),
         owner,

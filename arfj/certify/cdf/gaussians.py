@@ -140,14 +140,18 @@ class Mixture:
                 self._of_simplices(points, cells, (whitening, chosen, height), slip, low, high)
         return np.maximum(low, 0.0), high
 
+    @cached_property
+    def _worst(self) -> float:
+        """The greatest condition number of a covariance: a factor of it is off by so many units, relative to itself."""
+        return float(np.linalg.cond(self.covariances).max())
+
     def _slip(self, points: Array, norm: float) -> float:
         """How far a whitened difference x - m may be off: its map is off by a few units, and so is each product.
 
         The inverse of a Cholesky factor is off by more where the covariance is nearly singular, and that is in it, too.
         """
         size = float(np.abs(points).max(initial=0.0) + np.abs(self.means).max())
-        worst = float(np.linalg.cond(self.covariances).max()) ** 0.5
-        return float(16 * self.inputs**2 * UNIT * worst * norm * size)
+        return float(16 * self.inputs**2 * UNIT * self._worst * norm * size)
 
     def _of_intervals(self, points: Array, cells: Ints) -> Pair:
         from scipy.special import ndtr
@@ -190,6 +194,7 @@ class Mixture:
         whitening, numbers, height = group
         volume, error = volumes(points, cells)
         step = max(1, CHUNK // len(conical(self.inputs, 7)[1]))
+        height_error = 1e-12 + 16 * self.inputs**2 * UNIT * self._worst
         for at in range(0, len(cells), step):
             part = slice(at, at + step)
             size, room = np.abs(volume[part]) * height, error[part] * height
@@ -203,8 +208,8 @@ class Mixture:
                 near = np.flatnonzero(far - radius < FAR)
                 ball = (centre[near], radius[near], far[near])
                 least[near], most[near] = _mean_values(corners[near], places[near], missed[near], ball, mean, slip)
-                low[part] += self.weights[k] * np.maximum(size - room, 0.0) * least * (1 - 1e-12)
-                high[part] += self.weights[k] * (size + room) * most * (1 + 1e-12)
+                low[part] += self.weights[k] * np.maximum(size - room, 0.0) * least * (1 - height_error)
+                high[part] += self.weights[k] * (size + room) * most * (1 + height_error)
 
 
 FAR = 6.0

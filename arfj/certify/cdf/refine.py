@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from arfj.certify.cdf import distribution
 from arfj.certify.cdf.densities import Density
-from arfj.certify.cdf.distribution import Bounds, Outside, Weighed, binned, reweighed, weighed
+from arfj.certify.cdf.distribution import HALVINGS, Bounds, Outside, Weighed, binned, reweighed, weighed
 from arfj.certify.cdf.mesh import Array, Ints, halved
 from arfj.certify.cdf.polytopes import of_mesh
 from arfj.certify.cdf.regions import Budget, Pieces, described
@@ -130,7 +130,7 @@ def worst(gaps: Array) -> NDArray[np.bool_]:
 
 def with_masses(cells: Weighed, density: Density, tolerance: float, budget: Budget, pieces: Pieces) -> Weighed:
     """The same cells halved until their masses are known to the tolerance, all together, or the budget ends."""
-    while True:
+    for _ in range(HALVINGS):
         gaps = np.asarray(cells.most - cells.least, dtype=np.float64)
         most = 2 * budget.cells
         if gaps.sum() <= tolerance or budget.spent(len(gaps)) or cells.mesh.exact or len(gaps) > most:
@@ -141,3 +141,4 @@ def with_masses(cells: Weighed, density: Density, tolerance: float, budget: Budg
         if float((finer_cells.most - finer_cells.least).sum()) > 0.98 * before and before < 1e-6:
             return cells  # what is left is rounding, and finer cells have more of it
         cells = finer_cells
+    return cells

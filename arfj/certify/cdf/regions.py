@@ -30,8 +30,6 @@ from arfj.network import Floats
 
 SNAP = 4.0
 """Pre-activations within so many times their rounding are 0: what meets in a point is not torn apart there."""
-ROUNDS = 64
-"""More than any levels take, and the cuts of a density's pieces: 16 for each of three outputs."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +87,20 @@ class Pieces:
         """How many patterns of active ReLUs polytopes of positive volume have; each is one linear region."""
         return _patterns(self)
 
-    @cached_property
-    def error(self) -> Floats:
-        """What [a, b] does not cover of f - g on the parts of a polytope that levels cut off, per output.
+    def error(self, rounds: int) -> Floats:
+        """What [a, b] does not cover of f - g on parts of a polytope that `rounds` rounds of cuts leave, per output.
 
         g is given by the values that cuts interpolate; in exact arithmetic these are sum_i t_i f(v_i) for the point
-        sum_i t_i v_i. Each round of cuts moves its new points by at most 4 u max|x| in each coordinate, so that f
-        changes by at most that times its steepness; the values at the points are off by their own rounding, and by 8 u
-        max|f| more for each round.
+        sum_i t_i v_i. A new point u + t (v - u) has three roundings, each of at most 2 u max|x|: a round moves points
+        by 6 u max|x| in each coordinate at most, and f there by that times its steepness. Values move by at most 16 u
+        max|f|: they are set to the level, which t meets up to the roundings of g_u - y, g_v - y, their difference and
+        the quotient. Values at the points of the polytopes are off by their own rounding.
         """
         if self.evaluation.exact:
             return np.zeros(self.polytopes.fields.shape[1])
         values = self.evaluation.values(self.polytopes.points)
-        reach = 4 * UNIT * ROUNDS * float(np.abs(self.polytopes.points).max(initial=0.0))
-        drift = 8 * UNIT * ROUNDS * np.abs(values[-1]).max(axis=0)
+        reach = 6 * UNIT * rounds * float(np.abs(self.polytopes.points).max(initial=0.0))
+        drift = 16 * UNIT * rounds * np.abs(values[-1]).max(axis=0)
         return np.asarray(reach * self.evaluation.steepness() + self.evaluation.rounding(values)[-1] + drift)
 
 
