@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from fractions import Fraction
 from math import erf, sqrt
 from pathlib import Path
@@ -515,3 +516,33 @@ def test_class_probabilities_agree_with_a_certificate_of_counts():
         assert high - low < 1e-9
         assert transfer_certificate(count, 20_000, 1e-6).probability <= high
         assert 1 - transfer_certificate(20_000 - count, 20_000, 1e-6).probability >= low
+
+
+@pytest.mark.parametrize(("sizes", "rounded"), [((2, 6, 6, 2), True), ((2, 8, 8, 2), False), ((3, 5, 4, 2), True)])
+def test_polytopes_do_without_the_way_that_cannot_fail(monkeypatch, sizes, rounded):
+    """Degenerate networks, many neurons through one point: the pulled simplices are a complex at once."""
+
+    def never(*_):
+        raise AssertionError("cells do not cover the box")
+
+    monkeypatch.setattr(regions, "_pieces_of_simplices", never)
+    monkeypatch.setattr(regions.simplices, "sliced", never)
+    for seed in range(6):
+        network = random_network(sizes, seed, rounded)
+        this = asked(network)
+        pieces = this.pieces()
+        mesh, _ = regions.levels_cut(pieces, [np.linspace(-1, 1, 9), np.linspace(-1, 1, 5)], 10**6)
+        volume, error = volumes(mesh.points, mesh.cells)
+        assert np.abs(volume).sum() == pytest.approx(2.0 ** sizes[0], abs=1e-9 + error.sum())
+
+
+def test_a_hole_in_a_complex_is_seen():
+    network = random_network((2, 6, 2), 1)
+    pieces = asked(network).pieces()
+    mesh, _ = pieces.mesh
+    assert regions.covers(mesh, pieces.lower, pieces.upper)
+    for index in range(len(mesh.cells)):
+        less = replace(mesh, cells=np.delete(mesh.cells, index, axis=0))
+        assert not regions.covers(less, pieces.lower, pieces.upper)
+    twice = replace(mesh, cells=np.concatenate([mesh.cells, mesh.cells[:1]]))
+    assert not regions.covers(twice, pieces.lower, pieces.upper)

@@ -80,8 +80,8 @@ def curves(rows: Sequence[Row]) -> Sheet:
         (
             "Iris: two sepal features scaled to [0, 1], Beta(2, 2) x Beta(3, 2). Diabetes: Gaussian noise of half a "
             "standard deviation on the body mass index of the first patient, box of six deviations.",
-            "The last but one column: by how much a share of samples leaves [L, U] at any of the points; the last one: by "
-            "how much it may (Dvoretzky, Kiefer, Wolfowitz, Massart).",
+            "The last but one column: by how much a share of samples leaves [L, U] at any of the points; the last one: "
+            "by how much it may (Dvoretzky, Kiefer, Wolfowitz, Massart).",
         ),
     )
 
