@@ -135,6 +135,7 @@ def table1(rows: Sequence[Row]) -> Sheet:
         (
             "Resolution and grid of the published widths are not given. Here: 20 x 20 x 20 points, evenly over the "
             "range of each logit on the box; mass outside the box is in the upper bounds, as it may be anywhere.",
+            f"With three free inputs the grid has {measure.SIDE_OF_THREE} points a side.",
             f"Three inputs are refined until U - L is at most {measure.TOLERANCE} besides that mass, or {SECONDS:g} s "
             "are over.",
             "The last column: how often a share of samples, a million of them, leaves [L, U].",

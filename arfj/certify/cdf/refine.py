@@ -94,12 +94,14 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
 
 def prepared(pieces: Pieces, density: Density, tolerance: float, budget: Budget) -> Pieces:
     """The pieces halved until masses are known well enough: levels, which come next, leave thin parts behind."""
+    before = np.inf
     while not pieces.evaluation.exact:
         mesh, owner = pieces.mesh
         least, most = density.masses(mesh.points, mesh.cells)
         gaps = most - least
-        if gaps.sum() <= tolerance or budget.spent(10 * len(gaps)):
-            break
+        if gaps.sum() <= tolerance or budget.spent(10 * len(gaps)) or gaps.sum() > 0.98 * before:
+            break  # the last: what is left is rounding
+        before = gaps.sum()
         pieces = finer(pieces, np.bincount(owner, gaps, pieces.polytopes.count), density)
     return pieces
 

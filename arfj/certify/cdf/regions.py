@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,17 +39,19 @@ class Budget:
     Attributes:
         cells: how many there may be.
         seconds: how long it may take, from when the budget was made.
+        until: when that is over, on the monotonic clock.
     """
 
     cells: int = 1_000_000
     seconds: float = float("inf")
+    until: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", time.monotonic() + self.seconds)
 
     def spent(self, cells: int) -> bool:
         """Whether so many cells are too many, or the time is over."""
-        return cells > self.cells or time.monotonic() > float(getattr(self, "until", 0.0))
+        return cells > self.cells or time.monotonic() > self.until
 
 
 @dataclass(frozen=True, eq=False)
