@@ -135,11 +135,11 @@ def table1(rows: Sequence[Row]) -> Sheet:
         (
             "Resolution and grid of the published widths are not given. Here: 20 x 20 x 20 points, evenly over the "
             "range of each logit on the box; mass outside the box may be anywhere and is in the upper bounds.",
-            "At 25 % the published means are smaller than what lies outside, so that they cannot hold it: they compare with "
-            "the column of the box.",
+            "At 25 % the published means are smaller than what lies outside, so that they cannot hold it: they compare "
+            "with the column of the box.",
             f"With three free inputs the grid has {measure.SIDE_OF_THREE} points a side.",
             f"Three inputs are refined until U - L is at most {measure.TOLERANCE} on the box, or {SECONDS:g} s "
-            "are over.",
+            "are over; a round that has begun is finished.",
             "The last column: how often a share of samples, a million of them, leaves [L, U].",
         ),
     )
