@@ -11,6 +11,7 @@ from arfj.attack.__main__ import _parser as attack_parser
 from arfj.bounds.__main__ import _parser as bounds_parser
 from arfj.bounds.__main__ import main as bounds_main
 from arfj.certify.__main__ import main as certify_main
+from arfj.certify.cdf.command import _parser as cdf_parser
 from arfj.certify.cvar.command import _parser as cvar_parser
 from arfj.certify.scenario.command import samples_parser, scenario_parser
 from arfj.cli import run
@@ -45,6 +46,8 @@ def test_commands_have_known_options(command):
             cvar_parser().parse_args(rest)
         case ["supports", capability]:
             assert capability in CAPABILITIES
+        case ["cdf", *rest]:
+            cdf_parser().parse_args(rest)
         case ["--version"]:
             pass
         case ["scenario", *rest]:
@@ -102,6 +105,17 @@ def test_the_certificate_for_given_moments_holds(tmp_path, monkeypatch, capsys):
     arguments = [str(NOMINAL) if part.endswith("nominal.npz") else part for part in shlex.split(command)[3:]]
     assert run(certify_main, arguments) == 0
     assert "at most 0" in capsys.readouterr().out
+
+
+def test_the_distributions_are_bounded(tmp_path, monkeypatch, capsys):
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "point.npy" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102
+    commands = [shlex.split(command)[3:] for command in COMMANDS if " arfj.certify cdf " in command]
+    assert len(commands) == 3
+    for command in commands:
+        assert run(certify_main, command) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_links_to_files_exist():

@@ -25,7 +25,7 @@ from experiments.answers import change, image_of, seen
 from experiments.studies import Clock, Scale, Study, Task, measure
 from experiments.transfer import baselines, certain, rivals, sheets
 from experiments.transfer.outcomes import exact, outcomes, paired
-from experiments.transfer.plan import Asked, questions
+from experiments.transfer.plan import Asked, demand_of, questions
 from experiments.transfer.subject import read_subject, subject, write_subject
 
 RNG = np.random.default_rng(0)
@@ -397,7 +397,8 @@ class TestCommand:
         for found in Store(folder / "results.jsonl").rows():
             if found["method"] != "exact" or found["distance"] is None:
                 continue
-            asked = Asked(found["position"], found["alpha"], found["gamma"], found["goal"])
+            names = (found["position"], found["alpha"], found["gamma"], found["goal"])
+            asked = Asked(*names, demand_of(found), found["block"])
             question = asked.question(networks)
             x = image_of(found, question.flat)
             assert question.slack(x) >= -1e-6

@@ -14,11 +14,13 @@ EXAMPLES = f"""\
   {PROG} scenario --help    a network under random noise, by samples
   {PROG} samples --help     how many samples that takes
   {PROG} cvar --help        all input distributions with given mean and covariance
+  {PROG} cdf --help         the distribution of the outputs, for a density of the inputs
 """
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "scenario": ("arfj.certify.scenario.command", "certified"),
     "samples": ("arfj.certify.scenario.command", "sized"),
     "cvar": ("arfj.certify.cvar.command", "main"),
+    "cdf": ("arfj.certify.cdf.command", "main"),
 }
 """Module and function of each; the function takes what stands behind the sub-command."""
 

@@ -1,0 +1,269 @@
+"""`python -m arfj.certify cdf`: bounds of the distribution function of a network's outputs under random inputs."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arfj.certify.cdf.answers import (
+    Quantile,
+    class_probabilities,
+    grid,
+    joint,
+    one_output,
+    output_range,
+    quantile,
+)
+from arfj.certify.cdf.evaluation import as_fractions
+from arfj.certify.cdf.mesh import Array
+from arfj.certify.cdf.question import Question, cost, question, read_box, read_density, read_fixed
+from arfj.certify.cdf.refine import Found
+from arfj.certify.cdf.regions import Budget, Pieces
+from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
+from arfj.errors import UsageError
+from arfj.files import load_array
+from arfj.network import Floats, load_network
+
+PROG = "python -m arfj.certify cdf"
+EXAMPLES = f"""\
+  {PROG} --network iris.npz --input x.npy --free 0,1 --density "beta:2,2;beta:3,2"      output 0 at 20 points
+  {PROG} --network iris.npz --input x.npy --free 0,1 --density "gauss:0,1;gauss:0,1" --box=-4:4 --joint --at y.npy
+  {PROG} --network iris.npz --input x.npy --free 3 --density mixture:m.npz --box box.npy --quantile 0.05 --json
+"""
+TOLERANCE, POINTS, LIMIT, CELLS = 1e-3, 20, 60.0, 1_000_000
+GRID = 200_000
+"""Points of a joint distribution function that are computed at most."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Answer what `argv` asks for."""
+    began = time.perf_counter()
+    options = _parser().parse_args(argv)
+    budget = Budget(options.cells, checked_seconds("--time-limit", options.time_limit))
+    asked = _question(options)
+    if (sentence := cost(asked.graph, budget)) is not None:
+        print(sentence, file=sys.stderr, flush=True)
+    with status_line("cutting the box into regions"):
+        pieces = asked.pieces(budget, options.exact)
+        answer = _answered(options, asked, pieces, budget)
+    if options.plot is not None:
+        from arfj.certify.cdf.plot import draw
+
+        draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
+    document = _document(answer, pieces, time.perf_counter() - began)
+    if options.json:
+        print(json.dumps(document, indent=2))
+    else:
+        _print(document, answer, asked, options)
+    return ANSWERED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        PROG, "How are a network's outputs distributed when some inputs are random? Bounds that hold.", EXAMPLES
+    )
+    parser.add_argument("--network", required=True, metavar="FILE", help="the network")
+    parser.add_argument("--input", required=True, metavar="FILE.npy", help="the whole input; free values are replaced")
+    parser.add_argument("--free", required=True, metavar="I,J,..", help="which inputs are random, from 0 on")
+    parser.add_argument(
+        "--density",
+        required=True,
+        metavar="FORM",
+        help="beta:A,B;.. (scaled to the box), gauss:MEAN,STD;.. or mixture:FILE.npz (means, cov, weights)",
+    )
+    parser.add_argument("--box", metavar="LO:HI | FILE.npy", help="of the free inputs; [0, 1] for beta by default")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--output", type=int, default=0, metavar="I", help="the output; 0 by default")
+    which.add_argument("--joint", action="store_true", help="of all outputs together")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--points", type=int, metavar="N", help=f"as many values over the range of each output; {POINTS} by default"
+    )
+    where.add_argument("--at", metavar="FILE.npy", help="values (points,), or (points, outputs) with --joint")
+    parser.add_argument(
+        "--outside",
+        choices=("add", "renormalise"),
+        default="add",
+        help="mass outside the box: may be anywhere, or left out",
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, metavar="T", help=f"U - L; {TOLERANCE} by default"
+    )
+    parser.add_argument("--exact", action="store_true", help="in fractions: ReLU networks, polynomial densities")
+    parser.add_argument("--quantile", type=float, metavar="Q", help="bounds of a quantile of the output as well")
+    parser.add_argument("--classes", action="store_true", help="bounds of the probability of each class as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="bounds of one output beside Monte Carlo")
+    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="of the Monte Carlo in the plot")
+    parser.add_argument("--time-limit", default=f"{LIMIT:g}", metavar="S", help="seconds; looser bounds then count")
+    parser.add_argument("--cells", type=int, default=CELLS, metavar="N", help=f"regions at most; {CELLS} by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    return parser
+
+
+def _question(options: argparse.Namespace) -> Question:
+    """The question of the command line.
+
+    Raises:
+        UsageError: options that do not fit each other or the network.
+    """
+    if not 0 <= options.tolerance < 1 or options.cells < 1 or options.samples < 1:
+        raise UsageError("--tolerance must lie in [0, 1), --cells and --samples must be at least 1")
+    if options.joint and (options.plot is not None or options.quantile is not None):
+        raise UsageError("--plot and --quantile are about one output; name it with --output, and leave out --joint")
+    if options.quantile is not None and not 0 < options.quantile < 1:
+        raise UsageError(f"--quantile {options.quantile:g} does not exist; expected a number between 0 and 1")
+    if options.exact and (options.quantile is not None or options.classes):
+        raise UsageError("--exact is about points; leave out --quantile and --classes")
+    network = load_network(options.network)
+    if not 0 <= options.output < network.classes:
+        raise UsageError(f"--output {options.output} does not exist; expected 0 to {network.classes - 1}")
+    try:
+        free = [int(part) for part in options.free.split(",")]
+    except ValueError:
+        raise UsageError(f"--free {options.free} holds no numbers; expected indices, such as 0,1") from None
+    lower, upper = read_box(options.box, len(free), options.density)
+    density = read_density(options.density, lower, upper)
+    return question(network, read_fixed(options.input, network), free, density, lower, upper)
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What was found: points y, bounds there, and what else was asked for."""
+
+    y: Array
+    found: Found
+    quantile: Quantile | None
+    classes: Floats | None
+
+
+def _answered(options: argparse.Namespace, asked: Question, pieces: Pieces, budget: Budget) -> _Answer:
+    y = _points(options, asked, pieces)
+    if options.joint and options.at is None:
+        columns = [np.unique(column) for column in y.T]
+        if not options.exact and math.prod(map(len, columns)) == len(y):
+            found = grid(pieces, asked, columns, budget, options.tolerance, options.outside)
+            found = Found(_flat(found), found.pieces, found.cells, found.reached)
+        else:
+            found = joint(pieces, asked, y, budget, options.tolerance, options.outside)
+    elif options.joint:
+        found = joint(pieces, asked, y, budget, options.tolerance, options.outside)
+    else:
+        found = one_output(pieces, asked, options.output, y, budget, options.tolerance, options.outside)
+    of_quantile = None
+    if options.quantile is not None:
+        of_quantile = quantile(found.pieces, asked, options.output, options.quantile, budget, options.outside)
+    classes = class_probabilities(found.pieces, asked, budget, 1e-6, options.outside) if options.classes else None
+    return _Answer(y, found, of_quantile, classes)
+
+
+def _flat(found: Found) -> Any:  # noqa: ANN401 - Bounds
+    from arfj.certify.cdf.distribution import Bounds
+
+    return Bounds(found.bounds.lower.ravel(), found.bounds.upper.ravel())
+
+
+def _points(options: argparse.Namespace, asked: Question, pieces: Pieces) -> Array:
+    """Where bounds are asked for: (points,) or (points, outputs), as fractions where all is exact.
+
+    Raises:
+        UsageError: a file of another shape, or a grid that is too large.
+    """
+    outputs = asked.graph.classes
+    if options.at is not None:
+        y = load_array(options.at)
+        good = (y.ndim == 2 and y.shape[1] == outputs) if options.joint else y.ndim == 1
+        if not good or y.dtype.kind not in "fiu" or y.size == 0 or not np.isfinite(y).all():
+            expected = f"(points, {outputs})" if options.joint else "(points,)"
+            raise UsageError(f"{options.at} has shape {y.shape}; expected finite numbers of shape {expected}")
+        y = y.astype(np.float64)
+    else:
+        count = POINTS if options.points is None else options.points
+        columns = range(outputs) if options.joint else [options.output]
+        if count < 1 or count ** len(columns) > GRID:
+            raise UsageError(
+                f"{count} points for each of {len(columns)} outputs are {'none' if count < 1 else 'too many'}; "
+                f"expected 1 to {int(GRID ** (1 / len(columns)))} with --points, or points of your own with --at"
+            )
+        ranges = [np.array(output_range(pieces, column), dtype=np.float64) for column in columns]
+        levels = [np.unique(np.linspace(low, high, count + 2)[1:-1]) for low, high in ranges]
+        y = np.array(list(itertools.product(*levels))) if options.joint else levels[0]
+    return as_fractions(y) if options.exact else y
+
+
+def _document(answer: _Answer, pieces: Pieces, seconds: float) -> dict[str, Any]:
+    bounds, found = answer.found.bounds, answer.found
+    lower, upper = (np.asarray(side, dtype=np.float64) for side in (bounds.lower, bounds.upper))
+    if found.pieces.evaluation.exact:  # the nearest float may lie on the wrong side
+        lower = np.array([_down(value, exact) for value, exact in zip(lower, bounds.lower, strict=True)])
+        upper = np.array([-_down(-value, -exact) for value, exact in zip(upper, bounds.upper, strict=True)])
+    inside = found.cells.inside
+    document: dict[str, Any] = {
+        "y": np.asarray(answer.y, dtype=np.float64).tolist(),
+        "lower": lower.tolist(),
+        "upper": upper.tolist(),
+        "regions": pieces.regions,
+        "outside_mass": float(1 - inside[0]),
+        "seconds": round(seconds, 3),
+        "complete": bool(pieces.complete),
+        "tolerance_met": bool(found.reached),
+    }
+    if found.pieces.evaluation.exact:
+        document["fractions"] = {"lower": list(map(str, bounds.lower)), "upper": list(map(str, bounds.upper))}
+    if answer.quantile is not None:
+        ends = [None if math.isinf(end) else end for end in (answer.quantile.lower, answer.quantile.upper)]
+        document["quantile"] = {"q": answer.quantile.q, "lower": ends[0], "upper": ends[1]}
+    if answer.classes is not None:
+        document["classes"] = [{"lower": float(low), "upper": float(high)} for low, high in answer.classes]
+    return document
+
+
+def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction
+    return value if value <= exact else float(np.nextafter(value, -np.inf))
+
+
+def _print(document: dict[str, Any], answer: _Answer, asked: Question, options: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    table = Table(title="P(f <= y)", title_justify="left")
+    for name in ("y", "lower bound", "upper bound"):
+        table.add_column(name, justify="right", overflow="fold")
+    for y, low, high in zip(document["y"], document["lower"], document["upper"], strict=True):
+        shown = ", ".join(f"{value:.6g}" for value in y) if isinstance(y, list) else f"{y:.6g}"
+        table.add_row(shown, f"{math.floor(low * 1e9) / 1e9:.9f}", f"{math.ceil(high * 1e9) / 1e9:.9f}")
+    console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
+    console.print(table)
+    console.print("\n".join(_sentences(document, answer, asked, options)), soft_wrap=True)
+
+
+def _sentences(document: dict[str, Any], answer: _Answer, asked: Question, options: argparse.Namespace) -> list[str]:
+    """What is claimed, on which assumptions, and what is not."""
+    count = "" if document["complete"] else " at least (the budget ended)"
+    lines = [f"{document['regions']} linear regions{count}, {document['seconds']:.2f} s."]
+    if found := document.get("quantile"):
+        low, high = ("unbounded" if found[end] is None else f"{found[end]:.9g}" for end in ("lower", "upper"))
+        lines.append(f"The {found['q']:g}-quantile of output {options.output} lies between {low} and {high}.")
+    for index, row in enumerate(document.get("classes", [])):
+        low, high = math.floor(row["lower"] * 1e9) / 1e9, math.ceil(row["upper"] * 1e9) / 1e9
+        lines.append(f"Class {index} has a probability from {low:.9f} to {high:.9f}.")
+    outside = document["outside_mass"]
+    if not asked.density.whole:
+        what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"
+        lines.append(f"At most {outside:.3g} of the mass lies outside the box, and is {what}.")
+    if not document["tolerance_met"]:
+        lines.append(
+            f"They are farther apart than {options.tolerance:g}: an output has an atom there, or the budget ended."
+        )
+    lines.append(
+        "They hold for the density that is given, at every point of the box; that the density is right is assumed."
+    )
+    return lines

@@ -1,0 +1,353 @@
+r"""Densities of the inputs, and their masses on simplices between bounds that hold.
+
+    Axes      a product of piecewise polynomials, one for each input, in Bernstein form: beta densities with whole
+              parameters among them. Integrated exactly by quadrature; in fractions without any rounding.
+    Smooth    beta densities with other parameters: bounded on each simplex by constants.
+    Gaussians in `gaussians`.
+
+A density answers with `masses`, bounds of its integral over each cell, and `greatest`, an upper bound of its values
+there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lgamma
+from typing import Any, Protocol
+
+import numpy as np
+
+from arfj.certify.cdf.mesh import UNIT, Array, Ints, volumes
+from arfj.certify.cdf.quadrature import nodes
+from arfj.errors import UsageError
+from arfj.network import Floats
+
+CHUNK = 2**20
+Pair = tuple[Array, Array]
+
+
+class Density(Protocol):
+    """What the bounds need to know of a density on a box."""
+
+    @property
+    def inputs(self) -> int:
+        """The dimension d."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its mass lies in the box."""
+
+    @property
+    def breaks(self) -> tuple[tuple[float, ...], ...]:
+        """Where cells must be cut, for each input: on no cell does the density change its formula."""
+
+    def masses(self, points: Array, cells: Ints) -> Pair:
+        """Bounds of the integral over each cell, shapes (cells,)."""
+
+    def greatest(self, points: Array, cells: Ints) -> Array:
+        """An upper bound of the density on each cell, shape (cells,)."""
+
+    @property
+    def top(self) -> float:
+        """An upper bound of the density."""
+
+    @property
+    def metric(self) -> Floats:
+        """A matrix A, shape (d, d): in x A the density is about as steep in all directions."""
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draws, shape (count, d), some of them outside the box unless `whole`."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A piecewise polynomial on [breaks[0], breaks[-1]] that is a density of one input.
+
+    On the piece between l and u it is sum_k c_k B_(k,n)((x - l) / (u - l)), B_(k,n)(t) = C(n, k) t^k (1 - t)^(n - k).
+    With coefficients that are not negative it is not negative, evaluation is a chain of convex combinations, and it is
+    at most the greatest of them.
+
+    Attributes:
+        breaks: ascending, one more than pieces.
+        coefficients: c_0 .. c_n of each piece.
+
+    Raises:
+        UsageError: breaks that do not rise, a coefficient below 0, or an integral that is not 1 (to 1e-9).
+    """
+
+    breaks: tuple[float, ...]
+    coefficients: tuple[tuple[float | Fraction, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.breaks) != len(self.coefficients) + 1 or not self.coefficients or not all(self.coefficients):
+            raise UsageError("a piecewise polynomial needs one more break than pieces, and coefficients in each piece")
+        values = [*self.breaks, *(c for piece in self.coefficients for c in piece)]
+        if not np.isfinite(np.array(values, dtype=float)).all():
+            raise UsageError("a piecewise polynomial holds NaN or infinity; expected finite breaks and coefficients")
+        if any(not one < two for one, two in zip(self.breaks, self.breaks[1:], strict=False)):
+            raise UsageError(f"the breaks {list(self.breaks)} of a density do not rise; expected ascending ones")
+        least = min(min(piece) for piece in self.coefficients)
+        if least < 0:
+            raise UsageError(
+                f"a density has the Bernstein coefficient {float(least)}, and may be negative; "
+                "expected coefficients >= 0 (raise the degree, or cut the piece)"
+            )
+        if abs(self.integral - 1) > 1e-9:
+            raise UsageError(f"a density integrates to {float(self.integral):.6g}; expected 1")
+
+    @property
+    def integral(self) -> Fraction:
+        """In fractions: the mean coefficient times the width, piece by piece."""
+        total = Fraction(0)
+        for low, high, piece in zip(self.breaks, self.breaks[1:], self.coefficients, strict=False):
+            total += (Fraction(high) - Fraction(low)) * sum(Fraction(c) for c in piece) / len(piece)
+        return total
+
+    @property
+    def degree(self) -> int:
+        """The greatest degree of a piece."""
+        return max(map(len, self.coefficients)) - 1
+
+    @property
+    def top(self) -> float:
+        """An upper bound of its values."""
+        return float(max(max(piece) for piece in self.coefficients))
+
+    @property
+    def steepness(self) -> float:
+        """An upper bound of the size of its derivative inside pieces: n max |c_(k+1) - c_k| / width."""
+        found = [0.0]
+        for low, high, piece in zip(self.breaks, self.breaks[1:], self.coefficients, strict=False):
+            steps = [abs(float(b) - float(a)) for a, b in itertools.pairwise(piece)]
+            found.append((len(piece) - 1) * max(steps, default=0.0) / (high - low))
+        return 1.001 * max(found)
+
+    def __call__(self, x: Array, inside: Array) -> Array:
+        """Its values at x, on the pieces that hold `inside` (a point of the same cell)."""
+        inner = (
+            np.array([Fraction(b) for b in self.breaks[1:-1]], dtype=object) if x.dtype == object else self.breaks[1:-1]
+        )
+        if not len(inner):
+            return self._piece(0, x)
+        which, result = np.searchsorted(inner, inside), np.zeros(x.shape, x.dtype)
+        for index in range(len(self.coefficients)):
+            chosen = which == index
+            result[chosen] = self._piece(index, x[chosen])
+        return result
+
+    def _piece(self, index: int, x: Array) -> Array:
+        exact = x.dtype == object
+        low, high = self.breaks[index], self.breaks[index + 1]
+        low, high = (Fraction(low), Fraction(high)) if exact else (low, high)  # type: ignore[assignment]
+        t = (x - low) / (high - low)
+        if not exact:
+            t = np.clip(t, 0.0, 1.0)
+        start: list[Any] = [Fraction(c) if exact else float(c) for c in self.coefficients[index]]
+        values = [t * 0 + c for c in start]
+        while len(values) > 1:  # de Casteljau
+            values = [(1 - t) * one + t * two for one, two in itertools.pairwise(values)]
+        return np.asarray(values[0])
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A product of densities of one input each.
+
+    Attributes:
+        axes: one for each input.
+    """
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def inputs(self) -> int:
+        """The dimension d."""
+        return len(self.axes)
+
+    @property
+    def whole(self) -> bool:
+        """All of its mass lies in the box."""
+        return True
+
+    @property
+    def breaks(self) -> tuple[tuple[float, ...], ...]:
+        """Those inside the box."""
+        return tuple(axis.breaks[1:-1] for axis in self.axes)
+
+    @property
+    def degree(self) -> int:
+        """Of the product."""
+        return sum(axis.degree for axis in self.axes)
+
+    @property
+    def top(self) -> float:
+        """An upper bound of the density."""
+        return float(np.prod([axis.top for axis in self.axes]))
+
+    @property
+    def metric(self) -> Floats:
+        """Widths of the box are 1."""
+        return np.diag([1 / (axis.breaks[-1] - axis.breaks[0]) for axis in self.axes])
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Each Bernstein polynomial is a beta density: they are mixed by coefficients times widths."""
+        result = np.zeros((count, self.inputs))
+        for column, axis in enumerate(self.axes):
+            parts = [
+                (low, high, k, len(piece) - 1, float(c) * (high - low) / len(piece))
+                for low, high, piece in zip(axis.breaks, axis.breaks[1:], axis.coefficients, strict=False)
+                for k, c in enumerate(piece)
+            ]
+            weights = np.array([part[-1] for part in parts])
+            which = rng.choice(len(parts), count, p=weights / weights.sum())
+            low, high, k, n = (np.array([part[i] for part in parts])[which] for i in range(4))
+            result[:, column] = low + (high - low) * rng.beta(k + 1, n - k + 1)
+        return result
+
+    def greatest(self, points: Array, cells: Ints) -> Array:
+        """The product over inputs of (p(l) + p(u) + steepness (u - l)) / 2 on [l, u], or of the greatest value."""
+        if points.dtype == object:
+            return np.full(len(cells), Fraction(self.top) * 2)
+        result = np.ones(len(cells))
+        for axis, x in zip(self.axes, points.T, strict=True):
+            at = x[cells]
+            low, high, middle = at.min(axis=1), at.max(axis=1), at.mean(axis=1)
+            bound = (axis(low, middle) + axis(high, middle) + axis.steepness * (high - low)) / 2
+            result *= np.minimum(bound * (1 + 1e-12) + 1e-12 * axis.top, axis.top)
+        return result * (1 + 1e-12)
+
+    def masses(self, points: Array, cells: Ints) -> Pair:
+        """The volume times the mean of the polynomial over a rule that is exact for its degree.
+
+        A value is off by at most 8 (n + 4) u of the greatest value, for the roundings of t and of n steps of
+        convex combinations, together with those of the nodes: `_rounding`. All terms are positive, so nothing cancels.
+        """
+        exact = points.dtype == object
+        volume, error = volumes(points, cells)
+        volume = abs(volume)
+        shares, weights = nodes(self.inputs, self.degree, exact)
+        mean = np.zeros(len(cells), points.dtype)
+        step = max(1, CHUNK // max(1, len(weights)))
+        for at in range(0, len(cells), step):
+            corners = points[cells[at : at + step]]
+            value: Array | int = 1
+            for axis, x in zip(self.axes, np.moveaxis(corners, 2, 0), strict=True):
+                value = value * axis(x @ shares.T, np.repeat(x.mean(axis=1)[:, None], len(weights), axis=1))
+            mean[at : at + step] = value @ weights if self.axes else 1
+        if exact:
+            return volume * mean, volume * mean
+        mass, margin = volume * mean, error * self.top + volume * self._rounding(points)
+        margin = margin + 1e-15 * mass
+        return np.maximum(mass - margin, 0.0), mass + margin
+
+    def _rounding(self, points: Array) -> float:
+        """By how much a mean value may be off: values and nodes as in `masses`, in units of the greatest value."""
+        total = 0.0
+        for axis, x in zip(self.axes, points.T, strict=True):
+            place = (
+                8 * UNIT * float(np.abs(x).max(initial=0.0)) * (self.inputs + 2)
+            )  # of a node, and of t times the width
+            relative = axis.steepness * place / axis.top + 8 * UNIT * (axis.degree + 4)
+            total += relative
+        return self.top * total
+
+
+def beta_axis(a: float, b: float, low: float, high: float) -> Axis:
+    """The density of l + (u - l) B, B ~ Beta(a, b) with whole a, b: (n + 1) / (u - l) B_(a-1,n)(t), n = a + b - 2."""
+    degree = round(a) + round(b) - 2
+    coefficients = [Fraction(0)] * (degree + 1)
+    coefficients[round(a) - 1] = (degree + 1) / (Fraction(high) - Fraction(low))
+    return Axis((low, high), (tuple(coefficients),))
+
+
+@dataclass(frozen=True)
+class Betas:
+    """Independent beta densities with parameters >= 1 on a box, bounded by constants on each simplex.
+
+    log p is concave in each input, so that on an interval the least value is at an end, and the greatest at the mode or
+    at the end that is nearest to it.
+
+    Attributes:
+        parameters: (a, b) for each input.
+        lower, upper: the box.
+    """
+
+    parameters: tuple[tuple[float, float], ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    @property
+    def inputs(self) -> int:
+        """The dimension d."""
+        return len(self.parameters)
+
+    @property
+    def whole(self) -> bool:
+        """All of its mass lies in the box."""
+        return True
+
+    @property
+    def breaks(self) -> tuple[tuple[float, ...], ...]:
+        """None."""
+        return tuple(() for _ in self.parameters)
+
+    @property
+    def top(self) -> float:
+        """The product of the values at the modes."""
+        modes = np.array([[_mode(a, b) for a, b in self.parameters]])
+        return float(self._product(modes)[0]) * (1 + 1e-9)
+
+    @property
+    def metric(self) -> Floats:
+        """Widths of the box are 1."""
+        return np.diag(1 / (np.array(self.upper) - np.array(self.lower)))
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Independent draws."""
+        t = np.stack([rng.beta(a, b, count) for a, b in self.parameters], axis=1)
+        return np.asarray(np.array(self.lower) + (np.array(self.upper) - np.array(self.lower)) * t)
+
+    def greatest(self, points: Array, cells: Ints) -> Array:
+        """The values at the point of the cell's box that is nearest to the mode."""
+        low, high = self._box(points, cells)
+        return self._product(np.clip([_mode(a, b) for a, b in self.parameters], low, high)) * (1 + 1e-9)
+
+    def masses(self, points: Array, cells: Ints) -> Pair:
+        """In one input differences of the distribution function; else volume times bounds, the least at a corner.
+
+        The product of concave logarithms is one: its least value on a simplex is at a corner.
+        """
+        volume, error = volumes(points, cells)
+        if self.inputs == 1:
+            from scipy.special import betainc
+
+            (a, b) = self.parameters[0]
+            low, high = self._box(points, cells)
+            mass = betainc(a, b, high[:, 0]) - betainc(a, b, low[:, 0])
+            return np.maximum(mass - 1e-12, 0.0), mass + 1e-12
+        corners = self._scaled(points)[cells]
+        least = self._product(corners.reshape(-1, self.inputs)).reshape(corners.shape[:2]).min(axis=1) * (1 - 1e-9)
+        size = np.abs(volume)
+        return np.maximum(size - error, 0.0) * least, (size + error) * self.greatest(points, cells)
+
+    def _scaled(self, points: Array) -> Floats:
+        low, high = np.array(self.lower), np.array(self.upper)
+        return np.asarray(np.clip((points - low) / (high - low), 0.0, 1.0), dtype=np.float64)
+
+    def _box(self, points: Array, cells: Ints) -> tuple[Floats, Floats]:
+        at = self._scaled(points)[cells]
+        return at.min(axis=1), at.max(axis=1)
+
+    def _product(self, t: Floats) -> Floats:
+        """The density at places of [0, 1]^d."""
+        result = np.ones(len(t))
+        for (a, b), x, low, high in zip(self.parameters, t.T, self.lower, self.upper, strict=True):
+            constant = np.exp(lgamma(a + b) - lgamma(a) - lgamma(b)) / (high - low)
+            result = result * constant * x ** (a - 1) * (1 - x) ** (b - 1)
+        return np.asarray(result)
+
+
+def _mode(a: float, b: float) -> float:
+    return 0.5 if a == b == 1 else (a - 1) / (a + b - 2)

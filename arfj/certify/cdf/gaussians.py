@@ -1,0 +1,286 @@
+r"""Mixtures of Gaussians: masses of cells without discretisation in one and two inputs, between bounds in more.
+
+    one input   w (Phi(b) - Phi(a)) for each component.
+    two inputs  after whitening, the mass of a triangle is the sum over its edges P -> Q of that of the triangle 0, P,
+                Q: sign(h) [(atan2(q, |h|) - atan2(p, |h|)) / 2 pi - (T(|h|, q / |h|) - T(|h|, p / |h|))],
+                h the distance of the line from 0, p and q the places of P and Q along it, T the function of Owen.
+    more        a rule that is exact to degree 5, and what it may miss: along a line through the centroid c the k-th
+                derivative of exp(-|y|^2 / 2) is He_k(s) exp(-|y|^2 / 2) up to its sign, so that the rest of its Taylor
+                polynomial of degree 5 at c is at most |y - c|^6 / 720 times max |He_6(s) exp(-s^2 / 2)| = 15, or times
+                (R^6 + 15 R^4 + 45 R^2 + 15) exp(-rho^2 / 2), rho and R the least and the greatest |y|. The integral
+                misses at most the mean of that over the cell (a rule of degree 7 has it exactly), and the rule of
+                degree 5 its own mean. Where the volume times the least value (a Gaussian has it at a corner) or the
+                greatest one (at the point nearest to the mean) is nearer, that counts.
+
+Source: D. B. Owen, Tables for computing bivariate normal probabilities, Ann. Math. Stat. 27, 1956.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from arfj.certify.cdf.mesh import UNIT, Array, Ints, volumes
+from arfj.certify.cdf.quadrature import conical
+from arfj.errors import UsageError
+from arfj.network import Floats
+
+CHUNK = 2**20
+SPECIAL = 1e-15
+"""What the sum of two values of Phi, or of two of T and two of atan2, may be off by."""
+Pair = tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """sum_k w_k N(m_k, S_k).
+
+    Attributes:
+        weights: w, shape (components,), not negative, of sum 1.
+        means: m, shape (components, d).
+        covariances: S, shape (components, d, d), or (1, d, d) where all components have the same.
+
+    Raises:
+        UsageError: shapes that do not fit, weights that are none, a covariance that is not positive definite.
+    """
+
+    weights: Floats
+    means: Floats
+    covariances: Floats
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "means", "covariances"):
+            array = np.array(getattr(self, name), dtype=np.float64)
+            if not np.isfinite(array).all():
+                raise UsageError(f"the {name} of a mixture hold NaN or infinity; expected finite numbers")
+            object.__setattr__(self, name, array)
+        shape, (count, d) = self.covariances.shape, (*self.means.shape, 0, 0)[:2]
+        if self.means.ndim != 2 or self.weights.shape != (count,) or shape not in ((1, d, d), (count, d, d)):
+            raise UsageError(
+                f"a mixture has weights {self.weights.shape}, means {self.means.shape} and covariances {shape}; "
+                "expected (components,), (components, d) and (components, d, d) or (1, d, d)"
+            )
+        if (self.weights < 0).any() or abs(float(self.weights.sum()) - 1) > 1e-9:
+            raise UsageError(
+                f"the weights of a mixture add up to {float(self.weights.sum()):.9g}, the least is "
+                f"{float(self.weights.min()):.3g}; expected weights >= 0 of sum 1"
+            )
+        even = np.allclose(self.covariances, np.swapaxes(self.covariances, 1, 2), rtol=1e-9, atol=0)
+        if not even or (np.linalg.eigvalsh(self.covariances) <= 0).any():
+            raise UsageError("a covariance of a mixture is not positive definite; expected a variance > 0 everywhere")
+
+    @property
+    def inputs(self) -> int:
+        """The dimension d."""
+        return int(self.means.shape[1])
+
+    @property
+    def whole(self) -> bool:
+        """A Gaussian has mass outside every box."""
+        return False
+
+    @property
+    def breaks(self) -> tuple[tuple[float, ...], ...]:
+        """None."""
+        return tuple(() for _ in range(self.inputs))
+
+    @cached_property
+    def _groups(self) -> list[tuple[Floats, Ints, float, float]]:
+        """For components of one covariance: the whitening map, their numbers, the greatest value and its norm."""
+        every = np.arange(len(self.weights))
+        numbers = [every] if len(self.covariances) == 1 else [every[k : k + 1] for k in every]
+        found = []
+        for covariance, chosen in zip(self.covariances, numbers, strict=True):
+            whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+            height = float(np.prod(np.diag(whitening)) / (2 * np.pi) ** (self.inputs / 2))
+            found.append((whitening.T, chosen, height, float(np.abs(whitening).sum(axis=1).max())))
+        return found
+
+    @property
+    def top(self) -> float:
+        """The sum of the greatest values of the components."""
+        return 1.000001 * float(sum(self.weights[chosen].sum() * height for _, chosen, height, _ in self._groups))
+
+    @property
+    def metric(self) -> Floats:
+        """The whitening map of the first covariance."""
+        return self._groups[0][0]
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draws of all of space."""
+        which = rng.choice(len(self.weights), count, p=self.weights / self.weights.sum())
+        roots, normal = np.linalg.cholesky(self.covariances), rng.standard_normal((count, self.inputs))
+        moved = normal @ roots[0].T if len(roots) == 1 else np.einsum("nij,nj->ni", roots[which], normal)
+        return np.asarray(self.means[which] + moved)
+
+    def greatest(self, points: Array, cells: Ints) -> Floats:
+        """The sum of bounds for each component, from the distance of its mean to the cell."""
+        result = np.zeros(len(cells))
+        for whitening, chosen, height, norm in self._groups:
+            centre, radius, corners = _balls((points @ whitening)[cells])
+            slip = self._slip(points, norm)
+            for k in chosen:
+                distance = _distance(corners, centre, radius, self.means[k] @ whitening) - slip
+                result += self.weights[k] * height * np.exp(-0.5 * np.maximum(distance, 0.0) ** 2)
+        return result * (1 + 1e-9)
+
+    def masses(self, points: Array, cells: Ints) -> Pair:
+        """Bounds of the mass of each cell, from those of each component."""
+        if self.inputs == 1:
+            return self._of_intervals(points, cells)
+        low, high = np.zeros(len(cells)), np.zeros(len(cells))
+        for whitening, chosen, height, norm in self._groups:
+            slip = self._slip(points, norm)
+            if self.inputs == 2:
+                self._of_triangles(points @ whitening, cells, (self.means[chosen] @ whitening, self.weights[chosen]),
+                                   slip, low, high)  # fmt: skip
+            else:
+                self._of_simplices(points, cells, (whitening, chosen, height), slip, low, high)
+        return np.maximum(low, 0.0), high
+
+    @cached_property
+    def _worst(self) -> float:
+        """The greatest condition number of a covariance: a factor of it is off by so many units, relative to itself."""
+        return float(np.linalg.cond(self.covariances).max())
+
+    def _slip(self, points: Array, norm: float) -> float:
+        """How far a whitened difference x - m may be off: its map is off by a few units, and so is each product.
+
+        The inverse of a Cholesky factor is off by more where the covariance is nearly singular, and that is in it, too.
+        """
+        size = float(np.abs(points).max(initial=0.0) + np.abs(self.means).max())
+        return float(16 * self.inputs**2 * UNIT * self._worst * norm * size)
+
+    def _of_intervals(self, points: Array, cells: Ints) -> Pair:
+        from scipy.special import ndtr
+
+        ends = np.sort(points[cells, 0], axis=1)
+        mass, slip = np.zeros(len(cells)), 0.0
+        for whitening, chosen, _, norm in self._groups:
+            slip += float(self.weights[chosen].sum()) * self._slip(points, norm)
+            for k in chosen:
+                z = (ends - self.means[k, 0]) * whitening[0, 0]
+                turned = np.where(z[:, :1] > 0, -z[:, ::-1], z)  # both in the lower tail: nothing cancels
+                mass += self.weights[k] * (ndtr(turned[:, 1]) - ndtr(turned[:, 0]))
+        margin = SPECIAL + slip
+        return np.maximum(mass - margin, 0.0), mass + margin
+
+    def _of_triangles(
+        self, points: Floats, cells: Ints, group: tuple[Floats, Floats], slip: float, low: Floats, high: Floats
+    ) -> None:
+        """Adds to both bounds. A line integral of the density is at most 1 / sqrt(2 pi): so much is a slip worth."""
+        edges = np.concatenate([cells[:, [0, 1]], cells[:, [1, 2]], cells[:, [2, 0]]])
+        turned = edges[:, 0] > edges[:, 1]
+        keys, inverse = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
+        total, means, weights = np.zeros(len(keys)), *group
+        step = max(1, CHUNK // len(keys))
+        for at in range(0, len(means), step):
+            chosen = slice(at, at + step)
+            p = points[keys[:, 0]][:, None] - means[chosen]
+            q = points[keys[:, 1]][:, None] - means[chosen]
+            total += sectors(p, q) @ weights[chosen]
+        signed = np.where(turned, -1.0, 1.0) * total[inverse.ravel()]
+        mass = np.abs(signed.reshape(3, -1).sum(axis=0))
+        margin = float(weights.sum()) * (3 * SPECIAL + 2 * slip)
+        low += mass - margin
+        high += mass + margin
+
+    def _of_simplices(
+        self, points: Array, cells: Ints, group: tuple[Floats, Ints, float], slip: float, low: Floats, high: Floats
+    ) -> None:
+        """Adds to both bounds."""
+        whitening, numbers, height = group
+        volume, error = volumes(points, cells)
+        step = max(1, CHUNK // len(conical(self.inputs, 7)[1]))
+        height_error = 1e-12 + 16 * self.inputs**2 * UNIT * self._worst
+        for at in range(0, len(cells), step):
+            part = slice(at, at + step)
+            size, room = np.abs(volume[part]) * height, error[part] * height
+            corners = (points @ whitening)[cells[part]]
+            centre, radius, _ = _balls(corners)
+            places, missed = _taylor(corners, centre)
+            for k in numbers:
+                mean = self.means[k] @ whitening
+                far = np.sqrt(((centre - mean) ** 2).sum(axis=1))
+                least, most = np.zeros(len(far)), np.exp(-0.5 * np.maximum(far - radius - slip, 0.0) ** 2)
+                near = np.flatnonzero(far - radius < FAR)
+                ball = (centre[near], radius[near], far[near])
+                least[near], most[near] = _mean_values(corners[near], places[near], missed[near], ball, mean, slip)
+                low[part] += self.weights[k] * np.maximum(size - room, 0.0) * least * (1 - height_error)
+                high[part] += self.weights[k] * (size + room) * most * (1 + height_error)
+
+
+FAR = 6.0
+"""Whitened distance behind which a cell gets no rule: exp(-18) of the greatest value is left there."""
+
+
+def _taylor(corners: Floats, centre: Floats) -> tuple[Floats, Floats]:
+    """The nodes of the rule in each cell, and the mean of |y - c|^6 over the cell plus that over the nodes."""
+    d = corners.shape[2]
+    shares, weights = conical(d, 5)
+    places = np.einsum("qi,nij->nqj", shares, corners)
+    missed = (((places - centre[:, None]) ** 2).sum(axis=2) ** 3) @ weights
+    finer, masses = conical(d, 7)
+    exact = np.einsum("qi,nij->nqj", finer, corners - centre[:, None])
+    return places, (missed + ((exact**2).sum(axis=2) ** 3) @ masses) * (1 + 1e-9)
+
+
+def _mean_values(
+    corners: Floats, places: Floats, missed: Floats, ball: tuple[Floats, Floats, Floats], mean: Floats, slip: float
+) -> Pair:
+    """Bounds of the mean of exp(-|y - m|^2 / 2) over each cell."""
+    centre, radius, far = ball
+    out, nearest = far + radius + slip, np.maximum(far - radius - slip, 0.0)
+    middle = np.exp(-0.5 * ((places - mean) ** 2).sum(axis=2)) @ conical(corners.shape[2], 5)[1]
+    tail = (out**6 + 15 * out**4 + 45 * out**2 + 15) * np.exp(-0.5 * nearest**2)
+    rest = (missed / 720 * np.minimum(tail, 15.0) + slip) * (1 + 1e-9) + 1e-14
+    worst = np.sqrt(((corners - mean) ** 2).sum(axis=2).max(axis=1)) + slip
+    distance = np.maximum(_distance(corners, centre, radius, mean) - slip, 0.0)
+    least = np.maximum(np.exp(-0.5 * worst**2) * (1 - 1e-12), middle - rest)
+    return least, np.minimum(np.exp(-0.5 * distance**2) * (1 + 1e-12), middle + rest)
+
+
+def sectors(p: Floats, q: Floats) -> Floats:
+    """The standard normal masses of the triangles 0, p, q, negative where these turn right; shapes (.., 2)."""
+    from scipy.special import owens_t
+
+    step = q - p
+    length = np.sqrt((step**2).sum(axis=-1))
+    along = step / np.where(length > 0, length, 1.0)[..., None]
+    h = p[..., 0] * along[..., 1] - p[..., 1] * along[..., 0]
+    a, b = (p * along).sum(axis=-1), (q * along).sum(axis=-1)
+    size = np.abs(h)
+    tiny = size < 1e-200  # a triangle without area
+    safe = np.where(tiny, 1.0, size)
+    angle = (np.arctan2(b, safe) - np.arctan2(a, safe)) / (2 * np.pi)
+    mass = angle - (owens_t(safe, b / safe) - owens_t(safe, a / safe))
+    return np.where(tiny, 0.0, np.sign(h) * mass)
+
+
+def _balls(corners: Floats) -> tuple[Floats, Floats, Floats]:
+    """The centroid of each cell, the radius around it that holds its corners, and these."""
+    centre = corners.mean(axis=1)
+    radius = np.sqrt(((corners - centre[:, None]) ** 2).sum(axis=2).max(axis=1)) * (1 + 1e-12)
+    return centre, radius, corners
+
+
+def _distance(corners: Floats, centre: Floats, radius: Floats, mean: Floats) -> Floats:
+    """A lower bound of the distance of the mean to the cell.
+
+    For every unit vector u, |x - m| >= u (x - m), whose least value on the cell is at a corner; u points from the mean
+    to the point of the cell that two steps of Frank and Wolfe from the centroid find, and a bound is one whatever they
+    find.
+    """
+    nearest, best = centre - mean, np.linalg.norm(centre - mean, axis=1) - radius
+    for _ in range(3):
+        length = np.linalg.norm(nearest, axis=1)
+        u = nearest / np.where(length > 0, length, 1.0)[:, None]
+        along = np.einsum("nij,nj->ni", corners - mean, u)
+        best = np.maximum(best, along.min(axis=1) - 1e-12 * (1 + length))
+        corner = corners[np.arange(len(corners)), along.argmin(axis=1)] - mean
+        step = corner - nearest
+        share = -(nearest * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-300)
+        nearest = nearest + np.clip(share, 0.0, 1.0)[:, None] * step
+    return np.asarray(np.maximum(best, 0.0))

@@ -1,0 +1,1 @@
+"""Distributions of outputs under random inputs: the experiments of the published method, made again and measured."""
