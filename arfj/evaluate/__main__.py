@@ -23,8 +23,8 @@ EXAMPLES = f"""\
   {PROG} witness.npz --inner --json                one JSON document on stdout
 """
 CERTIFIED = "next % >="
-WIDTH_OF_FILES = 172
-"""Columns of the table where stdout is no terminal: nothing is cut off."""
+WIDTH_OF_NUMBERS = 110
+"""Columns that the table takes beside the names of its files; where stdout is no terminal, nothing is cut off."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,9 +36,9 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"results": [check.as_json() for check in checks]}, indent=2))
     else:
-        console = answer_console(
-            file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False
-        )
+        longest = max(len(check.witness) for check in checks)
+        width = None if sys.stdout.isatty() else max(longest, len("witness")) + WIDTH_OF_NUMBERS
+        console = answer_console(file=sys.stdout, width=width, highlight=False)
         console.print(table(checks))
         console.print(closing_line(delta))
     return ANSWERED
