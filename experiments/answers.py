@@ -44,7 +44,11 @@ def solved(
             raise KeyboardInterrupt
         x = None if result.witness is None else load_witness(result.witness).x.ravel()
     row = row_of(result, options) | {"change": None if x is None else change(x, question.flat)} | dict(facts)
-    return row if known is None or earlier is None else row | {"seconds": row["seconds"] + earlier["seconds"]}
+    if known is None or earlier is None:
+        return row
+    # The bound may be the earlier run's, which rests on its own networks.
+    active = max(row["active"], earlier.get("active", 0))
+    return row | {"seconds": row["seconds"] + earlier["seconds"], "active": active}
 
 
 def going_on(row: Row | None, nominal: Floats) -> Earlier | None:

@@ -62,8 +62,8 @@ def certificates(rows: Sequence[Row]) -> Sheet | None:
         if found is None:
             continue
         optimal = [row for row in found.rows if row.get("status") == "optimal"]
-        # The sampled networks of the last model alone lead to the same least change.
-        known = [1 - a_priori_violation(alpha, min(row["active"], alpha), DELTA) for row in optimal if alpha]
+        # The networks of the last model alone lead to the same least change; where none is told, all have to be taken.
+        known = [1 - a_priori_violation(alpha, min(row["active"] or alpha, alpha), DELTA) for row in optimal if alpha]
         fresh = np.array([transfer_certificate(int(hits.sum()), len(hits), DELTA).probability for hits in found.hit])
         lines.append([
             alpha, len(found.rows), len(optimal), 1 - a_priori_violation(alpha, 1, DELTA) if alpha else None,

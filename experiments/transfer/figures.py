@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arfj.question import EVERY
 from arfj.report.figure import OTHER, PALE, TARGET, TRUE, new_figure
 from experiments.studies import Row
 from experiments.transfer import baselines
 from experiments.transfer.cells import alphas, at_distance, share, standard
 from experiments.transfer.outcomes import Bools, Outcomes, exact, outcomes, sets
+from experiments.transfer.plan import demand_of
 from experiments.transfer.sheets import families, soft_families
 from experiments.transfer.subject import SAME
 
@@ -124,7 +126,7 @@ def success_by_demand(rows: Sequence[Row]) -> Figure:
     found = families(rows, soft_families(rows))
     kinds = {"a share of the networks": TRUE, "mean of the worst slacks": "#009E73", "all, or the nominal one": TARGET}
     for kind, colour in kinds.items():
-        mine = [(name, one) for name, _, _, one in found if one.rows and _kind(name) == kind]
+        mine = [(name, one) for name, _, _, one in found if one.rows and _kind(one.rows[0]) == kind]
         if not mine:
             continue
         at = [float(one.distances.mean()) for _, one in mine]
@@ -148,7 +150,8 @@ def success_by_demand(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _kind(name: str) -> str:
-    if name.startswith("at least"):
-        return "a share of the networks"
-    return "mean of the worst slacks" if name.startswith("mean") else "all, or the nominal one"
+def _kind(row: Row) -> str:
+    demand = demand_of(row)
+    if demand.cvar is not None:
+        return "mean of the worst slacks"
+    return "all, or the nominal one" if demand == EVERY else "a share of the networks"
