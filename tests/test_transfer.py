@@ -178,6 +178,13 @@ class TestOutcomes:
         assert table[2][2:6] == [2.0, 1.5, 1, 1.0]
         assert table[0][5] == pytest.approx(2 / 3)
 
+    def test_without_its_own_networks_an_answer_rests_on_all(self):
+        """An answer that was proven by an earlier run alone tells none: the scenario bound then says nothing."""
+        told = [certain.certificates([*CLEAN, *(one | {"active": k} for one in ROBUST)]).rows[0] for k in (1, 0)]
+        assert told[0][4] == pytest.approx(told[0][3])
+        assert told[0][4] > 0.2
+        assert told[1][4] == 0.0
+
     def test_unanswered_questions_are_told(self):
         open_ = ROBUST[1] | {"distance": None, "seen": None}
         del open_["seen"]

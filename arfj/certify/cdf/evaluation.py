@@ -31,8 +31,10 @@ def restricted(network: Network | Graph, fixed: Floats, free: tuple[int, ...]) -
     """
     graph = network.graph()
     flat = np.asarray(fixed, dtype=np.float64).ravel()
-    if flat.size != graph.inputs or not np.isfinite(flat).all():
-        raise UsageError(f"the input has {flat.size} values; expected {graph.inputs} finite ones, as the network takes")
+    if flat.size != graph.inputs:
+        raise UsageError(f"the input has {flat.size} values; the network takes {graph.inputs}")
+    if not np.isfinite(flat).all():
+        raise UsageError("the input holds NaN or infinity; expected finite numbers")
     if len(set(free)) != len(free) or any(not 0 <= index < graph.inputs for index in free):
         raise UsageError(f"free inputs {list(free)} are not distinct indices of the {graph.inputs} inputs from 0 on")
     rest = flat.copy()
