@@ -51,10 +51,8 @@ class Ran:
         assert words in self.err
 
 
-@pytest.fixture
-def attack(capsys):
-    """Call `python -m arfj.attack` in this process."""
-    from arfj.attack.__main__ import main
+def calling(main, capsys):
+    """What calls a command in this process: its arguments in, a `Ran` out."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -62,6 +60,14 @@ def attack(capsys):
         return Ran(status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def attack(capsys):
+    """Call `python -m arfj.attack` in this process."""
+    from arfj.attack.__main__ import main
+
+    return calling(main, capsys)
 
 
 @pytest.fixture

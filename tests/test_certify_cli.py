@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Ran
+from conftest import calling
 
 from arfj.certify.__main__ import main
 from arfj.certify.scenario import Gaussian, Request, Safe, Source, Uniform, certify, exact_size
-from arfj.cli import run
 from arfj.network import Network
 
 KEYS = ["bound", "safe", "epsilon", "delta", "samples", "discarded", "p", "sizing", "set", "seconds"]
@@ -18,12 +17,7 @@ IMAGE = np.array([0.9, 0.4])
 
 @pytest.fixture
 def command(capsys):
-    def call(*arguments):
-        capsys.readouterr()
-        status = run(main, [str(argument) for argument in arguments])
-        return Ran(status, *capsys.readouterr())
-
-    return call
+    return calling(main, capsys)
 
 
 @pytest.fixture
