@@ -28,7 +28,8 @@ import numpy as np
 
 from arfj.bounds import Bounds, crown_bounds
 from arfj.bounds.ascent import compile_seconds
-from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles
+from arfj.bounds.batched import Answer, PhaseProgram, Precision, Signs, Singles
+from arfj.bounds.compiled import Engine
 from arfj.bounds.reduce import Reduced, reduce
 from arfj.cli import ANSWERED, Parser, run
 from arfj.errors import ArfjError, UsageError

@@ -12,18 +12,16 @@ whatever the search did, in whatever precision, the bound holds.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arfj.bounds.ascent import compiled, improve, joined
 from arfj.bounds.backward import dense, sites, sizes, structure, weights
-from arfj.bounds.compiled import keep_programs
+from arfj.bounds.compiled import Engine, in_float64, keep_programs
 from arfj.bounds.records import Bounds, sound
 from arfj.graph import Activation, Affine, Graph, Node
 from arfj.network import Floats
@@ -34,7 +32,6 @@ WIDTH = 16
 BATCHES = (16, 64, 256, 1024, 4096)
 """Batches are padded to one of these before they go to a compiled program."""
 
-Engine = Literal["numpy", "jax"]
 Precision = Literal["float32", "float64"]
 Signs = NDArray[np.int8]
 Singles = NDArray[np.float32]
@@ -209,18 +206,6 @@ def _converted(numbers: Numbers, engine: Engine, precision: Precision) -> Any:
         return array
 
     return _mapped(converted, numbers.tree())
-
-
-def in_float64(engine: Engine) -> AbstractContextManager[object]:
-    """JAX rounds all float64 to float32 unless told not to; here it is told, for what is done inside alone."""
-    if engine == "numpy":
-        return nullcontext()
-    import jax
-
-    if hasattr(jax, "enable_x64"):
-        return cast(AbstractContextManager[object], jax.enable_x64(True))
-    experimental: Any = importlib.import_module("jax.experimental")
-    return cast(AbstractContextManager[object], experimental.enable_x64())
 
 
 def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:

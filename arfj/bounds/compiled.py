@@ -1,12 +1,52 @@
-"""JAX as the batched bounds use it: what it compiles is kept for later runs, and its seconds are told apart."""
+"""JAX as bounds and certificates use it: asked for by name, in float64, its programs kept, its seconds told apart."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
+
+from arfj.errors import UsageError
+
+Device = Literal["cpu", "gpu"]
+"""What a command is asked to compute on: NumPy here, or JAX on a GPU."""
+Engine = Literal["numpy", "jax"]
+
+
+def check_device(device: Device) -> None:
+    """Refuse a GPU that JAX does not find.
+
+    Raises:
+        UsageError: JAX is missing, or finds no GPU.
+    """
+    if device == "cpu":
+        return
+    try:
+        import jax
+    except ImportError:
+        raise UsageError("--device gpu needs JAX: pip install 'jax[cuda13]'") from None
+    try:
+        found = jax.default_backend()
+    except RuntimeError as error:  # the platform that the user named for JAX does not start
+        raise UsageError(f"--device gpu: JAX does not start ({error}); leave the option out to use the CPU") from error
+    if found == "cpu":
+        raise UsageError("--device gpu: JAX finds no GPU here; leave the option out to use the CPU")
+
+
+def in_float64(engine: Engine) -> AbstractContextManager[object]:
+    """JAX rounds all float64 to float32 unless told not to; here it is told, for what is done inside alone."""
+    if engine == "numpy":
+        return nullcontext()
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return cast(AbstractContextManager[object], jax.enable_x64(True))
+    experimental: Any = importlib.import_module("jax.experimental")
+    return cast(AbstractContextManager[object], experimental.enable_x64())
 
 
 def cache_folder() -> Path:

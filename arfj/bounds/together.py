@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from arfj.bounds.backward import AffineStep, Pass, Structure, backward, relaxed_forward, sites, structure, weights
-from arfj.bounds.batched import in_float64
-from arfj.bounds.compiled import Compiled
+from arfj.bounds.compiled import Compiled, in_float64
 from arfj.bounds.crown import Relaxed
 from arfj.bounds.interval import interval_bounds
 from arfj.bounds.records import OUTWARD, Bounds, sound

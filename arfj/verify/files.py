@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from arfj.errors import ArfjError, UsageError
+from arfj.bounds.compiled import check_device
+from arfj.errors import ArfjError
 from arfj.network import load_network
 from arfj.verify.outcome import Outcome, confirm_with_onnxruntime
 from arfj.verify.portfolio import Options, verify
@@ -57,7 +58,7 @@ def verify_file(
     """
     begun = time.perf_counter() if begun is None else begun
     options = options or Options()
-    _check_device(options)
+    check_device(options.device)
     onnx = is_onnx(network)
     if onnx and importlib.util.find_spec("onnxruntime") is None:
         raise ArfjError("counterexamples of ONNX files are confirmed by onnxruntime: pip install 'arfj[verify]'")
@@ -69,17 +70,6 @@ def verify_file(
         reason = "a counterexample in float64 that onnxruntime, in the file's own precision, does not confirm"
         outcome = replace(outcome, verdict="unknown", reason=reason, counterexample=None)
     return replace(outcome, seconds=time.perf_counter() - begun)
-
-
-def _check_device(options: Options) -> None:
-    if options.device == "cpu":
-        return
-    try:
-        import jax
-    except ImportError:
-        raise UsageError("--device gpu needs JAX: pip install 'jax[cuda13]'") from None
-    if jax.default_backend() == "cpu":
-        raise UsageError("--device gpu: JAX finds no GPU here; leave the option out to use the CPU")
 
 
 def is_onnx(path: str | os.PathLike[str]) -> bool:

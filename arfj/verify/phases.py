@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bounds.batched import Answer, Engine, PhaseProgram, Precision, Signs, Singles
+from arfj.bounds.batched import Answer, PhaseProgram, Precision, Signs, Singles
+from arfj.bounds.compiled import Engine
 from arfj.bounds.reduce import Reduced
 from arfj.graph import Affine
 from arfj.network import Floats

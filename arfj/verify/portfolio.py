@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from arfj.bounds import Bounds, crown_bounds
-from arfj.bounds.batched import Engine, Precision
+from arfj.bounds.batched import Precision
+from arfj.bounds.compiled import Device, Engine
 from arfj.bounds.reduce import Reduced, reduce
 from arfj.errors import NetworkError, UsageError
 from arfj.graph import Graph
@@ -42,7 +43,6 @@ PHASES_ALONE = 3.0
 TIME_LIMIT = "time limit"
 LOG = logging.getLogger(__name__)
 
-Device = Literal["cpu", "gpu"]
 T = TypeVar("T")
 
 

@@ -252,7 +252,7 @@ def _points(source: Source, outputs: int, samples: int, request: Request, stream
             f"{samples} samples of {outputs} outputs are too many for {request.set}; use linf or halfspace"
         )
     parts: list[Floats] = []
-    for found in source.each(samples, stream, lambda x: _checked(source.outputs(x), outputs), request.threads):
+    for found in source.each(samples, stream, lambda y: _checked(y, outputs), request.threads):
         parts.append(found)
         if extremes:
             both = np.concatenate(parts)

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from arfj.bounds.compiled import Engine, check_device
 from arfj.certify.scenario import sizes
 from arfj.certify.scenario.certificate import LAMBDA, Request, Safe, ScenarioCertificate, certify
 from arfj.certify.scenario.noise import KINDS, parsed
@@ -35,6 +36,7 @@ def certified(argv: Sequence[str]) -> int:
     """`scenario`: the certificate goes to stdout."""
     options = scenario_parser().parse_args(argv)
     request = _request(options)
+    check_device(options.device)
     network = load_network(options.network)
     image = _image(options.image, network)
     safe = Safe.margin(network.classes, options.true, _targets(options, network.classes))
@@ -112,6 +114,9 @@ def scenario_parser() -> Parser:
     parser.add_argument(
         "--surrogate", metavar="K", type=int, help="sample the first K layers only, with affine bounds of the others"
     )
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], default="cpu", help="who evaluates the network: NumPy here, or JAX on a GPU"
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the noise (default 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a text")
     return parser
@@ -155,6 +160,11 @@ def _request(options: argparse.Namespace) -> Request:
         raise UsageError("--all-rivals takes half-spaces; leave out --set, or name one rival with --target")
     if options.surrogate is not None and options.noise.startswith("inner:"):
         raise UsageError("--surrogate is about noise on the image; leave it out with --noise inner:E")
+    if options.device != "cpu" and options.noise.startswith("inner:"):
+        raise UsageError(
+            "--device gpu is about noise on the image; leave it out with --noise inner:E: drawing a network takes longer "
+            "than asking it"
+        )
     weight = LAMBDA if options.regularise is None else options.regularise
     return Request(options.epsilon, options.delta, options.samples, options.sizing, options.set, weight)
 
@@ -185,7 +195,8 @@ def _found(
         if options.clip:
             raise UsageError("--clip is about noise on the image; leave it out with --noise inner:E")
         return certify_networks(inner_sampler(network, _inner(options.noise)), image, safe, request, options.seed)
-    source = Source(network, image, parsed(options.noise), options.seed, options.clip)
+    engine: Engine = "jax" if options.device == "gpu" else "numpy"
+    source = Source(network, image, parsed(options.noise), options.seed, options.clip, engine)
     if options.surrogate is not None:
         return certify_by_surrogate(source, safe, options.surrogate, request)
     return certify(source, safe, request)

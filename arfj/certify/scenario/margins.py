@@ -38,7 +38,7 @@ def smallest(source: Source, margins: Margins, samples: int, keep: int, stream: 
         ArfjError: a sample is no number.
     """
     best = np.empty(0)
-    for found in source.each(samples, stream, lambda x: least(margins(source.outputs(x)), keep), threads):
+    for found in source.each(samples, stream, lambda y: least(margins(y), keep), threads):
         best = least(np.concatenate([best, found]), keep)
     return best
 

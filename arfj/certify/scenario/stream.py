@@ -1,21 +1,24 @@
 """Independent outputs of a network under noise, batch by batch: never are all inputs held.
 
 Batch i of stream s draws from a generator of its own, seeded by (seed, s, i): results depend neither on the number of
-threads nor on who is ready first, and two streams share no sample.
+threads nor on who is ready first, and two streams share no sample. NumPy draws, whoever computes: inputs are the same
+bit for bit on every device.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from arfj.bounds.compiled import Engine
+from arfj.certify.scenario.compiled import Forward, fetched
 from arfj.certify.scenario.noise import Noise, as_noise
 from arfj.errors import ArfjError, UsageError
 from arfj.graph import Graph
@@ -30,6 +33,8 @@ VALUES = 2**22
 """Float64 values that a batch may hold, inputs and layers together: 32 MiB a thread."""
 MOST_ROWS = 4096
 """Inputs of a batch: more make matrix products no faster."""
+AHEAD = 2
+"""Batches that a device is given before the outputs of the first one are waited for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +47,12 @@ class Source:
         noise: what is added.
         seed: of all draws.
         clip: whether inputs are clipped into [0, 1].
+        engine: who evaluates networks: "numpy", or "jax", which compiles them for the device that JAX finds; float64
+            both. A callable runs where it likes.
 
     Raises:
-        UsageError: a centre that does not fit the network, or that holds NaN; what `as_noise` refuses.
+        UsageError: a centre that does not fit the network, or that holds NaN; an engine that is not known; what
+            `as_noise` refuses.
     """
 
     function: Function
@@ -52,6 +60,7 @@ class Source:
     noise: Noise
     seed: int = 0
     clip: bool = False
+    engine: Engine = "numpy"
 
     def __post_init__(self) -> None:
         centre = np.asarray(self.centre, dtype=np.float64)
@@ -63,6 +72,8 @@ class Source:
             )
         if self.seed < 0:
             raise UsageError(f"the seed is {self.seed}; expected a number >= 0")
+        if self.engine not in get_args(Engine):
+            raise UsageError(f"there is no engine {self.engine!r}; expected one of {', '.join(get_args(Engine))}")
         object.__setattr__(self, "centre", centre)
         object.__setattr__(self, "noise", as_noise(self.noise))
 
@@ -94,7 +105,7 @@ class Source:
         return np.clip(x, 0.0, 1.0, out=x) if self.clip else x
 
     def outputs(self, x: Floats) -> Floats:
-        """f(x), checked: (count, n) -> (count, n_y)."""
+        """f(x) by NumPy, or by the callable, checked: (count, n) -> (count, n_y)."""
         if isinstance(self.function, Network):
             return finite(_forward(self.function, x))
         if isinstance(self.function, Graph):
@@ -103,40 +114,62 @@ class Source:
         return shaped(found, len(x))
 
     def each(self, samples: int, stream: int, work: Callable[[Floats], T], threads: int = 0) -> Iterator[T]:
-        """`work` of the inputs of every batch, in their order.
+        """`work` of the outputs of every batch, in their order.
 
         Args:
             samples: N.
             stream: inputs of different streams are independent.
-            work: a function of inputs (count, n); threads call it where noise and network are our own.
+            work: a function of outputs (count, n_y); threads call it where noise and network are our own.
             threads: 0 for as many as this process may use.
+
+        Raises:
+            ArfjError: an output is no number, or the device refuses.
         """
         sizes = [min(self.rows, samples - at) for at in range(0, samples, self.rows)]
-        threads = threads or available()
-        if not self.noise.law or not isinstance(self.function, (Network, Graph)):
-            threads = 1
-        if threads == 1 or len(sizes) == 1:
-            for index, count in enumerate(sizes):
-                yield work(self.inputs(count, stream, index))
+        threads = 1 if not self.noise.law or len(sizes) == 1 else threads or available()
+        function = self.function
+        if self.engine == "jax" and isinstance(function, (Network, Graph)):
+            inputs = _ordered(lambda index, count: self.inputs(count, stream, index), sizes, threads)
+            yield from (work(finite(found)) for found in _on_device(Forward(function, sizes[0]), inputs))
             return
-        yield from self._threaded(sizes, stream, work, threads)
-
-    def _threaded(self, sizes: list[int], stream: int, work: Callable[[Floats], T], threads: int) -> Iterator[T]:
+        if threads == 1 or not isinstance(function, (Network, Graph)):
+            yield from (work(self.outputs(self.inputs(count, stream, index))) for index, count in enumerate(sizes))
+            return
         from threadpoolctl import threadpool_limits
 
-        waiting: deque[Future[T]] = deque()
         # One batch a thread, each product on one core: cheaper than one product on all of them.
-        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            try:
-                for index, count in enumerate(sizes):
-                    waiting.append(pool.submit(lambda i, n: work(self.inputs(n, stream, i)), index, count))
-                    if len(waiting) > threads:
-                        yield waiting.popleft().result()
-                while waiting:
+        with threadpool_limits(1):
+            yield from _ordered(lambda i, count: work(self.outputs(self.inputs(count, stream, i))), sizes, threads)
+
+
+def _ordered(job: Callable[[int, int], T], sizes: Sequence[int], threads: int) -> Iterator[T]:
+    """The job of every index and size, in their order: by threads, a few of them ahead."""
+    if threads == 1:
+        yield from (job(index, count) for index, count in enumerate(sizes))
+        return
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for index, count in enumerate(sizes):
+                waiting.append(pool.submit(job, index, count))
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _on_device(forward: Forward, inputs: Iterator[Floats]) -> Iterator[Floats]:
+    """Outputs, in order: while the device is at one batch, the noise of the next is drawn and given to it."""
+    waiting: deque[tuple[Any, int]] = deque()
+    for x in inputs:
+        waiting.append((forward(x), len(x)))
+        if len(waiting) >= AHEAD:
+            yield fetched(*waiting.popleft())
+    while waiting:
+        yield fetched(*waiting.popleft())
 
 
 def _forward(network: Network, x: Floats) -> Floats:

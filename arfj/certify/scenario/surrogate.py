@@ -11,7 +11,7 @@ sampled minimum over the shallow rows bounds that of the deep ones. The noise ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def certify_by_surrogate(source: Source, safe: Safe, layer: int, request: Reques
         raise UsageError(f"a surrogate certifies half-spaces, not {request.set}; use halfspace")
     found = surrogate(source, safe, layer)
     network = found.network.dense_chain() or found.network  # dense layers run without a copy of every value
-    shallow = Source(network, source.centre, source.noise, source.seed, source.clip)
+    shallow = replace(source, function=network)
     return certify(shallow, found.safe, request)
 
 
