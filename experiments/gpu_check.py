@@ -1,10 +1,11 @@
-"""`python -m experiments.gpu_check`: what the batched bounds do on a GPU, how fast, and whether they are sound there.
+"""`python -m experiments.gpu_check`: what bounds and samples cost on a GPU, and whether they are sound there.
 
 One command for a machine with a GPU, under five minutes. It needs JAX, NumPy, SciPy and onnx, and runs from a checkout
 that is not installed (PYTHONPATH=.). The networks are random, 784-256xK-10, in a box with a few hundred open ReLUs;
 their rows are shifted so that every property is true, and none is proven soon. The search runs in float32, the proofs
 in float64; NumPy does the same in float64 beside it. Every proven bound must be what NumPy gets from the same
-multipliers, and must lie below the network's value at a point of its subproblem.
+multipliers, and must lie below the network's value at a point of its subproblem. Scenario certificates take samples of
+a random 784-1024x3-10 network there, in float64, and must be NumPy's up to rounding.
 
 What was compiled is kept (`arfj.bounds.compiled`), so a second run tells how long loading takes in place of compiling.
 """
@@ -31,6 +32,7 @@ from arfj.bounds.ascent import compile_seconds
 from arfj.bounds.batched import Answer, PhaseProgram, Precision, Signs, Singles
 from arfj.bounds.compiled import Engine
 from arfj.bounds.reduce import Reduced, reduce
+from arfj.certify.scenario.compiled import compile_seconds as forward_seconds
 from arfj.cli import ANSWERED, Parser, run
 from arfj.errors import ArfjError, UsageError
 from arfj.graph import Activation, Graph
@@ -44,6 +46,7 @@ from arfj.verify.portfolio import Options, verify
 from arfj.verify.property import Case, Polyhedron
 from arfj.verify.search import Clock
 from arfj.verify.vnnlib import read_property
+from experiments.scenario import device
 from experiments.verify_benchmark import DECIDED, cpu, instances, smoke_instances
 
 Record = dict[str, Any]
@@ -293,6 +296,16 @@ def agreement(check: Check, name: Mapping[str, Any], given: Problem, batch: int)
         check.wrong.append(f"{name['network']}: {above} bounds lie above a value of the network")
 
 
+def samples(check: Check, scale: device.Scale) -> None:
+    """Scenario certificates: samples a second, and NumPy's certificate from the same samples."""
+    for facts in device.measured(scale):
+        check.add(**facts)
+        if facts["what"] != "certificates":
+            continue
+        if not (facts["largest_difference"] <= AGREEMENT and facts["same_discarded"]):
+            check.wrong.append(f"a certificate differs from NumPy's by {facts['largest_difference']:.2g} of its size")
+
+
 def _largest(check: Check, given: Problem, specification: Specification) -> Record:
     """Four times the batch again and again, until the device is full, a call takes long, or it is large enough."""
     batch, fits, rate, reason = specification.batches[-1], 0, 0.0, "large enough"
@@ -379,7 +392,7 @@ def _short(value: object) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Measure, and print the table and the document."""
-    parser = Parser("python -m experiments.gpu_check", "The batched bounds on a GPU.", EXAMPLES)
+    parser = Parser("python -m experiments.gpu_check", "Bounds and samples on a GPU.", EXAMPLES)
     parser.add_argument("--smoke", action="store_true", help="a small network, on a CPU if there is no GPU")
     parser.add_argument("--cpu", action="store_true", help="the same networks on the CPU, in smaller batches")
     parser.add_argument("--instances", type=Path, metavar="DIR", help="a folder with one sub-folder a benchmark")
@@ -397,13 +410,15 @@ def main(argv: Sequence[str]) -> int:
         check.deadline = begun + share * options.seconds
         measure(check, specification)
     check.deadline = begun + options.seconds
+    if not check.late:
+        samples(check, device.SMOKE if options.smoke else device.CPU if options.cpu else device.GPU)
     if options.smoke:
         with tempfile.TemporaryDirectory() as folder:
             smoke_instances(Path(folder) / "tiny")
             verified(check, Path(folder), 2, options.time_limit)
     if options.instances is not None:
         verified(check, options.instances, options.most, options.time_limit)
-    document |= {"seconds": time.perf_counter() - begun, "compile_seconds": compile_seconds()}
+    document |= {"seconds": time.perf_counter() - begun, "compile_seconds": _compile_seconds()}
     text = json.dumps(document | {"wrong": check.wrong, "measured": check.records})
     if options.output is not None:
         options.output.write_text(f"{text}\n", encoding="utf-8")
@@ -411,6 +426,10 @@ def main(argv: Sequence[str]) -> int:
     if check.wrong:
         raise ArfjError(f"WRONG: {'; '.join(check.wrong)}")
     return ANSWERED
+
+
+def _compile_seconds() -> float:
+    return compile_seconds() + forward_seconds()
 
 
 def _device(smoke: bool) -> Record:

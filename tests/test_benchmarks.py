@@ -14,6 +14,7 @@ from arfj.network import Dense, Network
 from arfj.region import Region
 from arfj.report.store import Store
 from experiments import bounds_quality, ensemble_bounds, gpu_check, tables, verify_benchmark
+from experiments.scenario import device
 from experiments.table_bundled import inserted
 
 ROW = {
@@ -194,9 +195,10 @@ class TestGpuCheck:
         assert [row["verdict"] for row in document["measured"] if row["what"] == "instance"] == ["unsat", "sat"]
         engines = {(row["what"], row["engine"]) for row in document["measured"] if "rate" in row}
         assert engines == {(what, by) for what in ("bounds", "branches") for by in ("numpy", "jax")} | {
-            ("largest batch", "jax")
-        }
+            ("largest batch", "jax"), ("samples", "numpy"), ("samples", "jax"), ("noise, one thread", "numpy")
+        }  # fmt: skip
         assert "| 12-24-3 | 12 | bounds | jax | 16 |" in done.stdout
+        assert "| 12-24-3 | - | samples | jax | 4096 |" in done.stdout
 
     def test_without_a_gpu_it_says_how_to_go_on(self, capsys):
         jax = pytest.importorskip("jax")
@@ -236,6 +238,21 @@ class TestGpuCheck:
         check = gpu_check.Check(np.inf)
         gpu_check.agreement(check, {"network": "n"}, given, 16)
         assert len(check.wrong) == found
+
+    @pytest.mark.parametrize(("moved", "wrong"), [(1e-12, 0), (1e-6, 1)])
+    def test_certificates_that_differ_are_seen(self, monkeypatch, moved, wrong):
+        pytest.importorskip("jax")
+        asked = device.asked
+
+        def moving(source, safe, engine, samples):
+            found = asked(source, safe, engine, samples)
+            return replace(found, bound=found.bound + moved) if engine == "jax" else found
+
+        monkeypatch.setattr(device, "asked", moving)
+        check = gpu_check.Check(np.inf)
+        gpu_check.samples(check, device.SMOKE)
+        assert len(check.wrong) == wrong
+        assert len(check.records) == 4
 
 
 class TestEnsembleBounds:

@@ -162,8 +162,8 @@ def _request(options: argparse.Namespace) -> Request:
         raise UsageError("--surrogate is about noise on the image; leave it out with --noise inner:E")
     if options.device != "cpu" and options.noise.startswith("inner:"):
         raise UsageError(
-            "--device gpu is about noise on the image; leave it out with --noise inner:E: drawing a network takes longer "
-            "than asking it"
+            "--device gpu is about noise on the image; leave it out with --noise inner:E, where drawing a network "
+            "takes longer than asking it"
         )
     weight = LAMBDA if options.regularise is None else options.regularise
     return Request(options.epsilon, options.delta, options.samples, options.sizing, options.set, weight)
