@@ -59,20 +59,6 @@ class TestSizes:
     def test_discards(self, epsilon, samples, k):
         assert discards(samples, epsilon, 1e-5) == k
 
-    @given(
-        st.floats(0.005, 0.9), st.floats(1e-9, 0.9), st.integers(1, 30)
-    )  # fmt: skip
-    def test_the_least_size_by_summation(self, epsilon, delta, p):
-        found = exact_size(epsilon, delta, p)
-
-        def tail(samples):
-            return math.fsum(
-                math.comb(samples, i) * epsilon**i * (1 - epsilon) ** (samples - i) for i in range(min(p, samples + 1))
-            )
-
-        assert tail(found) <= delta * (1 + 1e-9)
-        assert tail(found - 1) > delta * (1 - 1e-9)
-
     @given(st.integers(1, 3000), st.floats(1e-9, 0.9), st.integers(1, 20))
     def test_the_inverse(self, samples, delta, p):
         epsilon = exact_epsilon(samples, delta, p)

@@ -15,34 +15,34 @@ Sojoudi's, Data-driven certification of neural networks with random input noise,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 from scipy.special import betaincc, betainccinv
 
-from arfj.errors import ArfjError, UsageError
+from arfj.certify.scenario.tails import holds
+from arfj.errors import UsageError
 
 Sizing = Literal["exact", "paper"]
 EPSILON, DELTA = 1e-3, 1e-5
 """Where nothing else is asked for: the probability of an unsafe output, and that of a wrong certificate."""
-ROUNDING = 1e-9
-"""What rounding may do to a recomputed probability, relative to delta."""
 MOST = 10**12
-"""Samples that nobody waits for; up to here the incomplete beta function is accurate."""
+"""Samples that nobody waits for."""
 
 
 def checked(epsilon: float, delta: float, p: int = 1) -> None:
     """Refuse what is no question.
 
     Raises:
-        UsageError: epsilon or delta outside (0, 1), or p < 1.
+        UsageError: epsilon or delta outside (0, 1), or p < 1 or beyond `MOST`.
     """
     if not 0 < epsilon < 1:
         raise UsageError(f"epsilon is {epsilon}; expected a probability between 0 and 1, such as {EPSILON}")
     if not 0 < delta < 1:
         raise UsageError(f"delta is {delta}; expected a probability of error between 0 and 1, such as {DELTA}")
-    if p < 1:
-        raise UsageError(f"p is {p}; expected the number of variables of the program, 1 or more")
+    if not 1 <= p <= MOST:
+        raise UsageError(f"p is {p}; expected the number of variables of the program, 1 or more, at most {MOST:.0e}")
 
 
 def size(epsilon: float, delta: float, p: int = 1, sizing: Sizing = "exact") -> int:
@@ -63,7 +63,7 @@ def paper_size(epsilon: float, delta: float, p: int = 1) -> int:
         UsageError: as `checked`, or the size is beyond `MOST`.
     """
     checked(epsilon, delta, p)
-    wanted = (2.0 / epsilon) * (math.log(1.0 / delta) + p)
+    wanted = (2.0 / epsilon) * (p - math.log(delta))
     if wanted > MOST:
         raise UsageError(f"epsilon {epsilon} and p {p} ask for {wanted:.3g} samples; expected at most {MOST:.0e}")
     return math.ceil(wanted)
@@ -74,33 +74,24 @@ def exact_size(epsilon: float, delta: float, p: int = 1) -> int:
 
     Raises:
         UsageError: as `paper_size`.
-        ArfjError: the size did not pass its recomputation.
     """
     few, enough = p - 1, paper_size(epsilon, delta, p)
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if tail(p - 1, middle, epsilon) <= delta else (middle, enough)
-    _confirmed(p - 1, enough, epsilon, delta)
-    return enough
+    guess = _first(lambda samples: tail(p - 1, samples, epsilon) <= delta, few, enough)
+    return _edge(lambda samples: holds(p - 1, samples, epsilon, delta), guess, few, enough)
 
 
 def exact_epsilon(samples: int, delta: float, p: int = 1) -> float:
     """The least eps with P(Bin(N, eps) <= p - 1) <= delta: what N samples certify; 1 where they are too few (N < p).
 
     Raises:
-        UsageError: N < 1, or as `checked`.
-        ArfjError: it did not pass its recomputation.
+        UsageError: N < 1 or too large, or as `checked`.
     """
     checked(0.5, delta, p)
     _counted(samples)
     if samples < p:
         return 1.0
-    epsilon = float(betainccinv(p, samples - p + 1, delta))
-    while epsilon < 1 and tail(p - 1, samples, epsilon) > delta:
-        epsilon = math.nextafter(epsilon, 1.0)
-    if epsilon < 1:
-        _confirmed(p - 1, samples, epsilon, delta)
-    return epsilon
+    guess = _rank(min(float(betainccinv(p, samples - p + 1, delta)), 1.0))
+    return _ranked(_edge(lambda rank: holds(p - 1, samples, _ranked(rank), delta), guess, 0, _rank(1.0)))
 
 
 def paper_epsilon(samples: int, delta: float, p: int = 1) -> float:
@@ -111,7 +102,7 @@ def paper_epsilon(samples: int, delta: float, p: int = 1) -> float:
     """
     checked(0.5, delta, p)
     _counted(samples)
-    return min(1.0, (2.0 / samples) * (math.log(1.0 / delta) + p))
+    return min(1.0, (2.0 / samples) * (p - math.log(delta)))
 
 
 def discards(samples: int, epsilon: float, delta: float) -> int:
@@ -119,19 +110,10 @@ def discards(samples: int, epsilon: float, delta: float) -> int:
 
     Raises:
         UsageError: N is too small even for k = 0, or as `checked`.
-        ArfjError: k did not pass its recomputation.
     """
     enough(samples, epsilon, delta)
-    k, beyond = 0, math.ceil(samples * epsilon) + 1  # half of the mass lies below the mean
-    beyond = min(beyond, samples)
-    while beyond - k > 1:
-        middle = (k + beyond) // 2
-        k, beyond = (middle, beyond) if tail(middle, samples, epsilon) <= delta else (k, middle)
-    if delta > 0.5:
-        while k + 1 < samples and tail(k + 1, samples, epsilon) <= delta:
-            k += 1
-    _confirmed(k, samples, epsilon, delta)
-    return k
+    guess = _first(lambda k: tail(k, samples, epsilon) > delta, 0, samples)
+    return _edge(lambda k: not holds(k, samples, epsilon, delta), guess, 0, samples) - 1
 
 
 def enough(samples: int, epsilon: float, delta: float, p: int = 1) -> None:
@@ -142,7 +124,7 @@ def enough(samples: int, epsilon: float, delta: float, p: int = 1) -> None:
     """
     checked(epsilon, delta, p)
     _counted(samples)
-    if samples < p or tail(p - 1, samples, epsilon) > delta:
+    if samples < p or not holds(p - 1, samples, epsilon, delta):
         raise UsageError(
             f"{samples} samples are too few for epsilon {epsilon:g}, delta {delta:g} and p {p}; give "
             f"{exact_size(epsilon, delta, p)}, or an epsilon of {exact_epsilon(samples, delta, p):.3g} or more"
@@ -150,29 +132,42 @@ def enough(samples: int, epsilon: float, delta: float, p: int = 1) -> None:
 
 
 def tail(k: int, samples: int, epsilon: float) -> float:
-    """P(Bin(N, eps) <= k), for 0 <= k < N; 1 for k >= N, 0 for k < 0."""
+    """P(Bin(N, eps) <= k), for 0 <= k < N; 1 for k >= N, 0 for k < 0: as good as floats have it. `tails` decides."""
     if k < 0:
         return 0.0
     return float(betaincc(k + 1, samples - k, epsilon)) if k < samples else 1.0
 
 
-def summed(k: int, samples: int, epsilon: float) -> float:
-    """P(Bin(N, eps) <= k) for k < N, term by term: no beta function is trusted."""
-    steps = np.arange(1, k + 1, dtype=np.float64)
-    ratios = np.log((samples - steps + 1.0) / steps) + (math.log(epsilon) - math.log1p(-epsilon))
-    logs = samples * math.log1p(-epsilon) + np.concatenate([[0.0], np.cumsum(ratios)])
-    most = float(logs.max())
-    return math.exp(most) * math.fsum(np.exp(logs - most).tolist())
+def _first(true: Callable[[int], bool], low: int, up: int) -> int:
+    """The least whole number that is true, of those above `low`, where larger ones are as well; `up` is not asked."""
+    while up - low > 1:
+        middle = (low + up) // 2
+        low, up = (low, middle) if true(middle) else (middle, up)
+    return up
 
 
-def _confirmed(k: int, samples: int, epsilon: float, delta: float) -> None:
-    if k < samples and not summed(k, samples, epsilon) <= delta * (1.0 + ROUNDING):
-        raise ArfjError(
-            f"P(Bin({samples}, {epsilon}) <= {k}) failed its recomputation; use an epsilon and a delta that are not so "
-            "near to 0 or 1"
-        )
+def _edge(true: Callable[[int], bool], guess: int, low: int, up: int) -> int:
+    """As `_first`, from a guess that is good: mostly two questions are asked."""
+    step = 1
+    if guess >= up or true(guess):
+        least = min(guess, up)
+        while least - step > low and true(least - step):
+            least, step = least - step, 2 * step
+        return _first(true, max(least - step, low), least)
+    while guess + step < up and not true(guess + step):
+        guess, step = guess + step, 2 * step
+    return _first(true, guess, min(guess + step, up))
+
+
+def _rank(value: float) -> int:
+    """Positive floats in their order, counted."""
+    return int(np.float64(value).view(np.int64))
+
+
+def _ranked(rank: int) -> float:
+    return float(np.int64(rank).view(np.float64))
 
 
 def _counted(samples: int) -> None:
-    if samples < 1:
-        raise UsageError(f"the number of samples is {samples}; expected 1 or more")
+    if not 1 <= samples <= MOST:
+        raise UsageError(f"the number of samples is {samples}; expected 1 or more, and at most {MOST:.0e}")
