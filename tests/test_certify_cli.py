@@ -40,7 +40,9 @@ def test_the_inverse(command):
     found = json.loads(ran.out)["epsilon"]
     assert found["exact"] == pytest.approx(0.05, rel=5e-3)
     assert found["exact"] < 0.05 < found["paper"]
-    assert command("samples", "--samples", "324", "--p", "3").out.startswith("exact  epsilon 0.04995")
+    told = command("samples", "--samples", "324", "--p", "3").out
+    assert told.startswith("exact  epsilon 0.04995")
+    assert float(told.split()[2]) >= found["exact"]
     command("samples", "--samples", 5, "--epsilon", 0.1).is_error(2, "leave out --epsilon")
 
 
@@ -83,6 +85,13 @@ def test_rows_of_noise(command, asked, tmp_path):
     np.save(tmp_path / "e.npy", np.random.default_rng(0).normal(0, 0.1, (200, 2)))
     found = json.loads(command(*asked, "--noise", tmp_path / "e.npy", "--epsilon", 0.1, "--json").out)
     assert found["samples"] == 110
+    np.save(tmp_path / "e.npy", np.load(tmp_path / "e.npy").reshape(200, 1, 2))
+    again = json.loads(command(*asked, "--noise", tmp_path / "e.npy", "--epsilon", 0.1, "--json").out)
+    assert again["bound"] == found["bound"]
+    for wrong, words in ((np.array(1.0), "a single number"), (np.zeros((200, 3)), "expected numbers, shape (110, 2)")):
+        np.save(tmp_path / "e.npy", wrong)
+        ran = command(*asked, "--noise", tmp_path / "e.npy", "--epsilon", 0.1, "--json")
+        ran.is_error(ran.status, words)
 
 
 def test_clipping(command, asked):
@@ -124,6 +133,10 @@ def test_what_it_says(command, asked):
         (["--noise", "gauss:nan"], 2, "expected a number >= 0"),
         (["--noise", "none.npy"], 1, "does not exist"),
         (["--noise", "inner:x"], 2, "expected inner:E"),
+        (["--noise", "inner:-1"], 2, "expected inner:E with a number E >= 0"),
+        (["--noise", "inner:inf"], 2, "expected inner:E with a number E >= 0"),
+        (["--noise", "uniform:1e308"], 1, "NaN or infinite"),
+        (["--noise", "uniform:1", "--set", "l1", "--epsilon", 0.1, "--regularise", 1e-300], 1, "use linf"),
         (["--noise", "inner:0.1", "--clip"], 2, "--clip is about noise on the image"),
         (["--noise", "inner:0.1", "--surrogate", 1], 2, "--surrogate is about noise on the image"),
         (["--noise", "uniform:1", "--epsilon", 0], 2, "epsilon is 0.0"),

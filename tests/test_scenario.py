@@ -218,12 +218,25 @@ class TestNoise:
             np.random.default_rng(5).normal(0, 0.2, (1000, 2)),
             (np.random.default_rng(i).normal(0, 0.2, 2) for i in range(1000)),
             Gaussian(0.2),
+            stats.gaussian_kde(np.random.default_rng(6).normal(0, 0.2, (2, 4000)), 0.01),
+            stats.rv_histogram(np.histogram(stats.norm(0, 0.2).ppf(np.linspace(0, 1, 10_002)[1:-1]), 200)),
         ],
-        ids=["univariate", "multivariate", "new", "function", "rows", "generator", "ours"],
+        ids=["univariate", "multivariate", "new", "function", "rows", "generator", "ours", "density", "histogram"],
     )
     def test_whatever_can_be_sampled(self, given):
         found = certify(Source(LINE, np.zeros(2), given), FIRST, Request(0.1, 0.01, 800))
         assert found.bound == pytest.approx(quantile(Gaussian(0.2), found.discarded / 800), abs=0.15)
+
+    @pytest.mark.parametrize(
+        "given",
+        [stats.norm(0, 1), stats.multivariate_normal([0, 0], np.eye(2)), stats.uniform_direction(2), stats.Normal()],
+        ids=["univariate", "multivariate", "directions", "new"],
+    )
+    def test_a_last_batch_of_one(self, given):
+        """SciPy leaves out the first axis of a single multivariate draw."""
+        rows = Source(LINE, np.zeros(2), given).rows
+        found = certify(Source(LINE, np.zeros(2), given), FIRST, Request(0.1, 0.01, rows + 1))
+        assert found.samples == rows + 1
 
     def test_images_keep_their_shape(self):
         shapes = []
@@ -271,8 +284,11 @@ class TestNoise:
             certify(Source(LINE, np.zeros(2), noise), FIRST, Request(0.1, 0.1))
 
     def test_what_is_no_noise_at_all(self):
-        with pytest.raises(UsageError, match="int is no noise"):
-            Source(LINE, np.zeros(2), 3)
+        for wrong, words in ((3, "int is no noise"), (stats.qmc.Sobol(2, rng=0), "Sobol is no noise")):
+            with pytest.raises(UsageError, match=words):
+                Source(LINE, np.zeros(2), wrong)
+        with pytest.raises(UsageError, match="a single number"):
+            Source(LINE, np.zeros(2), np.array(3.0))
         for make in (Uniform, Gaussian, L1Ball):
             with pytest.raises(UsageError, match="expected a number >= 0"):
                 make(-1.0)
@@ -296,6 +312,14 @@ class TestBatches:
             assert peak < 2e7
         assert max(sizes_seen) <= 4096
         assert sum(sizes_seen) == 400_000
+
+    def test_many_discards(self):
+        """Of 50,000 almost half: they are sorted now and then, not at every batch, and none is lost."""
+        source = Source(LINE, np.zeros(2), Uniform(0.5), seed=3)
+        found = certify(source, FIRST, Request(0.5, 1e-3, 50_000))
+        y = np.concatenate(list(source.each(50_000, 0, lambda y: y)))
+        assert found.discarded > 24_000
+        assert found.bound == np.sort(y[:, 0] - y[:, 1])[found.discarded]
 
     def test_batches_are_those_of_one_product(self):
         """The bound is the order statistic of all margins, whatever the batches were."""
@@ -348,6 +372,10 @@ class TestRequests:
             ({"regularise": -1.0}, "lambda is -1"),
             ({"samples": 10}, "10 samples are too few for epsilon 0.001"),
             ({"samples": 0}, "number of samples is 0"),
+            ({"samples": 1e6}, "number of samples is 1000000.0; expected a whole number"),
+            ({"samples": 10**13}, "at most 1e"),
+            ({"samples": 10**12, "epsilon": 0.5}, "more than memory holds"),
+            ({"threads": -1}, "number of threads is -1"),
         ],
     )
     def test_bad_requests(self, settings, words):
@@ -370,6 +398,31 @@ class TestRequests:
         samples = 22 if kind == "halfspace" else 60
         with pytest.raises(ArfjError, match=words.replace("22", str(samples)).replace("21", str(samples - 1))):
             certify(Source(function, np.zeros(2), Gaussian(1.0)), FIRST, Request(0.1, 0.1, samples, set=kind))
+
+    @pytest.mark.parametrize("noise", [Uniform(1e308), Gaussian(1e308), L1Ball(1e308)], ids=["uniform", "gauss", "l1"])
+    def test_networks_that_overflow(self, noise):
+        """Without a warning of NumPy's on the way."""
+        network = Network.from_arrays([np.full((2, 3), 5.0)], [np.zeros(3)], "linear")
+        for function in (network, network.graph()):
+            with pytest.raises(ArfjError, match="NaN or infinite"):
+                certify(Source(function, np.zeros(2), noise), Safe.margin(3, 0), Request(0.1, 0.1))
+
+    @pytest.mark.parametrize("kind", ["halfspace", "l2", "linf", "l1", "box"])
+    def test_margins_that_overflow(self, kind):
+        """Outputs are finite, their margin is not: infinity less infinity sorts behind all numbers."""
+        points = np.where(np.random.default_rng(0).random((200, 2)) < 0.5, 1e308, -1e308)
+        with pytest.raises(ArfjError, match=r"NaN or infinite|too large|beyond floating point"):
+            from_outputs(points, Safe([[9.0, 9.0]], [0.0]), Request(0.1, 0.1, set=kind))
+
+    def test_what_is_said_holds(self):
+        """Bounds are rounded down to what is printed, epsilons up."""
+        found = from_outputs(np.full((100, 1), 2 / 3), Safe([[1.0]], [0.0]), Request(0.1, 0.01))
+        assert "at least 0.666666 with" in found.sentence()
+        assert "1 - 0.01, the" in found.sentence()
+        for value, down, up in ((2 / 3, "0.666666", "0.666667"), (-2 / 3, "-0.666667", "-0.666666"), (-0.0, "0", "0")):
+            assert (sizes.rounded(value), sizes.rounded(value, up=True)) == (down, up)
+        with pytest.raises(UsageError, match=r"or an epsilon of 0\.0451 or more"):  # 0.045007...
+            from_outputs(np.zeros((100, 1)), Safe([[1.0]], [0.0]), Request(0.01, 0.01))
 
     def test_bad_sets_and_sources(self):
         with pytest.raises(UsageError, match="target class is 2; expected 0 to 1"):

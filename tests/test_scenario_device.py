@@ -107,6 +107,13 @@ class TestAgreement:
             agree(one, two)
         agree(*(certify_by_surrogate(source, FIRST, 1, request) for source in sources))
 
+    def test_surrogates_are_compiled(self, monkeypatch):
+        made = []
+        monkeypatch.setattr(stream, "Forward", lambda *a: made.append(a) or compiled.Forward(*a))
+        source = Source(dense(), np.full(6, 0.4), Uniform(0.01), engine="jax")
+        certify_by_surrogate(source, FIRST, 1, Request(0.1, 1e-2))
+        assert len(made) == 1
+
     def test_whatever_can_be_sampled(self):
         rows = np.random.default_rng(0).normal(size=(9000, 6))
         given = [

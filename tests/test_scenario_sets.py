@@ -216,6 +216,22 @@ class TestSound:
         assert least == pytest.approx(a @ corner + b, abs=1e-9)
         assert least <= a @ corner + b
 
+    @pytest.mark.parametrize("scale", [0.0, 1e-320, 1e-300, 1e-150, 1e-12, 1e12, 1e150, 1e300])
+    @pytest.mark.parametrize("weight", [1e-300, 1e-6, 1.0, 1e6, 1e300])
+    def test_where_floats_end(self, scale, weight):
+        """What overflows or vanishes is refused, without a warning; what is not refused holds."""
+        points = np.random.default_rng(0).normal(size=(80, 2)) * scale
+        for kind in ("l1", "l2", "linf", "box"):
+            for steep in (1e-200, 1.0, 1e200):
+                a = np.array([1.0, -0.5]) * steep
+                try:
+                    found = from_outputs(points, Safe(a, [0.0]), Request(0.3, 0.01, set=kind, regularise=weight))
+                except ArfjError:
+                    assert kind in {"l1", "l2"} or scale * steep > 1e300
+                    continue
+                assert np.isfinite(found.bound)
+                assert found.bound <= (points @ a).min()
+
     def test_a_sample_outside_is_refused(self):
         with pytest.raises(ArfjError, match="a sample lies outside the l2 ball"):
             covering(Ball(np.zeros(2), 1.0, "l2"), np.array([[1.0, 0.1]]))

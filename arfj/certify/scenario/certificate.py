@@ -38,7 +38,7 @@ from arfj.certify.scenario.euclidean import l2_ball
 from arfj.certify.scenario.margins import Margins, smallest
 from arfj.certify.scenario.sets import Ball, Box, Ellipsoid, Set, box, ellipsoid, linf_ball
 from arfj.certify.scenario.stream import Source, finite
-from arfj.errors import UsageError
+from arfj.errors import ArfjError, UsageError
 from arfj.network import Floats
 
 Kind = Literal["halfspace", "l2", "linf", "l1", "box", "ellipsoid"]
@@ -149,8 +149,8 @@ class ScenarioCertificate:
             "" if self.localised is None else f", and the output lies in the {self.set} set with that probability, too"
         )
         return (
-            f"{what}: with confidence 1 - {self.delta:g}, the margin is at least {self.bound:.6g} with a probability "
-            f"of at least 1 - {self.epsilon:g}{place}. {ASSUMPTION}"
+            f"{what}: with confidence 1 - {self.delta}, the margin is at least {sizes.rounded(self.bound)} with a "
+            f"probability of at least 1 - {self.epsilon}{place}. {ASSUMPTION}"
         )
 
 
@@ -169,7 +169,8 @@ class Request:
         shape: Q of ellipsoids {y : ||Q y - z|| <= r}, chosen without looking at the samples.
 
     Raises:
-        UsageError: epsilon or delta outside (0, 1), lambda < 0, a set that is not known, or no fitting shape.
+        UsageError: epsilon or delta outside (0, 1), samples that are no whole number, threads < 0, lambda < 0, a set
+            that is not known, or no fitting shape.
     """
 
     epsilon: float = sizes.EPSILON
@@ -184,6 +185,10 @@ class Request:
 
     def __post_init__(self) -> None:
         sizes.checked(self.epsilon, self.delta)
+        if self.samples is not None and not isinstance(self.samples, (int, np.integer)):
+            raise UsageError(f"the number of samples is {self.samples!r}; expected a whole number, such as {10**6}")
+        if self.threads < 0:
+            raise UsageError(f"the number of threads is {self.threads}; expected 0 or more")
         if self.set not in get_args(Kind):
             raise UsageError(f"there is no set {self.set!r}; expected one of {', '.join(get_args(Kind))}")
         if not (self.regularise >= 0 and np.isfinite(self.regularise)):
@@ -240,6 +245,8 @@ def certify(source: Source, safe: Safe, request: Request | None = None, stream: 
     if request.chosen != "halfspace":
         return _of_points(_points(source, outputs, samples, request, stream), safe, request, samples, began)
     discarded = request.dropped(samples)
+    if discarded >= HELD:
+        raise UsageError(f"{discarded} of {samples} samples would be discarded, more than memory holds; give fewer")
     least = smallest(source, Margins(safe.rows, safe.offsets), samples, discarded + 1, stream, request.threads)
     return _certificate(request, outputs, samples, discarded, float(least[discarded]), None, began)
 
@@ -299,23 +306,37 @@ def by_faces(source: Source, safe: Safe, request: Request | None = None) -> tupl
 
 
 def _of_points(points: Floats, safe: Safe, request: Request, samples: int, began: float) -> ScenarioCertificate:
-    """From all samples, or from what has the same extremes."""
+    """From all samples, or from what has the same extremes.
+
+    Raises:
+        ArfjError: a search came to no end, or left the range of floats.
+    """
     a, b = safe.rows[0], float(safe.offsets[0])
-    found: Set
+    with np.errstate(all="ignore"):  # searches measure what they found, and refuse NaN
+        try:
+            found = _set_of(points, a, request)
+        except (ArithmeticError, np.linalg.LinAlgError) as error:
+            raise ArfjError(f"the search for the {request.set} set left floating point; use linf") from error
+        bound = found.least(a, b)
+    if not np.isfinite(bound):
+        raise ArfjError(f"the outputs are too large for {request.set}: its bound is {bound}; use halfspace")
+    return _certificate(request, len(a), samples, 0, bound, found, began)
+
+
+def _set_of(points: Floats, a: Floats, request: Request) -> Set:
     match request.chosen:
         case "l2":
-            found = l2_ball(points, a, request.regularise)
+            return l2_ball(points, a, request.regularise)
         case "ellipsoid":
             shape = _shape(request.shape, len(a))
-            image = l2_ball(points @ shape.T, np.linalg.solve(shape.T, a), request.regularise)
-            found = ellipsoid(shape, image)
+            image = l2_ball(points @ shape.T, np.asarray(np.linalg.solve(shape.T, a), float), request.regularise)
+            return ellipsoid(shape, image)
         case "l1":
-            found = l1_ball(points, a, request.regularise)
+            return l1_ball(points, a, request.regularise)
         case "linf":
-            found = linf_ball(points, a)
+            return linf_ball(points, a)
         case _:
-            found = box(points)
-    return _certificate(request, len(a), samples, 0, found.least(a, b), found, began)
+            return box(points)
 
 
 def _shape(given: Floats | None, outputs: int) -> Floats:

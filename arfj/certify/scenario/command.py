@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 
 from arfj.bounds.compiled import Engine, check_device
@@ -11,6 +12,7 @@ from arfj.certify.scenario import sizes
 from arfj.certify.scenario.certificate import LAMBDA, Request, Safe, ScenarioCertificate, certify
 from arfj.certify.scenario.noise import KINDS, parsed
 from arfj.certify.scenario.parameters import certify_networks, inner_sampler
+from arfj.certify.scenario.sizes import rounded
 from arfj.certify.scenario.stream import Source
 from arfj.certify.scenario.surrogate import certify_by_surrogate
 from arfj.cli import ANSWERED, Parser, status_line
@@ -78,8 +80,8 @@ def _inverted(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"epsilon": found}, indent=2))
     else:
-        print(f"exact  epsilon {found['exact']:.6g}")
-        print(f"paper  epsilon {found['paper']:.6g}")
+        print(f"exact  epsilon {rounded(found['exact'], up=True)}")
+        print(f"paper  epsilon {rounded(found['paper'], up=True)}")
     return ANSWERED
 
 
@@ -204,14 +206,17 @@ def _found(
 
 def _inner(text: str) -> float:
     try:
-        return float(text.removeprefix("inner:"))
+        radius = float(text.removeprefix("inner:"))
     except ValueError:
-        raise UsageError(f"--noise {text} is not known; expected inner:E with a number E, such as inner:0.05") from None
+        radius = math.nan
+    if not 0 <= radius < math.inf:
+        raise UsageError(f"--noise {text} is not known; expected inner:E with a number E >= 0, such as inner:0.05")
+    return radius
 
 
 def _print(options: argparse.Namespace, classes: int, found: ScenarioCertificate) -> None:
     rival = "all rivals" if options.all_rivals else f"class {_targets(options, classes)[0]}"  # type: ignore[index]
     dropped = f", {found.discarded} of them discarded" if found.discarded else ""
-    print(f"margin of class {options.true} over {rival}, noise {options.noise}: at least {found.bound:.6g}")
+    print(f"margin of class {options.true} over {rival}, noise {options.noise}: at least {rounded(found.bound)}")
     print(f"{found.samples} samples{dropped} ({found.sizing}; p = {found.p}), {found.set}, {found.seconds:.2f} s")
     print(found.sentence())

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linprog, nnls
 
-from arfj.certify.scenario.sets import Ball, covering
+from arfj.certify.scenario.sets import Ball, covering, in_range
 from arfj.errors import ArfjError
 from arfj.network import Floats
 
@@ -100,7 +100,8 @@ def l1_ball(points: Floats, a: Floats, weight: float) -> Ball:
     if scale == 0.0:
         return covering(Ball(points[0], 0.0, "l1"), points)
     steep = float(np.abs(a).max())
-    program = Program((points - origin) / scale, tilted(a) / steep, weight * scale / steep)
+    relative = in_range(weight * scale / steep, scale, steep)
+    program = Program((points - origin) / scale, tilted(a) / steep, relative)
     centre, radius = _searched(program)
     centre, reach = _proven(program, centre, radius)
     rounding = 1e-14 * len(a) * (float(np.abs(points).max()) + scale)

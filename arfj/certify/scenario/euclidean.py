@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arfj.certify.scenario.sets import Ball, covering
+from arfj.certify.scenario.sets import Ball, covering, in_range
 from arfj.errors import ArfjError
 from arfj.network import Floats
 
@@ -65,10 +65,11 @@ def l2_ball(points: Floats, a: Floats, weight: float) -> Ball:
     origin = points.mean(axis=0)
     moved = points - origin
     scale = float(np.sqrt((moved**2).sum(axis=1).max()))
-    if scale == 0.0:
+    if scale == 0.0:  # all are one, or not apart by as much as `covering` adds
         return covering(Ball(points[0], 0.0, "l2"), points)
     steep = float(np.linalg.norm(a))
-    program = Program(moved / scale, a / steep, weight * scale / steep)
+    relative = in_range(weight * scale / steep if steep else np.inf, scale, steep)
+    program = Program(moved / scale, a / steep, relative)
     centre, weights, active = _searched(program)
     radius = float(np.sqrt(((program.points - centre) ** 2).sum(axis=1).max()))
     reach = _proven(program, centre, weights, active)

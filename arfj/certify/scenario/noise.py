@@ -103,7 +103,7 @@ class L1Ball:
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """A frozen distribution of `scipy.stats`: univariate in every entry by itself, or multivariate over all of them."""
+    """A distribution of `scipy.stats`: univariate in every entry by itself, or multivariate; a density estimate."""
 
     distribution: Any
     law: bool = field(default=False, init=False)
@@ -111,9 +111,14 @@ class Distribution:
     def draw(self, rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> Floats:
         """Noise of shape (count, n)."""
         size = int(np.prod(shape))
+        if hasattr(self.distribution, "resample"):
+            return _fitting(self.distribution.resample(count, seed=rng).T, count, shape)
+        if hasattr(self.distribution, "ppf"):
+            return _fitting(self.distribution.rvs(size=(count, size), random_state=rng), count, shape)
         if hasattr(self.distribution, "rvs"):
-            each = (count, size) if hasattr(self.distribution, "ppf") else count
-            return _fitting(self.distribution.rvs(size=each, random_state=rng), count, shape)
+            values = np.asarray(self.distribution.rvs(size=count, random_state=rng))
+            # A single draw comes without its first axis.
+            return _fitting(values[None] if values.shape in {shape, (size,)} and count == 1 else values, count, shape)
         return _fitting(self.distribution.sample((count, size), rng=rng), count, shape)
 
     def support(self, centre: Floats) -> None:
@@ -142,6 +147,10 @@ class Rows:
     values: NDArray[np.generic]
     used: int = 0
     law: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim == 0:
+            raise UsageError("an array of noise is a single number; expected one draw a row")
 
     def draw(self, rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> Floats:
         """Noise of shape (count, n)."""
@@ -188,7 +197,7 @@ def as_noise(given: Any) -> Noise:  # noqa: ANN401 - whatever can be sampled
         return cast(Noise, given)
     if isinstance(given, np.ndarray):
         return Rows(given)
-    if hasattr(given, "rvs") or (hasattr(given, "sample") and hasattr(given, "icdf")):
+    if hasattr(given, "rvs") or hasattr(given, "resample") or (hasattr(given, "sample") and hasattr(given, "icdf")):
         return Distribution(given)
     if isinstance(given, Iterator):
         return Stream(given)
@@ -207,7 +216,8 @@ def parsed(text: str) -> Noise:
         UsageError: it names none; ArfjError: its file cannot be read.
     """
     if text.endswith(".npy"):
-        return Rows(load_array(text))
+        values = load_array(text)
+        return Rows(values.reshape(len(values), -1) if values.ndim > 1 else values)  # images: whatever their shape
     kind, _, number = text.partition(":")
     laws: dict[str, Callable[[float], Noise]] = {"uniform": Uniform, "gauss": Gaussian, "l1": L1Ball}
     try:

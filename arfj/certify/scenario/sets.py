@@ -18,6 +18,10 @@ from arfj.network import Floats
 Norm = Literal["l1", "l2", "linf"]
 ROUNDING = 4e-16
 """Relative, a term: two roundings."""
+SMALLEST, LARGEST = 1e-100, 1e100
+"""Squares of what is in between are floats."""
+TINY = 1e-150
+"""Added to distances: of smaller differences the squares are 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,7 @@ class Ball:
         order = {"l1": 1, "l2": 2, "linf": np.inf}[self.norm]
         size = float(np.abs(points).max() + np.abs(self.centre).max())
         found = np.linalg.norm(points - self.centre, order, axis=1)
-        return np.asarray(found * (1.0 + ROUNDING * (points.shape[1] + 3)) + ROUNDING * size)
+        return np.asarray(found * (1.0 + ROUNDING * (points.shape[1] + 3)) + ROUNDING * size + TINY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +121,20 @@ def linf_ball(points: Floats, a: Floats) -> Ball:
     return covering(Ball(centre, radius + 2 * ROUNDING * size, "linf"), points)
 
 
+def in_range(weight: float, scale: float, steep: float) -> float:
+    """lambda, relative to the spread of the samples and the length of a.
+
+    Raises:
+        ArfjError: floating point ends before them: scaled by them, the program would be another one.
+    """
+    if not all(SMALLEST < value < LARGEST for value in (weight, scale, steep)):
+        raise ArfjError(
+            f"lambda is {weight:.3g}, relative to outputs {scale:.3g} apart and to the length {steep:.3g} of a: "
+            "beyond floating point; use linf, or another --regularise"
+        )
+    return weight
+
+
 def covering(ball: Ball, points: Floats) -> Ball:
     """The ball itself, which holds every sample.
 
@@ -125,6 +143,6 @@ def covering(ball: Ball, points: Floats) -> Ball:
     """
     farthest = float(ball.distances(points).max())
     slack = 4 * ROUNDING * (points.shape[1] + 3) * (ball.radius + float(np.abs(points).max()))
-    if not farthest <= ball.radius + slack:
+    if not farthest <= ball.radius + slack + TINY:
         raise ArfjError(f"a sample lies outside the {ball.norm} ball by {farthest - ball.radius:.3g}; use another set")
     return Ball(ball.centre, max(ball.radius, farthest), ball.norm)

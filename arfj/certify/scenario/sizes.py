@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Literal, get_args
 
 import numpy as np
@@ -125,10 +126,18 @@ def enough(samples: int, epsilon: float, delta: float, p: int = 1) -> None:
     checked(epsilon, delta, p)
     _counted(samples)
     if samples < p or not holds(p - 1, samples, epsilon, delta):
+        least = exact_epsilon(samples, delta, p)
+        other = f", or an epsilon of {rounded(least, 3, up=True)} or more" if least < 0.999 else ""
         raise UsageError(
             f"{samples} samples are too few for epsilon {epsilon:g}, delta {delta:g} and p {p}; give "
-            f"{exact_size(epsilon, delta, p)}, or an epsilon of {exact_epsilon(samples, delta, p):.3g} or more"
+            f"{exact_size(epsilon, delta, p)}{other}"
         )
+
+
+def rounded(value: float, digits: int = 6, *, up: bool = False) -> str:
+    """A bound as text, of so many digits: rounded to the side on which it still holds."""
+    context = Context(prec=digits, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+    return f"{context.create_decimal(repr(value + 0.0)).normalize(context):g}"  # no -0
 
 
 def tail(k: int, samples: int, epsilon: float) -> float:

@@ -100,16 +100,16 @@ class Source:
     def inputs(self, count: int, stream: int, batch: int) -> Floats:
         """`count` inputs (count, n)."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(stream, batch)))
-        x = self.noise.draw(rng, count, self.centre.shape)
-        x += self.centre.ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = self.noise.draw(rng, count, self.centre.shape)
+            x += self.centre.ravel()
         return np.clip(x, 0.0, 1.0, out=x) if self.clip else x
 
     def outputs(self, x: Floats) -> Floats:
         """f(x) by NumPy, or by the callable, checked: (count, n) -> (count, n_y)."""
-        if isinstance(self.function, Network):
-            return finite(_forward(self.function, x))
-        if isinstance(self.function, Graph):
-            return finite(self.function(x))
+        if isinstance(self.function, (Network, Graph)):
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and said in one line
+                return finite(_forward(self.function, x) if isinstance(self.function, Network) else self.function(x))
         found = self.function(x.reshape(len(x), *self.centre.shape))
         return shaped(found, len(x))
 
@@ -125,33 +125,37 @@ class Source:
         Raises:
             ArfjError: an output is no number, or the device refuses.
         """
-        sizes = [min(self.rows, samples - at) for at in range(0, samples, self.rows)]
-        threads = 1 if not self.noise.law or len(sizes) == 1 else threads or available()
-        function = self.function
+        rows, function = self.rows, self.function
+        batches = range(-(-samples // rows))
+        threads = 1 if not self.noise.law or len(batches) == 1 else threads or available()
+
+        def drawn(batch: int) -> Floats:
+            return self.inputs(min(rows, samples - batch * rows), stream, batch)
+
         if self.engine == "jax" and isinstance(function, (Network, Graph)):
-            inputs = _ordered(lambda index, count: self.inputs(count, stream, index), sizes, threads)
-            yield from (work(finite(found)) for found in _on_device(Forward(function, sizes[0]), inputs))
+            forward = Forward(function, min(rows, samples))
+            yield from (work(finite(found)) for found in _on_device(forward, _ordered(drawn, batches, threads)))
             return
         if threads == 1 or not isinstance(function, (Network, Graph)):
-            yield from (work(self.outputs(self.inputs(count, stream, index))) for index, count in enumerate(sizes))
+            yield from (work(self.outputs(drawn(batch))) for batch in batches)
             return
         from threadpoolctl import threadpool_limits
 
         # One batch a thread, each product on one core: cheaper than one product on all of them.
         with threadpool_limits(1):
-            yield from _ordered(lambda i, count: work(self.outputs(self.inputs(count, stream, i))), sizes, threads)
+            yield from _ordered(lambda batch: work(self.outputs(drawn(batch))), batches, threads)
 
 
-def _ordered(job: Callable[[int, int], T], sizes: Sequence[int], threads: int) -> Iterator[T]:
-    """The job of every index and size, in their order: by threads, a few of them ahead."""
+def _ordered(job: Callable[[int], T], batches: Sequence[int], threads: int) -> Iterator[T]:
+    """The job of every batch, in their order: by threads, a few of them ahead."""
     if threads == 1:
-        yield from (job(index, count) for index, count in enumerate(sizes))
+        yield from map(job, batches)
         return
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for index, count in enumerate(sizes):
-                waiting.append(pool.submit(job, index, count))
+            for batch in batches:
+                waiting.append(pool.submit(job, batch))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
