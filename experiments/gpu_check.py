@@ -383,6 +383,13 @@ def table(records: Sequence[Record]) -> str:
         seconds, compiled = (sum(row[name] for row in found) for name in ("seconds", "compile_seconds"))
         told = f"{decided} of {len(found)} instances decided in {seconds:.1f} s, {compiled:.1f} s of it compiling"
         lines += ["", f"- {told}."]
+    for row in records:
+        if row["what"] == "certificates":
+            apart = f"differs from NumPy's by {row['largest_difference']:.1e} of its size"
+            lines += [
+                "",
+                f"- a scenario certificate {apart}, {'as' if row['same_discarded'] else 'not as'} many discarded.",
+            ]
     return "\n".join(lines)
 
 

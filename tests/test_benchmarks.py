@@ -253,6 +253,7 @@ class TestGpuCheck:
         gpu_check.samples(check, device.SMOKE)
         assert len(check.wrong) == wrong
         assert len(check.records) == 4
+        assert "differs from NumPy's by" in gpu_check.table(check.records)
 
 
 class TestEnsembleBounds:

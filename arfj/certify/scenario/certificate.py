@@ -46,10 +46,11 @@ BALLS = ("l1", "l2", "linf", "ellipsoid")
 LAMBDA = 0.1
 """The weight of v where nothing else is asked for: that of the paper's section 6.2."""
 HELD = 2**28
-"""Numbers that the outputs of all samples may be, where a program needs them all: 2 GiB."""
+"""Numbers held at most, 2 GiB: the outputs of all samples where a program needs them, or discarded margins."""
 ASSUMPTION = (
     "This assumes that the samples were drawn independently from the very noise that the next input will have, and "
-    "that nothing in the question was chosen after looking at them. Nothing is claimed of worst cases or other noise."
+    "that nothing in the question was chosen after looking at them. The network is meant as float64 evaluates it, up "
+    "to rounding. Nothing is claimed of worst cases or other noise."
 )
 
 
