@@ -1,6 +1,7 @@
 """`python -m arfj.certify scenario` and `samples`, as a user meets them."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conftest import calling
 
 from arfj.certify.__main__ import main
 from arfj.certify.scenario import Gaussian, Request, Safe, Source, Uniform, certify, exact_size
+from arfj.certify.scenario.margins import Margins
 from arfj.network import Network
 
 KEYS = ["bound", "safe", "epsilon", "delta", "samples", "discarded", "p", "sizing", "set", "seconds"]
@@ -157,6 +159,23 @@ def test_what_it_says(command, asked):
 )
 def test_errors(command, asked, arguments, status, words):
     command(*asked, *arguments, "--json").is_error(status, words)
+
+
+def test_interrupted(command, asked, monkeypatch):
+    """Whoever notices: the thread that waits, or one that computes."""
+    before = threading.active_count()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for owner, name in ((Source, "outputs"), (Source, "inputs"), (Margins, "__call__")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            patch.setenv("OMP_NUM_THREADS", "2")
+            ran = command(*asked, "--noise", "uniform:0.1")
+            assert (ran.status, ran.out) == (130, "")
+            assert "interrupted" in ran.err
+    assert threading.active_count() == before
 
 
 def test_an_image_that_does_not_fit(command, asked, tmp_path):

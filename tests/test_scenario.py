@@ -1,5 +1,6 @@
 """Certificates against random noise: sizes known from print and by hand, coverage, noise, batches, bad input."""
 
+import json
 import math
 import tracemalloc
 
@@ -358,6 +359,13 @@ class TestRequests:
         assert (found.p, found.samples, found.discarded) == (p, exact_size(0.1, 0.01, p), 0)
         assert found.localised is not None
 
+    def test_numbers_of_numpy(self):
+        """As `as_json` gives them they are Python's."""
+        request = Request(np.float32(0.5), np.float64(0.01), np.int64(100))
+        found = certify(Source(LINE, np.zeros(2), Gaussian(0.1)), FIRST, request)
+        assert json.loads(json.dumps(found.as_json()))["samples"] == 100
+        assert exact_size(np.float32(0.5), 0.01, np.int64(3)) == exact_size(0.5, 0.01, 3)
+
     def test_discarding_is_never_worse(self):
         for seed in range(20):
             source = Source(LINE, np.zeros(2), Gaussian(0.1), seed)
@@ -522,6 +530,17 @@ class TestParameters:
             failures += found.bound > 2 + 2 * stats.norm.ppf(0.1)
         low, up = stats.binom.ppf([SURE, 1 - SURE], repetitions, 0.9**29)
         assert low <= failures <= up
+
+    def test_what_is_no_network(self):
+        network = bundled_nominal()
+        other = Network.from_arrays([np.ones((784, 3))], [np.ones(3)], "linear")
+        for wrong, words in (
+            (network, "one network is no sampler"),
+            (lambda rng: 3, "int is no network"),
+            ([network, other], "a network gives 3 outputs, the safe set is one of 10"),
+        ):
+            with pytest.raises(UsageError, match=words):
+                certify_networks(wrong, np.zeros(784), Safe.margin(10, 9), Request(0.1, 0.01))
 
     def test_too_few(self):
         with pytest.raises(UsageError, match="there are 5 networks, 44 are needed"):

@@ -247,6 +247,11 @@ class TestRefusals:
         with pytest.raises(ArfjError, match=words):
             certify(Source(dense(), np.zeros(6), Uniform(0.1), engine="jax"), FIRST, Request(0.1, 0.01))
 
+    def test_without_jax(self, monkeypatch):
+        monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UsageError, match="needs JAX"):
+            certify(Source(dense(), np.zeros(6), Uniform(0.1), engine="jax"), FIRST, Request(0.1, 0.01))
+
     def test_a_sparse_map_with_a_full_column(self, monkeypatch):
         monkeypatch.setattr(compiled, "DENSE", 0)
         monkeypatch.setattr(compiled, "MOST", 5)

@@ -186,8 +186,12 @@ class Request:
 
     def __post_init__(self) -> None:
         sizes.checked(self.epsilon, self.delta)
-        if self.samples is not None and not isinstance(self.samples, (int, np.integer)):
-            raise UsageError(f"the number of samples is {self.samples!r}; expected a whole number, such as {10**6}")
+        if self.samples is not None:
+            if not isinstance(self.samples, (int, np.integer)):
+                raise UsageError(f"the number of samples is {self.samples!r}; expected a whole number, such as {10**6}")
+            object.__setattr__(self, "samples", int(self.samples))
+        for name in ("epsilon", "delta"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's float32 would round what follows
         if self.threads < 0:
             raise UsageError(f"the number of threads is {self.threads}; expected 0 or more")
         if self.set not in get_args(Kind):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,10 +42,12 @@ class Forward:
         rows: the size of all batches: those with fewer inputs are padded.
 
     Raises:
-        ArfjError: the device refuses, as where its memory is full.
+        UsageError: JAX is missing. ArfjError: the device refuses, as where its memory is full.
     """
 
     def __init__(self, function: Network | Graph, rows: int) -> None:
+        if importlib.util.find_spec("jax") is None:
+            raise UsageError("the engine 'jax' needs JAX: pip install 'arfj[gpu]', and 'jax[cuda13]' for a GPU")
         graph = function.graph()
         self.rows = rows
         self._structure = structure(graph)

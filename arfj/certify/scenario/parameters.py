@@ -52,12 +52,12 @@ def certify_networks(
         seed: of a sampler's draws.
 
     Raises:
-        UsageError: there are too few networks. ArfjError: an output is no number.
+        UsageError: there are too few networks, or what is drawn is none that fits. ArfjError: an output is no number.
     """
     request = request or Request()
     began = time.perf_counter()
-    samples = request.size(safe.rows.shape[1])
-    outputs = np.array([finite(network(_one(x)))[0] for network in itertools.islice(_drawn(networks, seed), samples)])
+    samples, expected = request.size(safe.rows.shape[1]), safe.rows.shape[1]
+    outputs = np.array([_output(network, x, expected) for network in itertools.islice(_drawn(networks, seed), samples)])
     if len(outputs) < samples:
         raise UsageError(
             f"there are {len(outputs)} networks, {samples} are needed for epsilon {request.epsilon:g} and delta "
@@ -68,11 +68,20 @@ def certify_networks(
     return ScenarioCertificate(**{**vars(found), "sizing": sizing, "seconds": time.perf_counter() - began})
 
 
-def _one(x: ArrayLike) -> Floats:
-    return np.asarray(x, dtype=np.float64).reshape(1, -1)
+def _output(network: Network | Graph, x: ArrayLike, expected: int) -> Floats:
+    """y of one network at x."""
+    if not isinstance(network, (Network, Graph)):
+        raise UsageError(f"{type(network).__name__} is no network; expected what load_network gives")
+    if network.classes != expected:
+        raise UsageError(f"a network gives {network.classes} outputs, the safe set is one of {expected}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: Floats = finite(network(np.asarray(x, dtype=np.float64).reshape(1, -1)))[0]
+    return found
 
 
 def _drawn(networks: Sampler | Iterable[Network | Graph], seed: int) -> Iterator[Network | Graph]:
+    if isinstance(networks, (Network, Graph)):
+        raise UsageError("one network is no sampler; expected a function of a generator, or an iterable of networks")
     if not callable(networks):
         return iter(networks)
     rng = np.random.default_rng(seed)

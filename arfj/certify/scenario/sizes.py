@@ -64,7 +64,7 @@ def paper_size(epsilon: float, delta: float, p: int = 1) -> int:
         UsageError: as `checked`, or the size is beyond `MOST`.
     """
     checked(epsilon, delta, p)
-    wanted = (2.0 / epsilon) * (p - math.log(delta))
+    wanted = (2.0 / float(epsilon)) * (p - math.log(delta))
     if wanted > MOST:
         raise UsageError(f"epsilon {epsilon} and p {p} ask for {wanted:.3g} samples; expected at most {MOST:.0e}")
     return math.ceil(wanted)

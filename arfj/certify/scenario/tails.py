@@ -36,9 +36,10 @@ BERNOULLI = (
 
 def holds(k: int, samples: int, epsilon: float, delta: float) -> bool:
     """Whether P(Bin(N, eps) <= k) <= delta for 0 <= k < N and 0 < eps <= 1; no where 1e-30 of delta are in doubt."""
+    epsilon, delta = float(epsilon), float(delta)  # of NumPy's numbers, which decimals refuse
     if epsilon == 1.0:
         return True
-    low, up = enclosed(k, samples, epsilon)
+    low, up = enclosed(int(k), int(samples), epsilon)
     target = Decimal(delta)
     if low <= target < up:
         return _equal_or_less(k, samples, epsilon, delta)
