@@ -1,5 +1,7 @@
 """Sets of outputs: optima known by hand, against a general solver, and proven to hold the optimum."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,6 +41,28 @@ def general(points, a, weight, order):
         options={"maxiter": 2000, "ftol": 1e-13},
     )
     return found.x[:-1], float(found.x[-1])
+
+
+def active_signs(points, a, steep, weight):
+    """The optimum of max a'c - steep r - weight r^2, s'c + r >= max_j s'y_j for all signs s: by trying active ones."""
+    n = len(a)
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=n)))
+    levels = (signs @ points.T).max(axis=1)
+    best = (-np.inf, None, None)
+    for count in (n, n + 1):
+        for chosen in map(list, itertools.combinations(range(len(signs)), count)):
+            # Unknown c, r, m: a + S'm = 0, sum m = steep + 2 weight r, S c + r = h.
+            s = signs[chosen]
+            system = np.zeros((n + 1 + count, n + 1 + count))
+            system[:n, n + 1 :], system[n, n + 1 :], system[n, n] = s.T, 1.0, -2 * weight
+            system[n + 1 :, :n], system[n + 1 :, n] = s, 1.0
+            if np.linalg.matrix_rank(system) < len(system):
+                continue
+            z = np.linalg.solve(system, np.concatenate([-a, [steep], levels[chosen]]))
+            c, r, m = z[:n], z[n], z[n + 1 :]
+            if (m > -1e-9).all() and (signs @ c + r >= levels - 1e-9).all():
+                best = max(best, (a @ c - steep * r - weight * r * r, c.tolist(), r))
+    return np.array(best[1]), best[2]
 
 
 class TestEuclidean:
@@ -150,6 +174,17 @@ class TestL1:
             return tilted(a) @ c - np.abs(a).max() * r - weight * r * r
 
         assert value(centre, radius) <= value(found.centre, found.radius) + 1e-5 * (1 + np.abs(a).sum() * radius)
+
+    @given(st.integers(0, 10**6), st.integers(1, 4), st.floats(1e-4, 10.0))
+    @settings(deadline=None)
+    def test_the_ball_of_the_optimum_is_inside(self, seed, outputs, weight):
+        """Of all 2^n signs those are tried that may be active: n, or n + 1 of them, whose multipliers are positive."""
+        points = points_of(seed, 30, outputs)
+        a = np.random.default_rng(seed + 1).normal(size=outputs)
+        centre, radius = active_signs(points, tilted(a), float(np.abs(a).max()), weight)
+        found = l1_ball(points, a, weight)
+        assert np.abs(centre - found.centre).sum() + radius <= found.radius * (1 + 1e-14)
+        assert found.radius <= radius * (1 + 2e-3)
 
     @pytest.mark.parametrize("outputs", [2, 5, 10])
     def test_margins_of_two_classes(self, outputs):
