@@ -93,6 +93,16 @@ class TestLeast:
         found = sizes._edge(lambda n: n >= edge, min(max(guess, low + 1), up), low, up)
         assert found == min(max(edge, low + 1), up)
 
+    @pytest.mark.parametrize("lie", [0.0, 5e-324, 1e-9, 0.5, 1.0, math.nan, math.inf])
+    def test_beta_functions_that_lie(self, lie, monkeypatch):
+        """They only say where to begin."""
+        monkeypatch.setattr(sizes, "betaincc", lambda *_: lie)
+        monkeypatch.setattr(sizes, "betainccinv", lambda *_: lie)
+        assert exact_size(0.05, 1e-5, 3) == 324
+        assert discards(25026, 0.001, 1e-5) == 6
+        assert exact_epsilon(324, 1e-5, 3) == pytest.approx(0.04995901701646371, rel=1e-14)
+        assert exact_epsilon(5, 1e-5, 5) == pytest.approx((1 - 1e-5) ** 0.2, rel=1e-12)
+
 
 class TestExtremes:
     @pytest.mark.parametrize(

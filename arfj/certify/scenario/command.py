@@ -27,6 +27,7 @@ EXAMPLES = f"""\
   {PROG} scenario --network n.npz --image x.npy --true 9 --all-rivals --noise uniform:0.1
   {PROG} scenario --network n.onnx --image x.npy --true 9 --target 8 --noise gauss:0.05 --clip --epsilon 0.01
   {PROG} scenario --network n.npz --image x.npy --true 9 --target 8 --noise l1:5 --set l2 --regularise 0.1 --json
+  {PROG} scenario --network n.keras --image x.npy --true 9 --all-rivals --noise uniform:0.1 --device gpu
 """
 SAMPLES = f"""\
   {PROG} samples --epsilon 0.001 --delta 1e-5 --p 1     how many

@@ -91,7 +91,7 @@ def exact_epsilon(samples: int, delta: float, p: int = 1) -> float:
     _counted(samples)
     if samples < p:
         return 1.0
-    guess = _rank(min(float(betainccinv(p, samples - p + 1, delta)), 1.0))
+    guess = max(1, _rank(float(betainccinv(p, samples - p + 1, delta))))
     return _ranked(_edge(lambda rank: holds(p - 1, samples, _ranked(rank), delta), guess, 0, _rank(1.0)))
 
 
