@@ -137,7 +137,7 @@ def test_what_it_says(command, asked):
         (["--noise", "inner:x"], 2, "expected inner:E"),
         (["--noise", "inner:-1"], 2, "expected inner:E with a number E >= 0"),
         (["--noise", "inner:inf"], 2, "expected inner:E with a number E >= 0"),
-        (["--noise", "uniform:1e308"], 1, "NaN or infinite"),
+        (["--noise", "uniform:1e308"], 2, "at most 1e+300"),
         (["--noise", "uniform:1", "--set", "l1", "--epsilon", 0.1, "--regularise", 1e-300], 1, "use linf"),
         (["--noise", "inner:0.1", "--clip"], 2, "--clip is about noise on the image"),
         (["--noise", "inner:0.1", "--surrogate", 1], 2, "--surrogate is about noise on the image"),

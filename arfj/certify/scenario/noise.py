@@ -20,6 +20,8 @@ from arfj.files import load_array
 from arfj.network import Floats
 from arfj.region import Region
 
+LARGEST = 1e300
+"""Radius or standard deviation."""
 KINDS = "uniform:R, gauss:S, l1:R or a .npy file of rows"
 
 
@@ -252,5 +254,5 @@ def _outward(centre: Floats, reach: float) -> tuple[Floats, Floats]:
 
 
 def _positive(what: str, value: float) -> None:
-    if not (value >= 0 and np.isfinite(value)):
-        raise UsageError(f"{what} is {value}; expected a number >= 0")
+    if not 0 <= value <= LARGEST:  # beyond, draws overflow to infinity, which a ReLU may hide
+        raise UsageError(f"{what} is {value}; expected a number >= 0, at most {LARGEST:.0e}")
