@@ -276,10 +276,11 @@ class TestCommand:
         command(*asked).is_error(2, "finds no GPU")
 
         def refusing():
-            raise RuntimeError("Unable to initialize backend 'cuda'")
+            raise error
 
         monkeypatch.setattr(jax, "default_backend", refusing)
-        command(*asked).is_error(2, "Unable to initialize backend 'cuda'")
+        for error in (RuntimeError("Unable to initialize backend 'cuda'"), AssertionError()):
+            command(*asked).is_error(2, f"JAX does not start ({str(error) or 'it asserts'}")
         monkeypatch.setitem(sys.modules, "jax", None)
         command(*asked).is_error(2, "needs JAX")
 

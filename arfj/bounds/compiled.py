@@ -31,8 +31,9 @@ def check_device(device: Device) -> None:
         raise UsageError("--device gpu needs JAX: pip install 'jax[cuda13]'") from None
     try:
         found = jax.default_backend()
-    except RuntimeError as error:  # the platform that the user named for JAX does not start
-        raise UsageError(f"--device gpu: JAX does not start ({error}); leave the option out to use the CPU") from error
+    except (RuntimeError, AssertionError) as error:  # the user's JAX_PLATFORMS names what is not there
+        said = str(error) or "it asserts that there is a platform"
+        raise UsageError(f"--device gpu: JAX does not start ({said}); leave the option out to use the CPU") from error
     if found == "cpu":
         raise UsageError("--device gpu: JAX finds no GPU here; leave the option out to use the CPU")
 
