@@ -50,7 +50,13 @@ class TestTails:
 
     @pytest.mark.parametrize(
         ("k", "samples", "epsilon", "tail"),
-        [(0, 2, 0.5, 0.25), (0, 1, 0.5, 0.5), (1, 2, 0.5, 0.75), (0, 10, 0.75, 0.25**10)],
+        [
+            (0, 2, 0.5, 0.25),
+            (0, 1, 0.5, 0.5),
+            (1, 2, 0.5, 0.75),
+            (0, 10, 0.75, 0.25**10),
+            (10**5, 2 * 10**5 + 1, 0.5, 0.5),
+        ],
     )
     def test_ties_hold(self, k, samples, epsilon, tail):
         assert tails.holds(k, samples, epsilon, tail)

@@ -6,8 +6,9 @@ tail is one less the other tail, which is that of Bin(N, q)):
     C(N, k) eps^k q^(N - k) (1 + r_k + r_k r_(k-1) + ...),   r_i = i q / ((N - i + 1) eps).
 
 The logarithm of the term is that of three factorials, by Stirling's series, whose error is below its first term left
-out. All in 64 decimal digits: what was left out and rounded is far below `SLACK`. A float is a fraction, so a
-tail within `SLACK` of delta is compared in integers where these are short, which equality asks for; otherwise no.
+out. All in 64 decimal digits: what was left out and rounded is far below `SLACK`. A float is a fraction, so a tail
+within `SLACK` of delta is compared in integers where these are short; where they are long, the answer is no, which
+costs a sample at most.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SLACK = Decimal("1e-30")
 REST = Decimal("1e-34")
 """Relative: what may be left out of the sum."""
 SHORT = 2**13
-"""Bits of the integers that decide a tie: longer ones do not have the 53 bits of a float for a quotient."""
+"""Bits of the integers that decide a tie: the quotient of longer ones hardly ever has the 53 bits of a float."""
 SMALL = 256
 """Factorials up to here are multiplied out; above, Stirling's series is exact to 1e-60."""
 HALF_LOG_TAU = Decimal("0.918938533204672741780329736405617639861397473637783412817151540482765695927")
@@ -86,6 +87,8 @@ def _log_factorial(n: int) -> Decimal:
 
 def _equal_or_less(k: int, samples: int, epsilon: float, delta: float) -> bool:
     """The same question in integers, or no where they are long."""
+    if epsilon == delta == 0.5 and samples == 2 * k + 1:  # by symmetry, and the one tie of long integers
+        return True
     top, bottom = epsilon.as_integer_ratio()
     if samples * bottom.bit_length() > SHORT:
         return False
