@@ -24,6 +24,8 @@ PUBLISHED = {
 COUNTS = (5, 10, 20, 40)
 SECONDS = 25.0
 """That an instance may be refined for."""
+SAMPLES = 10_000_000
+"""Of Monte Carlo beside an instance."""
 
 
 def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
@@ -45,7 +47,7 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
             if smoke and (chosen[free] > 1 or free > 2):
                 continue
             seconds = scale.seconds(SECONDS, 3.0)
-            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else 1_000_000, seconds)
+            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else SAMPLES, seconds)
             yield Task(f"cdf/missing/{percent}/{free}/{place:02}", call, seconds, f"missing {free}")
 
 
@@ -137,10 +139,9 @@ def table1(rows: Sequence[Row]) -> Sheet:
             "range of each logit on the box; mass outside the box may be anywhere and is in the upper bounds.",
             "At 25 % the published means are smaller than what lies outside, so that they cannot hold it: they compare "
             "with the column of the box.",
-            f"With three free inputs the grid has {measure.SIDE_OF_THREE} points a side.",
             f"Three inputs are refined until U - L is at most {measure.TOLERANCE} on the box, or {SECONDS:g} s "
             "are over; a round that has begun is finished.",
-            "The last column: how often a share of samples, a million of them, leaves [L, U].",
+            "The last column: how often a share of samples, ten million of them, leaves [L, U].",
         ),
     )
 
