@@ -12,19 +12,23 @@ there.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import lgamma
 from typing import Any, Protocol
 
 import numpy as np
 
+from arfj.certify.cdf import blossoms
 from arfj.certify.cdf.mesh import UNIT, Array, Ints, volumes
 from arfj.certify.cdf.quadrature import nodes
 from arfj.errors import UsageError
 from arfj.network import Floats
 
-CHUNK = 2**20
+CHUNK = 2**17
+"""Values at nodes that are worked on at a time: they stay in the cache."""
 Pair = tuple[Array, Array]
 
 
@@ -124,6 +128,19 @@ class Axis:
             found.append((len(piece) - 1) * max(steps, default=0.0) / (high - low))
         return 1.001 * max(found)
 
+    @cached_property
+    def _table(self) -> Floats:
+        """The coefficients of all pieces, raised to one degree: shape (n + 1, pieces)."""
+        return np.array([_raised(piece, self.degree) for piece in self.coefficients], dtype=np.float64).T
+
+    def pieces_at(self, x: Floats) -> tuple[Floats, Floats]:
+        """For cells with corners at x, shape (cells, corners): coefficients, and where in its piece each corner is."""
+        breaks = np.array(self.breaks, dtype=np.float64)
+        which = np.searchsorted(breaks[1:-1], x.mean(axis=1))
+        low = breaks[which]
+        t = (x.T - low) / (breaks[which + 1] - low)
+        return self._table[:, which], np.clip(t, 0.0, 1.0)
+
     def __call__(self, x: Array, inside: Array) -> Array:
         """Its values at x, on the pieces that hold `inside` (a point of the same cell)."""
         inner = (
@@ -149,6 +166,17 @@ class Axis:
         while len(values) > 1:  # de Casteljau
             values = [(1 - t) * one + t * two for one, two in itertools.pairwise(values)]
         return np.asarray(values[0])
+
+
+def _raised(piece: Sequence[float | Fraction], degree: int) -> list[Fraction]:
+    """The same polynomial in Bernstein form of a higher degree: c_k' = k / m c_(k-1) + (1 - k / m) c_k."""
+    found = [Fraction(c) for c in piece]
+    for m in range(len(found), degree + 1):
+        found = [
+            Fraction(k, m) * (found[k - 1] if k else 0) + (1 - Fraction(k, m)) * (found[k] if k < m else 0)
+            for k in range(m + 1)
+        ]
+    return found
 
 
 @dataclass(frozen=True)
@@ -221,26 +249,36 @@ class Axes:
     def masses(self, points: Array, cells: Ints) -> Pair:
         """The volume times the mean of the polynomial over a rule that is exact for its degree.
 
-        A value is off by at most 8 (n + 4) u of the greatest value, for the roundings of t and of n steps of
-        convex combinations, together with those of the nodes: `_rounding`. All terms are positive, so nothing cancels.
+        A value is off by at most (8 (n + 4) + 2 terms) u of the greatest value, for the roundings of t, of n steps of
+        convex combinations and of the sum of so many terms, together with those of the nodes: `_rounding`. All terms
+        are positive, so nothing cancels.
         """
-        exact = points.dtype == object
         volume, error = volumes(points, cells)
         volume = abs(volume)
-        shares, weights = nodes(self.inputs, self.degree, exact)
-        mean = np.zeros(len(cells), points.dtype)
-        step = max(1, CHUNK // max(1, len(weights)))
+        if points.dtype == object:
+            mass = volume * self._exact_means(points, cells)
+            return mass, mass
+        _, weights = nodes(self.inputs, self.degree, exact=False)
+        mean = np.ones(len(cells))
+        step = max(1, CHUNK // len(weights))
         for at in range(0, len(cells), step):
             corners = points[cells[at : at + step]]
-            value: Array | int = 1
+            value: Array | float = 1.0
             for axis, x in zip(self.axes, np.moveaxis(corners, 2, 0), strict=True):
-                value = value * axis(x @ shares.T, np.repeat(x.mean(axis=1)[:, None], len(weights), axis=1))
-            mean[at : at + step] = value @ weights if self.axes else 1
-        if exact:
-            return volume * mean, volume * mean
-        mass, margin = volume * mean, error * self.top + volume * self._rounding(points)
-        margin = margin + 1e-15 * mass
+                value = value * blossoms.values(*axis.pieces_at(x), self.degree)
+            mean[at : at + step] = value @ weights if self.axes else 1.0
+        mass = volume * mean
+        margin = error * self.top + volume * self._rounding(points) + 2 * len(weights) * UNIT * mass
         return np.maximum(mass - margin, 0.0), mass + margin
+
+    def _exact_means(self, points: Array, cells: Ints) -> Array:
+        """In fractions, by a rule in fractions."""
+        shares, weights = nodes(self.inputs, self.degree, exact=True)
+        corners = points[cells]
+        value: Array | int = 1
+        for axis, x in zip(self.axes, np.moveaxis(corners, 2, 0), strict=True):
+            value = value * axis(x @ shares.T, np.repeat(x.mean(axis=1)[:, None], len(weights), axis=1))
+        return value @ weights if self.axes else np.ones(len(cells), object)
 
     def _rounding(self, points: Array) -> float:
         """By how much a mean value may be off: values and nodes as in `masses`, in units of the greatest value."""
@@ -249,7 +287,8 @@ class Axes:
             place = (
                 8 * UNIT * float(np.abs(x).max(initial=0.0)) * (self.inputs + 2)
             )  # of a node, and of t times the width
-            relative = axis.steepness * place / axis.top + 8 * UNIT * (axis.degree + 4)
+            summed = blossoms.terms(self.inputs, axis.degree)
+            relative = axis.steepness * place / axis.top + UNIT * (8 * (axis.degree + 4) + 2 * summed)
             total += relative
         return self.top * total
 
