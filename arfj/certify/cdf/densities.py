@@ -44,6 +44,10 @@ class Density(Protocol):
         """Whether all of its mass lies in the box."""
 
     @property
+    def sharp(self) -> bool:
+        """Whether bounds of masses are apart by rounding only: then finer cells have no better ones."""
+
+    @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
         """Where cells must be cut, for each input: on no cell does the density change its formula."""
 
@@ -200,6 +204,11 @@ class Axes:
         return True
 
     @property
+    def sharp(self) -> bool:
+        """Polynomials are integrated exactly."""
+        return True
+
+    @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
         """Those inside the box."""
         return tuple(axis.breaks[1:-1] for axis in self.axes)
@@ -326,6 +335,11 @@ class Betas:
     def whole(self) -> bool:
         """All of its mass lies in the box."""
         return True
+
+    @property
+    def sharp(self) -> bool:
+        """In one input there is a distribution function."""
+        return self.inputs == 1
 
     @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:

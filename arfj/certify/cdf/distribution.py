@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from arfj.certify.cdf.densities import Density
-from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, volumes
+from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, keys_of
 from arfj.certify.cdf.regions import Pieces, levels_cut
 
 Outside = Literal["add", "renormalise"]
@@ -90,7 +90,7 @@ def weighed_mesh(
 ) -> Weighed:
     """Weigh the cells of a mesh that covers the box."""
     least, most = density.masses(mesh.points, mesh.cells)
-    slab = _sizes(mesh, mesh.cells) * density.greatest(mesh.points, mesh.cells)
+    slab = _sizes(mesh) * density.greatest(mesh.points, mesh.cells)
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, below, above, slab, twice, owner, density.whole)
 
@@ -101,13 +101,13 @@ def reweighed(cells: Weighed, cut: Cut, density: Density, lower: Array, upper: A
     new = np.flatnonzero(np.bincount(old)[old] > 1)
     least, most, slab = cells.least[old], cells.most[old], cells.slab[old]
     least[new], most[new] = density.masses(mesh.points, mesh.cells[new])
-    slab[new] = _sizes(mesh, mesh.cells[new]) * density.greatest(mesh.points, mesh.cells[new])
+    slab[new] = _sizes(mesh)[new] * density.greatest(mesh.points, mesh.cells[new])
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole)
 
 
-def _sizes(mesh: Mesh, cells: Ints) -> Array:
-    volume, error = volumes(mesh.points, cells)
+def _sizes(mesh: Mesh) -> Array:
+    volume, error = mesh.volumes
     return np.asarray(abs(volume) + error)
 
 
@@ -116,7 +116,7 @@ def _twice(mesh: Mesh, density: Density, lower: Array, upper: Array) -> Any:  # 
     if mesh.exact:
         return 0
     box = float(np.prod(upper - lower))
-    excess = _total(_sizes(mesh, mesh.cells))[1] - box * (1 - 2 * len(lower) * UNIT)
+    excess = _total(_sizes(mesh))[1] - box * (1 - 2 * len(lower) * UNIT)
     return max(0.0, min(excess * density.top * (1 + 1e-12), 1.0))
 
 
@@ -223,7 +223,12 @@ def _summed(bins: Ints, masses: Array, shape: tuple[int, ...]) -> Array:
 
 def _counted(bins: Ints, masses: Array, where: Ints) -> Array:
     """sum of the masses of cells whose bins are at most those of a point, in every output."""
-    keys, inverse = np.unique(bins, axis=0, return_inverse=True)
+    flat = keys_of(list(bins.T), (bins.max(axis=0, initial=0) + 1).tolist())
+    if flat is None:
+        keys, inverse = np.unique(bins, axis=0, return_inverse=True)
+    else:
+        _, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
+        keys = bins[first]
     total = np.zeros(len(keys), masses.dtype)
     np.add.at(total, inverse.ravel(), masses)
     result = np.zeros(len(where), masses.dtype)

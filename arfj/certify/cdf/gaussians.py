@@ -76,6 +76,11 @@ class Mixture:
         return False
 
     @property
+    def sharp(self) -> bool:
+        """In one and two inputs there are closed forms."""
+        return self.inputs <= 2
+
+    @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
         """None."""
         return tuple(() for _ in range(self.inputs))

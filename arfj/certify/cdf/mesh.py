@@ -19,7 +19,9 @@ The same code runs on arrays of `fractions.Fraction`: then nothing is rounded.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import factorial
 from typing import Any
 
@@ -58,6 +60,11 @@ class Mesh:
     def exact(self) -> bool:
         """Whether it is made of fractions."""
         return self.points.dtype == object
+
+    @cached_property
+    def volumes(self) -> tuple[Array, Array]:
+        """`volumes` of all cells."""
+        return volumes(self.points, self.cells)
 
     def with_fields(self, fields: Array) -> Mesh:
         """The same complex with other values at its points."""
@@ -266,6 +273,19 @@ def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, most: int) 
     return Cut(mesh, parent, sides)
 
 
+def keys_of(columns: Sequence[Ints], most: Sequence[int]) -> NDArray[np.int64] | None:
+    """One number for each row of columns of numbers in [0, `most`), in lexicographic order; None if too large."""
+    size = 1
+    for count in most:
+        size *= max(int(count), 1)
+    if size >= 2**63:
+        return None
+    total = np.zeros(len(columns[0]), np.int64)
+    for column, count in zip(columns, most, strict=True):
+        total = total * max(int(count), 1) + column
+    return total
+
+
 def too_many(most: int) -> ArfjError:
     """The error of levels that cut too much."""
     return ArfjError(f"the levels cut the regions into more than {most} parts; ask for fewer points")
@@ -279,24 +299,22 @@ def volumes(points: Array, cells: Ints) -> tuple[Array, Array]:
     1-norms of the rows.
     """
     d = points.shape[1]
-    corners = points[cells]
-    rows = corners[:, 1:, :] - corners[:, :1, :]
-    value = _determinants(rows) / factorial(d)
+    rows = points[cells[:, 1:]] - points[cells[:, :1]]
+    value = _determinant([[rows[:, i, j] for j in range(d)] for i in range(d)], rows) / factorial(d)
     if points.dtype == object:
         return value, np.zeros(len(cells), object) + 0
     sizes = np.abs(rows).sum(axis=2).prod(axis=1) / factorial(d)
     return value, 4 * (d + 1) ** 2 * UNIT * sizes
 
 
-def _determinants(rows: Array) -> Array:
+def _determinant(matrix: list[list[Array]], rows: Array) -> Array:
     """By expansion along the first row: no pivots, so that fractions and signs of rounding are served alike."""
-    d = rows.shape[1]
-    if d == 0:
+    if not matrix:
         return np.ones(len(rows), rows.dtype)
-    if d == 1:
-        return np.asarray(rows[:, 0, 0])
-    total = 0
-    for k in range(d):
-        minor = np.delete(rows[:, 1:, :], k, axis=2)
-        total = total + (-1) ** k * rows[:, 0, k] * _determinants(minor)
+    if len(matrix) == 1:
+        return matrix[0][0]
+    total: Array | int = 0
+    for k, entry in enumerate(matrix[0]):
+        term = entry * _determinant([row[:k] + row[k + 1 :] for row in matrix[1:]], rows)
+        total = total - term if k % 2 else total + term
     return np.asarray(total)

@@ -95,7 +95,7 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
 def prepared(pieces: Pieces, density: Density, tolerance: float, budget: Budget) -> Pieces:
     """The pieces halved until masses are known well enough: levels, which come next, leave thin parts behind."""
     before = np.inf
-    while not pieces.evaluation.exact:
+    while not density.sharp:
         mesh, owner = pieces.mesh
         least, most = density.masses(mesh.points, mesh.cells)
         gaps = most - least
