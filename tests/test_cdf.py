@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, HalfspaceIntersection
+from scipy.special import ndtri
 from scipy.stats import binom
 
 from arfj.certify.cdf import answers, regions
@@ -353,6 +354,15 @@ def test_mass_outside_the_box_leaves_quantiles_open():
     this = asked(IDENTITY, NORMAL, -1.0, 1.0)
     assert answers.quantile(this.pieces(), this, 0, 0.1, Budget()).lower == -np.inf
     assert answers.quantile(this.pieces(), this, 0, 0.9, Budget()).upper == np.inf
+
+
+def test_both_ends_of_a_quantile_are_found_where_mass_lies_outside():
+    """f(x) = x under N(0, 1) on [-2, 2]: L and U are Phi(y) - Phi(-2) and that plus the mass outside."""
+    this = asked(IDENTITY, NORMAL, -2.0, 2.0)
+    outside = 2 * phi(-2.0)
+    found = answers.quantile(this.pieces(), this, 0, 0.4, Budget(), "add")
+    assert found.lower == pytest.approx(ndtri(0.4 + phi(-2.0) - outside), abs=1e-7)
+    assert found.upper == pytest.approx(ndtri(0.4 + phi(-2.0)), abs=1e-7)
 
 
 def test_class_probabilities():

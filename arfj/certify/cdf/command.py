@@ -97,7 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         help="mass outside the box: may be anywhere, or left out",
     )
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, metavar="T", help=f"U - L; {TOLERANCE} by default"
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="T",
+        help=f"U - L that is near enough; {TOLERANCE} by default",
     )
     parser.add_argument("--exact", action="store_true", help="in fractions: ReLU networks, polynomial densities")
     parser.add_argument("--quantile", type=float, metavar="Q", help="bounds of a quantile of the output as well")
@@ -161,8 +165,14 @@ def _answered(options: argparse.Namespace, asked: Question, pieces: Pieces, budg
         found = one_output(pieces, asked, options.output, y, budget, options.tolerance, options.outside)
     of_quantile = None
     if options.quantile is not None:
-        of_quantile = quantile(found.pieces, asked, options.output, options.quantile, budget, options.outside)
-    classes = class_probabilities(found.pieces, asked, budget, 1e-6, options.outside) if options.classes else None
+        of_quantile = quantile(
+            found.pieces, asked, options.output, options.quantile, budget, options.outside, options.tolerance
+        )
+    classes = (
+        class_probabilities(found.pieces, asked, budget, options.tolerance, options.outside)
+        if options.classes
+        else None
+    )
     return _Answer(y, found, of_quantile, classes)
 
 
