@@ -26,7 +26,7 @@ def test_small_rows_contradict_nothing():
     assert study.violations(rows) == []
     names = [sheet.name for sheet in study.sheets(rows)]
     assert names[:2] == ["cdf_curves", "cdf_segments"]
-    assert set(study.figures(rows)) == {"cdf_iris", "cdf_tanh"}
+    assert set(study.figures(rows)) == {"cdf_iris", "cdf_iris_difference", "cdf_tanh"}
 
 
 @pytest.mark.parametrize("row", [{"broken": 1}, {"unnested": 2}, {"away": 0.2, "band": 0.1}])
