@@ -14,7 +14,7 @@ from arfj.certify.cdf.question import Question
 from arfj.certify.cdf.refine import Asked, Found, refined
 from arfj.certify.cdf.regions import Budget, Pieces, described
 from arfj.errors import UsageError
-from arfj.graph import Affine, Graph
+from arfj.graph import Activation, Affine, Graph, Node
 from arfj.network import Floats
 
 LEVELS = 32
@@ -127,6 +127,33 @@ def class_probabilities(
         found = joint(rivals, question, y, budget, tolerance, outside) if others else None
         result[i] = (1.0, 1.0) if found is None else (found.bounds.lower[1], found.bounds.upper[0])
     return result
+
+
+def margin_question(question: Question, true: int) -> Question:
+    """The same question about one output, the margin m = f_c - max_(j != c) f_j of a class c.
+
+    P(m < 0) is the probability of another class, and a quantile of m says by how much the class wins. The least of the
+    differences f_c - f_j is found by halves: min(v, w) = v - ReLU(v - w).
+
+    Raises:
+        UsageError: there is no such class, or no other.
+    """
+    graph = question.graph
+    if not 0 <= true < graph.classes or graph.classes < 2:
+        raise UsageError(f"there is no margin of class {true} among {graph.classes}; expected a class, and two of them")
+    matrix = np.delete(-np.eye(graph.classes), true, axis=1)
+    matrix[true] += 1.0
+    nodes: list[Node] = [*graph.nodes, Affine((len(graph.nodes),), (matrix,), np.zeros(graph.classes - 1))]
+    count = graph.classes - 1
+    while count > 1:
+        half, eye = count // 2, np.eye(count)
+        kept = np.delete(eye, range(half, 2 * half), axis=1)  # v, and the odd one out
+        source, least = len(nodes), -np.eye(half, count - half)
+        nodes.append(Affine((source,), (eye[:, :half] - eye[:, half : 2 * half],), np.zeros(half)))
+        nodes.append(Activation(source + 1, "relu"))
+        nodes.append(Affine((source, source + 2), (kept, least), np.zeros(count - half)))
+        count -= half
+    return replace(question, graph=replace(graph, nodes=tuple(nodes), softmax=False))
 
 
 def rival_pieces(pieces: Pieces, graph: Graph, one: int, others: Sequence[int]) -> Pieces:
