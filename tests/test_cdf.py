@@ -355,6 +355,15 @@ def test_mass_outside_the_box_leaves_quantiles_open():
     assert answers.quantile(this.pieces(), this, 0, 0.9, Budget()).upper == np.inf
 
 
+def test_quantiles_do_not_leave_the_network_where_all_mass_is_in_the_box():
+    """However loose the bounds are: tanh on a budget of one cell, whose range is known to less than 0.4."""
+    graph = Graph(1, (Affine((0,), (np.ones((1, 1)),), np.zeros(1)), Activation(1, "tanh")))
+    this = asked(graph)
+    for q in (0.001, 0.999):
+        found = answers.quantile(this.pieces(), this, 0, q, Budget(1))
+        assert -1.2 <= found.lower <= np.tanh(2 * q - 1) <= found.upper <= 1.2
+
+
 def test_class_probabilities():
     """Classes 1 - x and x on [0, 1]: one half each. Equal outputs: the first class has all."""
     seesaw = Network.from_arrays([[[-1.0, 1.0]]], [[1.0, 0.0]], "linear")

@@ -13,7 +13,7 @@ from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question
 from arfj.certify.cdf.refine import Asked, Found, refined
 from arfj.certify.cdf.regions import Budget, Pieces, described
-from arfj.errors import UsageError
+from arfj.errors import ArfjError, UsageError
 from arfj.graph import Activation, Affine, Graph, Node
 from arfj.network import Floats
 
@@ -52,7 +52,7 @@ def one_output(
     """L and U of P(f_o <= y) at values y, shape (points,), in any order."""
     levels, where = np.unique(y, return_inverse=True)
     asked = Asked((column,), (levels,), where.reshape(-1, 1), outside, tolerance)
-    return refined(pieces, question.density, asked, budget)
+    return _sound(refined(pieces, question.density, asked, budget))
 
 
 def joint(
@@ -63,7 +63,7 @@ def joint(
     places = [np.unique(y[:, column], return_inverse=True) for column in columns]
     where = np.stack([place.ravel() for _, place in places], axis=1)
     asked = Asked(tuple(columns), tuple(level for level, _ in places), where, outside, tolerance)
-    return refined(pieces, question.density, asked, budget)
+    return _sound(refined(pieces, question.density, asked, budget))
 
 
 def grid(
@@ -76,13 +76,29 @@ def grid(
 ) -> Found:
     """L and U at all combinations of ascending levels, one array of them for each output: shape (L_1, .., L_m)."""
     asked = Asked(tuple(range(len(levels))), tuple(levels), None, outside, tolerance)
-    return refined(pieces, question.density, asked, budget)
+    return _sound(refined(pieces, question.density, asked, budget))
+
+
+def _sound(found: Found) -> Found:
+    """The same.
+
+    Raises:
+        ArfjError: NaN, or bounds that exclude each other: numbers beyond what can be computed with.
+    """
+    lower, upper = found.bounds.lower, found.bounds.upper
+    if not np.asarray((lower >= 0) & (lower <= upper) & (upper <= 1), dtype=bool).all():
+        raise ArfjError(
+            "the bounds are no numbers, or exclude each other; scale network, box and density to usual sizes"
+        )
+    return found
 
 
 def quantile(
     pieces: Pieces, question: Question, column: int, q: float, budget: Budget, outside: Outside = "add"
 ) -> Quantile:
     """Bounds of the least y with P(f_o <= y) >= q: where U(y) < q it is greater than y, where L(y) >= q it is not.
+
+    Where no mass is outside the box it is a value of the network there, whatever the budget.
 
     Raises:
         UsageError: q is not between 0 and 1.
@@ -91,7 +107,8 @@ def quantile(
         raise UsageError(f"the quantile {q} does not exist; expected a number between 0 and 1")
     # Outside these L and U say no more than that mass outside the box may be anywhere.
     least, greatest = output_range(pieces, column)
-    lower, upper = -np.inf, np.inf
+    whole = outside == "renormalise" or question.density.whole
+    lower, upper = (float(least), float(greatest)) if whole else (-np.inf, np.inf)
     bracket = (np.nextafter(float(least), -np.inf), np.nextafter(float(greatest), np.inf))
     narrow = 1e-9 * max(abs(bracket[0]), abs(bracket[1]), bracket[1] - bracket[0])
     for _ in range(ROUNDS):

@@ -8,8 +8,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ EXAMPLES = f"""\
   {PROG} --network iris.npz --input x.npy --free 3 --density mixture:m.npz --box box.npy --quantile 0.05 --json
 """
 TOLERANCE, POINTS, LIMIT, CELLS = 1e-3, 20, 60.0, 1_000_000
+_BLOCK = 10**4000
 GRID = 200_000
 """Points of a joint distribution function that are computed at most."""
 
@@ -49,11 +51,12 @@ def main(argv: Sequence[str]) -> int:
     """Answer what `argv` asks for."""
     began = time.perf_counter()
     options = _parser().parse_args(argv)
-    budget = Budget(options.cells, checked_seconds("--time-limit", options.time_limit))
+    seconds = checked_seconds("--time-limit", options.time_limit)
     asked = _question(options)
-    if (sentence := cost(asked.graph, budget)) is not None:
+    if (sentence := cost(asked.graph, Budget(options.cells, seconds))) is not None:
         print(sentence, file=sys.stderr, flush=True)
-    with status_line("cutting the box into regions"):
+    with status_line("cutting the box into regions") as say:
+        budget = Watched(options.cells, seconds, say=say)
         pieces = asked.pieces(budget, options.exact)
         answer = _answered(options, asked, pieces, budget)
     if options.plot is not None:
@@ -124,6 +127,10 @@ def _question(options: argparse.Namespace) -> Question:
         raise UsageError(f"--quantile {options.quantile:g} does not exist; expected a number between 0 and 1")
     if options.exact and (options.quantile is not None or options.classes):
         raise UsageError("--exact is about points; leave out --quantile and --classes")
+    if options.plot is not None:
+        from arfj.certify.cdf.plot import format_of
+
+        format_of(options.plot)
     network = load_network(options.network)
     if not 0 <= options.output < network.classes:
         raise UsageError(f"--output {options.output} does not exist; expected 0 to {network.classes - 1}")
@@ -134,6 +141,23 @@ def _question(options: argparse.Namespace) -> Question:
     lower, upper = read_box(options.box, len(free), options.density)
     density = read_density(options.density, lower, upper)
     return question(network, read_fixed(options.input, network), free, density, lower, upper)
+
+
+@dataclass(frozen=True)
+class Watched(Budget):
+    """A budget that tells, whenever it is asked, how much of it is left.
+
+    Attributes:
+        say: takes a line.
+    """
+
+    say: Callable[[str], None] = field(default=lambda _: None, compare=False)
+
+    def spent(self, cells: int) -> bool:
+        """As `Budget.spent`."""
+        left = max(0.0, self.until - time.monotonic())
+        self.say(f"{cells} of {self.cells} cells, {left:.0f} s left" if cells else f"{left:.0f} s left")
+        return super().spent(cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,13 +242,28 @@ def _document(answer: _Answer, pieces: Pieces, seconds: float) -> dict[str, Any]
         "tolerance_met": bool(found.reached),
     }
     if found.pieces.evaluation.exact:
-        document["fractions"] = {"lower": list(map(str, bounds.lower)), "upper": list(map(str, bounds.upper))}
+        document["fractions"] = {"lower": list(map(told, bounds.lower)), "upper": list(map(told, bounds.upper))}
     if answer.quantile is not None:
         ends = [None if math.isinf(end) else end for end in (answer.quantile.lower, answer.quantile.upper)]
         document["quantile"] = {"q": answer.quantile.q, "lower": ends[0], "upper": ends[1]}
     if answer.classes is not None:
         document["classes"] = [{"lower": float(low), "upper": float(high)} for low, high in answer.classes]
     return document
+
+
+def told(exact: Fraction) -> str:
+    """A fraction in decimal digits, however many: Python's own conversion ends at 4300 of them."""
+    ends = [_digits(exact.numerator), _digits(exact.denominator)]
+    return ends[0] if exact.denominator == 1 else "/".join(ends)
+
+
+def _digits(number: int) -> str:
+    """Of an integer >= 0, in blocks of 4000."""
+    blocks: list[int] = []
+    while number >= _BLOCK:
+        number, block = divmod(number, _BLOCK)
+        blocks.append(block)
+    return f"{number}" + "".join(f"{block:04000d}" for block in reversed(blocks))
 
 
 def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction

@@ -312,7 +312,8 @@ class Betas:
     def greatest(self, points: Array, cells: Ints) -> Array:
         """The values at the point of the cell's box that is nearest to the mode."""
         low, high = self._box(points, cells)
-        return self._product(np.clip([_mode(a, b) for a, b in self.parameters], low, high)) * (1 + 1e-9)
+        nearest = np.clip([_mode(a, b) for a, b in self.parameters], low, high)
+        return self._product(nearest) * (1 + 1e-9) + 1e-300  # not 0 where it underflows
 
     def masses(self, points: Array, cells: Ints) -> Pair:
         """In one input differences of the distribution function; else volume times bounds, the least at a corner.
@@ -342,11 +343,13 @@ class Betas:
 
     def _product(self, t: Floats) -> Floats:
         """The density at places of [0, 1]^d."""
-        result = np.ones(len(t))
+        from scipy.special import xlog1py, xlogy
+
+        total = np.zeros(len(t))  # a logarithm: powers of sharp densities overflow, their product does not
         for (a, b), x, low, high in zip(self.parameters, t.T, self.lower, self.upper, strict=True):
-            constant = np.exp(lgamma(a + b) - lgamma(a) - lgamma(b)) / (high - low)
-            result = result * constant * x ** (a - 1) * (1 - x) ** (b - 1)
-        return np.asarray(result)
+            constant = lgamma(a + b) - lgamma(a) - lgamma(b) - np.log(high - low)
+            total += constant + xlogy(a - 1, x) + xlog1py(b - 1, -x)
+        return np.asarray(np.exp(total))
 
 
 def _mode(a: float, b: float) -> float:

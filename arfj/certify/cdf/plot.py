@@ -10,7 +10,7 @@ import numpy as np
 from arfj.certify.cdf.distribution import Bounds, Outside
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.files import atomic_write
 from arfj.network import Floats
 
@@ -37,21 +37,31 @@ def kept(question: Question, x: Floats, outside: Outside) -> np.ndarray[tuple[in
     return np.asarray(inside if outside == "renormalise" else np.ones(len(x), dtype=bool))
 
 
+def format_of(path: Path) -> str:
+    """The format of a picture, by its name; to be asked before anything is computed.
+
+    Raises:
+        UsageError: another ending. ArfjError: matplotlib is not installed.
+    """
+    kind = path.suffix[1:].lower()
+    if kind not in ("png", "pdf", "svg"):
+        raise UsageError(f"--plot {path} is no picture; expected a name that ends in .png, .pdf or .svg")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ArfjError("--plot needs matplotlib; install it with pip install 'arfj[plot]'") from None
+    return kind
+
+
 def draw(
     path: Path, y: Array, bounds: Bounds, question: Question, output: int, samples: int, outside: Outside = "add"
 ) -> None:
     """Draw and save.
 
     Raises:
-        ArfjError: matplotlib is not installed, or the file cannot be written.
+        UsageError, ArfjError: as `format_of`, or the file cannot be written.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ArfjError("--plot needs matplotlib; install it with pip install 'arfj[plot]'") from None
-    kind = path.suffix[1:].lower()
-    if kind not in ("png", "pdf", "svg"):
-        raise ArfjError(f"{path} is no picture; expected a name that ends in .png, .pdf or .svg")
+    kind = format_of(path)
     figure = picture(y, bounds, question, output, samples, outside)
     with atomic_write(path) as stream:
         figure.savefig(stream, format=kind, dpi=160)

@@ -18,6 +18,8 @@ from arfj.files import load_array, load_arrays
 from arfj.graph import Activation, Graph
 from arfj.network import Floats, Network
 
+SMALL, LARGE = 1e-30, 1e30
+"""Widths of a box, if not 0, and its bounds: volumes in nine dimensions do not overflow then."""
 MANY = 6
 """Free inputs from which on the cost is told before anything is begun."""
 MOST = 9
@@ -104,12 +106,18 @@ def checked_box(lower: Floats, upper: Floats) -> None:
     """Nothing.
 
     Raises:
-        UsageError: the box is empty or not finite.
+        UsageError: the box is empty, not finite, or of a size that no volume can be computed of.
     """
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise UsageError("the box holds NaN or infinity; expected finite bounds")
     for k in np.flatnonzero(lower > upper):
         raise UsageError(f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}], which is empty")
+    far, width = np.maximum(np.abs(lower), np.abs(upper)), upper - lower
+    for k in np.flatnonzero((far > LARGE) | ((width > 0) & (width < SMALL))):
+        raise UsageError(
+            f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}]; expected bounds up to {LARGE:g} and "
+            f"widths of {SMALL:g} at least: scale the input"
+        )
 
 
 def _marginal(density: Axes | Betas, kept: Sequence[int]) -> Axes | Betas:
@@ -171,7 +179,9 @@ def read_density(text: str, lower: Floats, upper: Floats) -> Density:
 
 def _gauss(pairs: Sequence[tuple[float, ...]]) -> Mixture:
     if not all(np.isfinite(pair).all() and pair[1] > 0 for pair in pairs):
-        raise UsageError("--density gauss: a standard deviation is not above 0; expected MEAN,STD with STD > 0")
+        raise UsageError(
+            "--density gauss: a number is not finite, or a standard deviation not above 0; expected MEAN,STD, STD > 0"
+        )
     means, spreads = np.array(pairs).T
     return Mixture(np.ones(1), means[None], np.diag(spreads**2)[None])
 
