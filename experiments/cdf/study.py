@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.cdf import crosscheck, measure
+from experiments.cdf import crosscheck, measure, speed
 from experiments.cdf.figures import figures
 from experiments.cdf.networks import DATA, instances
 from experiments.sheets import Cell, Column, Sheet
@@ -163,6 +163,7 @@ def violations(rows: Sequence[Row]) -> list[str]:
     return wrong
 
 
+ROWS = HERE / "rows" / "cdf.jsonl.gz"
 STUDY = Study(
     "cdf",
     "distributions of outputs under random inputs: exact, bounded, and beside Monte Carlo",
@@ -170,7 +171,16 @@ STUDY = Study(
     sheets,
     figures=figures,
     violations=violations,
-    keys=("cdf/",),
-    rows=HERE / "rows" / "cdf.jsonl.gz",
+    keys=("cdf/iris/", "cdf/tanh/", "cdf/diabetes", "cdf/missing/", crosscheck.PREFIX),
+    rows=ROWS,
     document=HERE.parent / "docs" / "cdf.md",
+)
+SPEED = Study(
+    "cdf-speed",
+    "what distribution functions cost: regions, and a hundred points of one output",
+    (speed.stage,),
+    speed.sheets,
+    keys=(speed.PREFIX,),
+    rows=ROWS,
+    document=HERE.parent / "PERFORMANCE.md",
 )
