@@ -183,6 +183,35 @@ class Doubled(layers.Dense):
         return 2 * super().call(inputs)
 
 
+def joined(layer, curved=False):
+    x = keras.Input((4,))
+    y = layers.Dense(3, "elu" if curved else "relu")(x)
+    z = layers.Dense(3)(x)
+    return keras.Model(x, layers.Dense(2)(layer([y, z])))
+
+
+@pytest.mark.parametrize("kind", ["Maximum", "Minimum"])
+def test_the_larger_and_the_smaller_of_two(kind):
+    model = joined(getattr(layers, kind)())
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    np.testing.assert_allclose(from_keras(model)(x), model(x), atol=1e-5)
+
+
+def test_curved_layers_are_read_for_distributions(tmp_path):
+    """ELU with any slope, exponentials and products, beside Keras' own values."""
+    from arfj.certify.cdf.layers import Layers, load
+
+    model = sequential(
+        layers.Dense(5, "elu"), layers.Dense(4), layers.ELU(0.3), layers.Dense(3, "exponential"), layers.Dense(2)
+    )
+    x = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32) / 4
+    for found, rows in ((model, x), (joined(layers.Multiply(), curved=True), x[:, :4])):
+        found.save(tmp_path / "model.keras")
+        network = load(str(tmp_path / "model.keras"))
+        assert isinstance(network, Layers)
+        np.testing.assert_allclose(network(rows), found(rows), rtol=1e-5, atol=1e-5)
+
+
 REFUSED = {
     "Conv2DTranspose": lambda: image(layers.Conv2DTranspose(2, 2), layers.Flatten()),
     "(DepthwiseConv2D): this layer is not read": lambda: image(layers.DepthwiseConv2D(2), layers.Flatten()),
@@ -191,6 +220,9 @@ REFUSED = {
     "(BatchNormalization): it normalises axis 1": lambda: image(layers.BatchNormalization(axis=1)),
     "jumps at its threshold 1": lambda: sequential(layers.Dense(3), layers.ReLU(threshold=1), layers.Dense(2)),
     "(Dense): activation gelu": lambda: sequential(layers.Dense(3, "gelu"), layers.Dense(2)),
+    "activation elu is read by python -m arfj.certify cdf alone": lambda: sequential(layers.Dense(3, "elu")),
+    "(ELU): the activation elu is read by": lambda: sequential(layers.Dense(3), layers.ELU(0.5)),
+    "(Multiply): its input 1 depends": lambda: joined(layers.Multiply()),
     "activation softplus": lambda: sequential(layers.Dense(3), layers.Activation("softplus")),
     "follows a softmax": lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(2)),
     "expected one over all outputs": lambda: image(layers.Conv2D(2, 2, activation="softmax")),

@@ -29,7 +29,7 @@ OPSETS = range(7, 28)
 _ENDS = ("Softmax",)
 
 
-def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
+def read_onnx(path: str | os.PathLike[str], builder: type[Builder] = Builder) -> Network | Graph:
     """Read an `.onnx` or `.onnx.gz` file: a chain of dense layers with ReLU as `Network`, all else as `Graph`.
 
     Raises:
@@ -37,13 +37,13 @@ def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
     """
     name = Path(path)
     try:
-        return from_onnx(_model(name))
+        return from_onnx(_model(name), builder)
     except NetworkError as error:
         raise _named(name, error) from error
 
 
-def from_onnx(model: onnx.ModelProto) -> Network | Graph:
-    """The network of a loaded model whose external data, if any, is loaded too.
+def from_onnx(model: onnx.ModelProto, kind: type[Builder] = Builder) -> Network | Graph:
+    """The network of a loaded model whose external data, if any, is loaded too; `kind` decides what is understood.
 
     Raises:
         NetworkError: an operator, option or number that is not read; several inputs or outputs; open sizes.
@@ -55,7 +55,7 @@ def from_onnx(model: onnx.ModelProto) -> Network | Graph:
     values: dict[str, Value] = {tensor.name: constant_of(tensor) for tensor in graph.initializer}
     given = _input(graph)
     shape, batched = _input_shape(given)
-    builder = Builder(shape)
+    builder = kind(shape)
     values[given.name] = builder.input
     ended = _walk(builder, _needed(graph), values, opset)
     name = graph.output[0].name

@@ -178,5 +178,10 @@ def rival_pieces(pieces: Pieces, graph: Graph, one: int, others: Sequence[int]) 
     matrix = np.zeros((graph.classes, len(others)))
     matrix[others, range(len(others))] = 1.0
     matrix[one] -= 1.0
-    wider = replace(graph, nodes=(*graph.nodes, Affine((len(graph.nodes),), (matrix,), np.zeros(len(others)))))
+    return mapped_pieces(pieces, graph, matrix)
+
+
+def mapped_pieces(pieces: Pieces, graph: Graph, matrix: Floats) -> Pieces:
+    """The same regions with the outputs f A, A of shape (outputs, new outputs)."""
+    wider = replace(graph, nodes=(*graph.nodes, Affine((len(graph.nodes),), (matrix,), np.zeros(matrix.shape[1]))))
     return described(Evaluation(wider), pieces.lower, pieces.upper, pieces.polytopes, pieces.complete)

@@ -17,6 +17,8 @@ from arfj.network import Floats
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from arfj.certify.cdf.enclosures import Enclosed
+
 DELTA = 0.01
 """The probability that the band of Monte Carlo fails."""
 BOUND, SAMPLED, PALE = "#1f5aa6", "#c4741a", "#6b6b6b"
@@ -31,7 +33,7 @@ def dkw(count: int, delta: float = DELTA) -> float:
     return float(np.sqrt(np.log(2 / delta) / (2 * count)))
 
 
-def kept(question: Question, x: Floats, outside: Outside) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def kept(question: Question | Enclosed, x: Floats, outside: Outside) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which draws belong to the law: all, or those in the box."""
     inside = ((x >= question.lower) & (x <= question.upper)).all(axis=1)
     return np.asarray(inside if outside == "renormalise" else np.ones(len(x), dtype=bool))
@@ -54,7 +56,13 @@ def format_of(path: Path) -> str:
 
 
 def draw(
-    path: Path, y: Array, bounds: Bounds, question: Question, output: int, samples: int, outside: Outside = "add"
+    path: Path,
+    y: Array,
+    bounds: Bounds,
+    question: Question | Enclosed,
+    output: int,
+    samples: int,
+    outside: Outside = "add",
 ) -> None:
     """Draw and save.
 
@@ -67,7 +75,9 @@ def draw(
         figure.savefig(stream, format=kind, dpi=160)
 
 
-def picture(y: Array, bounds: Bounds, question: Question, output: int, samples: int, outside: Outside) -> Figure:
+def picture(
+    y: Array, bounds: Bounds, question: Question | Enclosed, output: int, samples: int, outside: Outside
+) -> Figure:
     """The figure: L and U as steps (both hold between points since F rises), Monte Carlo as a band."""
     from matplotlib.figure import Figure
 
