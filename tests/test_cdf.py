@@ -290,6 +290,9 @@ def test_monte_carlo_never_leaves_the_bounds(seed, kind):
     assert (binom.sf(counts - 1, 20_000, found.upper) > 1e-10).all()
     assert (binom.cdf(counts, 20_000, found.lower) > 1e-10).all()
     assert (found.upper - found.lower).max() < 0.2
+    for side in (found.lower, found.upper):
+        assert (np.diff(side) >= -1e-12).all()
+        assert ((side >= 0) & (side <= 1)).all()
 
 
 def test_bounds_are_monotone_and_nested_under_refinement():
@@ -311,6 +314,8 @@ def test_bounds_are_monotone_and_nested_under_refinement():
         assert (found.lower <= found.upper).all()
         if last is not None:
             assert (found.upper - found.lower).max() < (last.upper - last.lower).max()
+            assert (found.lower >= last.lower - 1e-12).all()
+            assert (found.upper <= last.upper + 1e-12).all()
         last = found
 
 
@@ -340,6 +345,20 @@ def test_grid_and_points_agree():
     x = np.random.default_rng(0).uniform(-1, 1, (40_000, 2))
     share = (network(x)[:, None, :] <= y).all(axis=2).mean(axis=0)
     assert np.abs(share - two.lower).max() < 0.02
+
+
+def test_points_in_any_order_and_many_of_them():
+    """Unsorted, some twice, and 50,000 at once: no more work than for as many cells."""
+    this = asked(random_network((2, 5, 2), 11))
+    pieces, y = this.pieces(), np.array([0.5, -0.5, 0.5, 0.0])
+    found = answers.one_output(pieces, this, 0, y, Budget(), 1e-9).bounds
+    alone = answers.joint(pieces, this, np.stack([y, np.full(4, 1e3)], axis=1), Budget(), 1e-9).bounds
+    assert found.lower == pytest.approx(alone.lower, abs=1e-10)
+    assert found.upper == pytest.approx(alone.upper, abs=1e-10)
+    assert found.lower[0] == found.lower[2] > found.lower[3] > found.lower[1]
+    many = answers.one_output(pieces, this, 0, np.linspace(-0.5, 0.5, 20_001), Budget(), 1e-9).bounds
+    assert (np.diff(many.lower) >= -1e-11).all()
+    assert many.lower[[0, 10_000, -1]] == pytest.approx(found.lower[[1, 3, 0]], abs=1e-9)
 
 
 def test_quantiles_of_a_uniform():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arfj.certify.cdf.distribution import Outside
+from arfj.certify.cdf.distribution import Bounds, Outside
 from arfj.certify.cdf.evaluation import Evaluation
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question
@@ -51,8 +51,10 @@ def one_output(
 ) -> Found:
     """L and U of P(f_o <= y) at values y, shape (points,), in any order."""
     levels, where = np.unique(y, return_inverse=True)
-    asked = Asked((column,), (levels,), where.reshape(-1, 1), outside, tolerance)
-    return _sound(refined(pieces, question.density, asked, budget))
+    # A grid of one dimension: sums are running ones, whatever the number of points.
+    found = grid_of(pieces, question, (column,), (levels,), budget, tolerance, outside)
+    where = where.ravel()
+    return replace(found, bounds=Bounds(found.bounds.lower[where], found.bounds.upper[where]))
 
 
 def joint(
@@ -75,7 +77,20 @@ def grid(
     outside: Outside = "add",
 ) -> Found:
     """L and U at all combinations of ascending levels, one array of them for each output: shape (L_1, .., L_m)."""
-    asked = Asked(tuple(range(len(levels))), tuple(levels), None, outside, tolerance)
+    return grid_of(pieces, question, tuple(range(len(levels))), tuple(levels), budget, tolerance, outside)
+
+
+def grid_of(
+    pieces: Pieces,
+    question: Question,
+    columns: tuple[int, ...],
+    levels: tuple[Array, ...],
+    budget: Budget,
+    tolerance: float,
+    outside: Outside = "add",
+) -> Found:
+    """As `grid`, of some of the outputs."""
+    asked = Asked(columns, levels, None, outside, tolerance)
     return _sound(refined(pieces, question.density, asked, budget))
 
 

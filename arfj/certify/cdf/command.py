@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
     document = _document(answer, time.perf_counter() - began)
     if options.json:
-        print(json.dumps(document, indent=2))
+        print(json.dumps(document, indent=2, allow_nan=False))
     else:
         _print(document, answer, asked, options)
     return ANSWERED
