@@ -217,6 +217,8 @@ def _softmax(call: Call) -> list[Value]:
     return [source]
 
 
+CURVED = {"Elu", "Exp", "Pow"}
+"""Operators that `Builder.curved` serves: read for distributions alone."""
 OPERATORS: dict[str, Operator] = {
     **MOVES,
     **LAYERS,

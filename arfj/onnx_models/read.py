@@ -19,7 +19,7 @@ from arfj.errors import NetworkError
 from arfj.graph import Graph
 from arfj.network import Network
 from arfj.onnx_models.call import Call, Value, constant_of
-from arfj.onnx_models.operators import OPERATORS, RESHAPING
+from arfj.onnx_models.operators import CURVED, OPERATORS, RESHAPING
 
 if TYPE_CHECKING:
     import onnx
@@ -188,7 +188,7 @@ def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], o
 
     operator = OPERATORS.get(node.op_type)
     if operator is None or node.domain not in ("", "ai.onnx"):
-        raise NetworkError(f"the operator is not read; expected {', '.join(sorted(OPERATORS))}")
+        raise NetworkError(f"the operator is not read; expected {', '.join(sorted(OPERATORS.keys() - CURVED))}")
     missing = [name for name in node.input if name and name not in values]
     if missing:
         raise NetworkError(f"its input {missing[0]} is not made before it; export the network again")
