@@ -1,8 +1,11 @@
 """The study of distributions: its tasks run in small, its tables come from rows, and rows that cannot be are told."""
 
+import re
+
 import numpy as np
 import pytest
 
+from arfj.certify.cdf import command
 from experiments.cdf import measure, speed, study
 from experiments.cdf.networks import trained
 from experiments.committed import shown
@@ -52,6 +55,21 @@ def test_what_it_costs_is_measured_in_a_process_of_its_own():
     assert [line[1] for line in sheet.rows] == list(speed.DENSITIES.values())
     assert not study.SPEED.sheets([])
     assert {task.key for task in speed.stage(Scale("full"), [])} > {row["key"] for row in rows}
+
+
+def test_the_code_of_the_document_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", study.STUDY.document.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})  # noqa: S102
+    regions, *_, quantile = capsys.readouterr().out.splitlines()
+    assert regions.startswith("4 [")
+    assert quantile.startswith("Quantile(q=0.05, lower=-")
+
+
+def test_the_options_of_the_document_exist():
+    text = study.STUDY.document.read_text(encoding="utf-8")
+    known = {option for action in command._parser()._actions for option in action.option_strings}
+    known |= {"--run", "--out", "--smoke", "--take", "--write"}  # of python -m experiments
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
 
 
 def test_the_document_shows_the_committed_rows():
