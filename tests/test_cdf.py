@@ -421,6 +421,37 @@ def test_betas_that_are_no_polynomials():
     assert found.upper[0] - found.lower[0] < 0.05
 
 
+@given(st.lists(st.tuples(st.floats(1, 40), st.floats(1, 40)), min_size=2, max_size=3), st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_masses_of_betas_enclose_those_of_finer_cells(parameters, seed):
+    """Random simplices in the box, its corners among them: halving never leaves the bounds, and they close in."""
+    d, rng = len(parameters), np.random.default_rng(seed)
+    density = Betas(tuple(parameters), (-1.0,) * d, (2.0,) * d)
+    corners = rng.uniform(-1, 2, (d + 1, d))
+    corners[0] = np.where(rng.random(d) < 0.5, corners[0], rng.choice([-1.0, 2.0], d))
+    mesh = regions.simplices.Mesh(corners, np.arange(d + 1)[None], np.zeros((d + 1, 0)))
+    low, high = density.masses(mesh.points, mesh.cells)
+    assert (density.greatest(mesh.points, mesh.cells) * np.abs(volumes(corners, mesh.cells)[0]) >= low).all()
+    first = high.sum() - low.sum()
+    for _ in range(4 * d):
+        mesh = halved(mesh, np.ones(len(mesh.cells), dtype=bool)).mesh
+        finer = tuple(side.sum() for side in density.masses(mesh.points, mesh.cells))
+        assert low.sum() <= finer[1] * (1 + 1e-9)
+        assert finer[0] <= high.sum() * (1 + 1e-9)
+    x = rng.dirichlet(np.ones(d + 1), 4000) @ corners
+    values = np.prod([beta_density(column, *pair) for column, pair in zip(x.T, parameters, strict=True)], axis=0)
+    size = float(np.abs(volumes(corners, np.arange(d + 1)[None])[0][0]))
+    room = 6 * values.std() / np.sqrt(4000) * size + 1e-12
+    assert low.sum() - room <= values.mean() * size <= high.sum() + room
+    assert finer[1] - finer[0] <= 0.7 * first + 3e-9
+
+
+def beta_density(x, a, b):
+    from scipy.stats import beta as law
+
+    return law.pdf((x + 1) / 3, a, b) / 3
+
+
 def test_whole_betas_agree_with_scipy():
     from scipy.special import betainc
 
