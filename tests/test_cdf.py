@@ -446,6 +446,23 @@ def test_masses_of_betas_enclose_those_of_finer_cells(parameters, seed):
     assert finer[1] - finer[0] <= 0.7 * first + 3e-9
 
 
+def test_masses_of_betas_close_in_as_the_square_of_the_size():
+    """A simplex and the same at half its size: bounds of the mean are four times as near, around that of polynomials."""
+    parameters = ((3, 2), (2, 4))
+    smooth, exact = Betas(parameters, (0.0, 0.0), (1.0, 1.0)), Axes((beta_axis(3, 2, 0, 1), beta_axis(2, 4, 0, 1)))
+    corners, gaps = np.array([[0.3, 0.3], [0.36, 0.31], [0.33, 0.37]]), []
+    for scale in (1.0, 0.5, 0.25):
+        points, cells = corners[0] + scale * (corners - corners[0]), np.array([[0, 1, 2]])
+        low, high = smooth.masses(points, cells)
+        least, most = exact.masses(points, cells)
+        assert low[0] <= most[0]
+        assert least[0] <= high[0]
+        gaps.append(float((high - low)[0] / most[0]))
+    assert gaps[0] < 0.03
+    for one, two in itertools.pairwise(gaps):
+        assert 3.5 < one / two < 4.5
+
+
 def beta_density(x, a, b):
     from scipy.stats import beta as law
 
