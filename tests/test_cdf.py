@@ -447,7 +447,7 @@ def test_masses_of_betas_enclose_those_of_finer_cells(parameters, seed):
 
 
 def test_masses_of_betas_close_in_as_the_square_of_the_size():
-    """A simplex and the same at half its size: bounds of the mean are four times as near, around that of polynomials."""
+    """A simplex and the same at half its size: bounds of the mean are four times as near, around the exact one."""
     parameters = ((3, 2), (2, 4))
     smooth, exact = Betas(parameters, (0.0, 0.0), (1.0, 1.0)), Axes((beta_axis(3, 2, 0, 1), beta_axis(2, 4, 0, 1)))
     corners, gaps = np.array([[0.3, 0.3], [0.36, 0.31], [0.33, 0.37]]), []

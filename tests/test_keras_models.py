@@ -212,6 +212,33 @@ def test_curved_layers_are_read_for_distributions(tmp_path):
         np.testing.assert_allclose(network(rows), found(rows), rtol=1e-5, atol=1e-5)
 
 
+def test_convolutions_are_read_for_distributions_as_for_all(tmp_path):
+    """Conv2D, both poolings and a softmax at the end: the same graph, and samples within the bounds of its law."""
+    from arfj.certify.cdf import answers
+    from arfj.certify.cdf.layers import load
+    from arfj.certify.cdf.plot import dkw
+    from arfj.certify.cdf.question import beta, question
+    from arfj.certify.cdf.regions import Budget
+
+    model = image(
+        layers.Conv2D(4, 3, activation="relu"), layers.AveragePooling2D(2), layers.MaxPooling2D(2, strides=1),
+        layers.Flatten(), layers.Dense(3, "softmax"),
+    )  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    network = load(str(tmp_path / "model.keras"))
+    assert isinstance(network, Graph)
+    assert network.fingerprint() == read_keras(tmp_path / "model.keras").graph().fingerprint()
+    x, box = np.random.default_rng(0).normal(size=network.inputs), (np.full(2, -3.0), np.full(2, 3.0))
+    free = (network.inputs // 2, network.inputs // 2 + 1)
+    asked = question(network, x, free, beta([(1, 1), (2, 2)], *box), *box)
+    values = np.sort(asked.sampled(20_000, 0)[1][:, 0])
+    y = np.quantile(values, [0.1, 0.5, 0.9])
+    found = answers.one_output(asked.pieces(), asked, 0, y, Budget(), 1e-9).bounds
+    share = np.searchsorted(values, y, side="right") / len(values)
+    assert np.maximum(found.lower - share, share - found.upper).max() <= dkw(len(values), 1e-9)
+    assert (found.upper - found.lower).max() < 1e-9
+
+
 REFUSED = {
     "Conv2DTranspose": lambda: image(layers.Conv2DTranspose(2, 2), layers.Flatten()),
     "(DepthwiseConv2D): this layer is not read": lambda: image(layers.DepthwiseConv2D(2), layers.Flatten()),
