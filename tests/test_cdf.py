@@ -396,6 +396,19 @@ def test_class_probabilities():
     assert found[1, 0] == 0.0
 
 
+@given(st.integers(0, 10**6), st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_classes_in_fractions(seed, rounded):
+    """They add up to 1 exactly, ties on whole regions among them, and lie between the bounds in floats."""
+    this = asked(random_network((2, 3, 3), seed, rounded))
+    exact = answers.class_probabilities(this.pieces(exact=True), this, Budget())
+    assert (exact[:, 0] == exact[:, 1]).all()
+    assert exact[:, 0].sum() == 1
+    found = answers.class_probabilities(this.pieces(), this, Budget())
+    assert (as_fractions(found[:, 0]) <= exact[:, 0]).all()
+    assert (as_fractions(found[:, 1]) >= exact[:, 1]).all()
+
+
 def test_pieces_of_a_density():
     """Half of the mass on [-1, 0], evenly, and half on [0, 1], as 2 x: F(0.5) = 1/2 + 1/8."""
     axis = Axis((-1.0, 0.0, 1.0), ((0.5,), (0.0, 1.0)))

@@ -66,6 +66,19 @@ def test_exact_gives_fractions(cdf, folder):
     assert document["lower"] == document["upper"] == [0.125]
 
 
+def test_classes_in_fractions(cdf):
+    """ReLUs of x + y and y, uniform on [-1, 3]: class 0 wins where x >= 0, or y <= 0 and so that both are at most 0."""
+    document = json.loads(cdf(*UNIFORM, "--box=-1:3", "--exact", "--classes", "--points", "1", "--json").out)
+    assert document["fractions"]["classes"] == [
+        {"lower": "13/16", "upper": "13/16"},
+        {"lower": "3/16", "upper": "3/16"},
+    ]
+    assert document["classes"] == [{"lower": 0.8125, "upper": 0.8125}, {"lower": 0.1875, "upper": 0.1875}]
+    assert "Class 0 has a probability from 0.812500000 to 0.812500000" in cdf(
+        *UNIFORM, "--box=-1:3", "--exact", "--classes", "--points", "1"
+    ).out  # fmt: skip
+
+
 def test_a_mixture_from_a_file(cdf, folder):
     np.savez(folder / "m.npz", means=np.array([[0.2], [0.8]]), cov=np.array([[0.01]]))
     arguments = ("--free", "1", "--density", f"mixture:{folder / 'm.npz'}", "--box", "0:1", "--output", "1")
@@ -121,7 +134,7 @@ def test_a_plot_is_written(cdf, folder):
         (("--free", "0", "--density", "beta:1,1", "--plot", "p.png", "--joint"), "about one output"),
         (("--free", "0", "--density", "beta:1,1", "--joint", "--output", "1"), "not allowed with"),
         (("--free", "0", "--density", "beta:1,1", "--points", "3", "--at", "y.npy"), "not allowed with"),
-        (("--free", "0", "--density", "beta:1,1", "--exact", "--classes"), "about points"),
+        (("--free", "0", "--density", "beta:1,1", "--exact", "--quantile", "0.5"), "about points"),
         (("--free", "0", "--density", "mixture:"), "--box is missing"),
         (("--free", "0", "--density", "mixture:", "--box", "0:1"), "names no file"),
         (("--free", "0", "--density", "beta:1,1;gauss:0,1", "--box", "0:1"), "is not read"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arfj.certify.cdf.distribution import Bounds, Outside
-from arfj.certify.cdf.evaluation import Evaluation
+from arfj.certify.cdf.evaluation import Evaluation, as_fractions
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question
 from arfj.certify.cdf.refine import Asked, Found, refined
@@ -142,23 +144,36 @@ def quantile(
 
 def class_probabilities(
     pieces: Pieces, question: Question, budget: Budget, tolerance: float = 1e-6, outside: Outside = "add"
-) -> Floats:
+) -> Array:
     """Bounds of the probability of each class, shape (classes, 2): the first of the largest outputs is the class.
 
     Class i has the probability of f_j - f_i <= 0 for j > i and f_j - f_i < 0 for j < i: joint distribution functions at
-    0, and from below at the number just before 0 where a tie is not its own.
+    0, and from below at the number just before 0 where a tie is not its own. Fractions, where the pieces are made of
+    them, tell ties from other cells.
     """
-    outputs = pieces.polytopes.fields.shape[1]
-    result = np.zeros((outputs, 2))
+    outputs, exact = pieces.polytopes.fields.shape[1], pieces.evaluation.exact
+    result = np.ones((outputs, 2), dtype=object if exact else np.float64)
     for i in range(outputs):
         others = [j for j in range(outputs) if j != i]
         rivals = rival_pieces(pieces, question.graph, i, others)
-        before = np.nextafter(0.0, -1.0)
+        first = np.array(others) < i
         y = np.zeros((2, len(others)), dtype=np.float64)
-        y[1, [k for k, j in enumerate(others) if j < i]] = before
-        found = joint(rivals, question, y, budget, tolerance, outside) if others else None
-        result[i] = (1.0, 1.0) if found is None else (found.bounds.lower[1], found.bounds.upper[0])
+        y[1, first] = np.nextafter(0.0, -1.0)
+        if exact and others:
+            result[i] = _won(joint(rivals, question, as_fractions(y[:1]), budget, tolerance, outside), first)
+        elif others:
+            found = joint(rivals, question, y, budget, tolerance, outside)
+            result[i] = found.bounds.lower[1], found.bounds.upper[0]
     return result
+
+
+def _won(found: Found, first: NDArray[np.bool_]) -> Fraction:
+    """The mass of cells, cut at 0, where no rival is above 0, and none of the `first` ones is 0 everywhere."""
+    cells = found.cells
+    values = cells.mesh.fields[cells.mesh.cells]
+    low, high = values.min(axis=1), values.max(axis=1)
+    won = np.asarray((high <= 0) & ((low < 0) | ~first), dtype=bool).all(axis=1)
+    return Fraction(cells.least[won].sum())
 
 
 def margin_question(question: Question, true: int) -> Question:
@@ -199,4 +214,6 @@ def rival_pieces(pieces: Pieces, graph: Graph, one: int, others: Sequence[int]) 
 def mapped_pieces(pieces: Pieces, graph: Graph, matrix: Floats) -> Pieces:
     """The same regions with the outputs f A, A of shape (outputs, new outputs)."""
     wider = replace(graph, nodes=(*graph.nodes, Affine((len(graph.nodes),), (matrix,), np.zeros(matrix.shape[1]))))
-    return described(Evaluation(wider), pieces.lower, pieces.upper, pieces.polytopes, pieces.complete)
+    return described(
+        Evaluation(wider, pieces.evaluation.exact), pieces.lower, pieces.upper, pieces.polytopes, pieces.complete
+    )

@@ -36,7 +36,6 @@ from arfj.certify.cdf.regions import Budget, Pieces
 from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
 from arfj.errors import UsageError
 from arfj.files import load_array
-from arfj.network import Floats
 
 PROG = "python -m arfj.certify cdf"
 EXAMPLES = f"""\
@@ -141,8 +140,8 @@ def _question(options: argparse.Namespace) -> Question | Enclosed:
         raise UsageError("--plot and --quantile are about one output; name it with --output, and leave out --joint")
     if options.quantile is not None and not 0 < options.quantile < 1:
         raise UsageError(f"--quantile {options.quantile:g} does not exist; expected a number between 0 and 1")
-    if options.exact and (options.quantile is not None or options.classes):
-        raise UsageError("--exact is about points; leave out --quantile and --classes")
+    if options.exact and options.quantile is not None:
+        raise UsageError("--exact is about points and classes; leave out --quantile")
     if options.plot is not None:
         from arfj.certify.cdf.plot import format_of
 
@@ -196,7 +195,7 @@ class _Answer:
     found: Found
     pieces: Pieces
     quantile: Quantile | None
-    classes: Floats | None
+    classes: Array | None
     segments: int | None = None
 
 
@@ -299,11 +298,17 @@ def _document(answer: _Answer, seconds: float) -> dict[str, Any]:
         ends = [None if math.isinf(end) else end for end in (answer.quantile.lower, answer.quantile.upper)]
         document["quantile"] = {"q": answer.quantile.q, "lower": ends[0], "upper": ends[1]}
     if answer.classes is not None:
-        document["classes"] = [{"lower": float(low), "upper": float(high)} for low, high in answer.classes]
+        document["classes"] = [
+            {"lower": _down(float(low), low), "upper": -_down(-float(high), -high)} for low, high in answer.classes
+        ]
+        if found.pieces.evaluation.exact:
+            document["fractions"]["classes"] = [
+                {"lower": told(low), "upper": told(high)} for low, high in answer.classes
+            ]
     return document
 
 
-def told(exact: Fraction) -> str:
+def told(exact: Fraction | int) -> str:
     """A fraction in decimal digits, however many: Python's own conversion ends at 4300 of them."""
     ends = [_digits(exact.numerator), _digits(exact.denominator)]
     return ends[0] if exact.denominator == 1 else "/".join(ends)
