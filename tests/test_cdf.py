@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 from scipy.stats import binom
 
-from arfj.certify.cdf import answers, regions
+from arfj.certify.cdf import answers, regions, units
 from arfj.certify.cdf.densities import Axes, Axis, Betas, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
@@ -186,6 +186,44 @@ def test_correlated_normals_in_two_inputs():
     assert (low <= true + 1e-15).all()
     assert (true <= high + 1e-15).all()
     assert (high - low).max() < 1e-9
+
+
+@pytest.mark.parametrize("spreads", [(0.01, 100.0), (1e-6, 1e6), (3.0, 1e-3)])
+def test_inputs_of_unlike_sizes(spreads):
+    """Deviations of 0.01 and 100, correlated: w x is normal, and its distribution as near as that of any other."""
+    spread = np.array(spreads)
+    covariance = np.outer(spread, spread) * np.array([[1.0, 0.6], [0.6, 1.0]])
+    mixture = Mixture(np.ones(1), np.zeros((1, 2)), covariance[None])
+    network = Network.from_arrays([[[1 / spread[0]], [0.5 / spread[1]]]], [[0.25]], "linear")
+    this = question(network, np.zeros(2), (0, 1), mixture, -8 * spread, 8 * spread)
+    y = np.array([-1.0, 0.25, 1.5])
+    found = answers.one_output(this.pieces(), this, 0, y, Budget(), 1e-9).bounds
+    true = np.array([phi((v - 0.25) / sqrt(1 + 0.25 + 0.6)) for v in y])
+    assert (found.lower <= true + 1e-14).all()
+    assert (true <= found.upper + 1e-14).all()
+    assert (found.upper - found.lower).max() < 2e-8
+    assert this.sampled(20_000, 0)[0].std(axis=0) == pytest.approx(spread, rel=0.05)
+
+
+def test_units_change_no_law():
+    """Three inputs, deviations from 0.5 to 4: masses in either unit enclose the same, and so do greatest values."""
+    rng = np.random.default_rng(2)
+    mixture = Mixture(np.array([0.4, 0.6]), rng.normal(size=(2, 3)), np.diag([0.25, 1.0, 16.0])[None])
+    other = units.in_units(mixture)
+    assert isinstance(other, units.Rescaled)
+    assert other.scale.tolist() == [0.5, 1.0, 4.0]
+    assert units.in_units(other) is other
+    assert units.in_units(NORMAL) is NORMAL
+    mesh = regions.triangulated(regions.box_polytope(-np.ones(3), np.ones(3)))[0]
+    for _ in range(6):
+        mesh = halved(mesh, np.ones(len(mesh.cells), dtype=bool), other.metric).mesh
+    one, two = mixture.masses(mesh.points, mesh.cells), other.masses(mesh.points, mesh.cells)
+    assert (one[0] <= two[1]).all()
+    assert (two[0] <= one[1]).all()
+    assert two[1].sum() == pytest.approx(one[1].sum(), rel=1e-6)
+    assert other.greatest(mesh.points, mesh.cells) == pytest.approx(mixture.greatest(mesh.points, mesh.cells), rel=1e-6)
+    assert other.top == pytest.approx(mixture.top)
+    assert other.metric == pytest.approx(mixture.metric)
 
 
 def test_normals_in_three_inputs():

@@ -13,6 +13,7 @@ from arfj.certify.cdf.densities import Axes, Betas, Density, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
 from arfj.certify.cdf.regions import Budget, Pieces, pieces
+from arfj.certify.cdf.units import in_units
 from arfj.errors import UsageError
 from arfj.files import load_array, load_arrays
 from arfj.graph import Activation, Graph
@@ -118,7 +119,7 @@ def placed(
         wide = [k for k in range(d) if lower[k] < upper[k]]
         density = _marginal(density, wide)
         free, lower, upper = [free[k] for k in wide], lower[wide], upper[wide]
-    return flat, tuple(free), density, lower, upper
+    return flat, tuple(free), in_units(density) if isinstance(density, Mixture) else density, lower, upper
 
 
 def checked_box(lower: Floats, upper: Floats) -> None:
