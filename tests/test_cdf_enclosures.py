@@ -208,6 +208,7 @@ def test_the_command_knows_probabilities(cdf, tmp_path):
         assert one == pytest.approx(two, abs=1e-9)
     told = cdf(tmp_path / "net.npz", "--segments", "3", "--points", "2")
     assert "3 segments for each part" in told.out
+    assert "logits" not in told.out
     cdf(tmp_path / "net.npz", "--softmax", "--exact").is_error(2, "ReLUs alone")
     cdf(tmp_path / "net.npz", "--segments", "0").is_error(2, "expected 1 to")
 
@@ -227,6 +228,14 @@ def test_the_command_reads_curved_networks(cdf, tmp_path):
     graph = onnx.helper.make_graph(parsed, "network", ends[:1], ends[1:], tensors)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, tmp_path / "net.onnx")
+    ends[1] = onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, None)
+    soft = onnx.helper.make_graph(
+        [*parsed[:2], *parsed[-1:], onnx.helper.make_node("Softmax", ["y"], ["p"])], "n", ends[:1], ends[1:], tensors
+    )
+    soft.node[2].input[0] = "b"
+    onnx.save(onnx.helper.make_model(soft, opset_imports=model.opset_import, ir_version=8), tmp_path / "soft.onnx")
+    assert "The outputs are logits" in cdf(tmp_path / "soft.onnx", "--points", "1", "--segments", "1").out
+    assert "logits" not in cdf(tmp_path / "soft.onnx", "--points", "1", "--segments", "1", "--softmax").out
     found = load(str(tmp_path / "net.onnx"))
     x = np.random.default_rng(0).uniform(-1, 1, (10, 2)).astype(np.float32)
     np.testing.assert_allclose(found(x), reference(model, x), atol=1e-5)

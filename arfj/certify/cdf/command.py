@@ -36,6 +36,8 @@ from arfj.certify.cdf.regions import Budget, Pieces
 from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
 from arfj.errors import UsageError
 from arfj.files import load_array
+from arfj.graph import Graph
+from arfj.network import Network
 
 PROG = "python -m arfj.certify cdf"
 EXAMPLES = f"""\
@@ -55,7 +57,9 @@ def main(argv: Sequence[str]) -> int:
     began = time.perf_counter()
     options = _parser().parse_args(argv)
     seconds = checked_seconds("--time-limit", options.time_limit)
-    asked = _question(options)
+    _check(options)
+    network = load(options.network)
+    asked = _question(options, network)
     graph = asked.both(enclosures.FIRST).graph if isinstance(asked, Enclosed) else asked.graph
     if (sentence := cost(graph, Budget(options.cells, seconds))) is not None:
         print(sentence, file=sys.stderr, flush=True)
@@ -65,15 +69,16 @@ def main(argv: Sequence[str]) -> int:
             answer = _enclosed_answer(options, asked, budget)
         else:
             answer = _answered(options, asked, budget)
-    if options.plot is not None:
-        from arfj.certify.cdf.plot import draw
-
-        draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
     document = _document(answer, time.perf_counter() - began)
     if options.json:
         print(json.dumps(document, indent=2, allow_nan=False))
     else:
-        _print(document, answer, asked, options)
+        logits = network.softmax and not options.softmax
+        _print(document, _sentences(document, answer, asked, options, logits))
+    if options.plot is not None:  # after the answer, which is not lost where a picture cannot be written
+        from arfj.certify.cdf.plot import draw
+
+        draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
     return ANSWERED
 
 
@@ -128,11 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _question(options: argparse.Namespace) -> Question | Enclosed:
-    """The question of the command line; where no cells can be refined, that about networks below and above.
+def _check(options: argparse.Namespace) -> None:
+    """Nothing.
 
     Raises:
-        UsageError: options that do not fit each other or the network.
+        UsageError: options that do not fit each other. ArfjError: no picture can be drawn.
     """
     if not 0 <= options.tolerance < 1 or options.cells < 1 or options.samples < 1:
         raise UsageError("--tolerance must lie in [0, 1), --cells and --samples must be at least 1")
@@ -148,7 +153,14 @@ def _question(options: argparse.Namespace) -> Question | Enclosed:
         format_of(options.plot)
     if options.segments is not None and not 1 <= options.segments <= SEGMENTS:
         raise UsageError(f"--segments {options.segments} are none or too many; expected 1 to {SEGMENTS}")
-    plain = load(options.network)
+
+
+def _question(options: argparse.Namespace, plain: Network | Graph | Layers) -> Question | Enclosed:
+    """The question of the command line; where no cells can be refined, that about networks below and above.
+
+    Raises:
+        UsageError: options that do not fit the network.
+    """
     network = with_softmax(plain) if options.softmax else plain
     by_segments = options.segments is not None or isinstance(network, Layers)
     if options.exact and by_segments:
@@ -327,7 +339,7 @@ def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction
     return value if value <= exact else float(np.nextafter(value, -np.inf))
 
 
-def _print(document: dict[str, Any], answer: _Answer, asked: Question | Enclosed, options: argparse.Namespace) -> None:
+def _print(document: dict[str, Any], sentences: Sequence[str]) -> None:
     from rich.table import Table
 
     table = Table(title="P(f <= y)", title_justify="left")
@@ -338,11 +350,11 @@ def _print(document: dict[str, Any], answer: _Answer, asked: Question | Enclosed
         table.add_row(shown, f"{math.floor(low * 1e9) / 1e9:.9f}", f"{math.ceil(high * 1e9) / 1e9:.9f}")
     console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table)
-    console.print("\n".join(_sentences(document, answer, asked, options)), soft_wrap=True)
+    console.print("\n".join(sentences), soft_wrap=True)
 
 
 def _sentences(
-    document: dict[str, Any], answer: _Answer, asked: Question | Enclosed, options: argparse.Namespace
+    document: dict[str, Any], answer: _Answer, asked: Question | Enclosed, options: argparse.Namespace, logits: bool
 ) -> list[str]:
     """What is claimed, on which assumptions, and what is not."""
     count = "" if document["complete"] else " at least (the budget ended)"
@@ -355,6 +367,10 @@ def _sentences(
     for index, row in enumerate(document.get("classes", [])):
         low, high = math.floor(row["lower"] * 1e9) / 1e9, math.ceil(row["upper"] * 1e9) / 1e9
         lines.append(f"Class {index} has a probability from {low:.9f} to {high:.9f}.")
+    if logits:
+        lines.append(
+            "The outputs are logits: the softmax at the end of the file is left out; --softmax is about probabilities."
+        )
     outside = document["outside_mass"]
     if not asked.density.whole:
         what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"
