@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.cdf import measure
+from experiments.cdf import crosscheck, measure, speed
 from experiments.cdf.figures import figures
 from experiments.cdf.networks import DATA, instances
 from experiments.sheets import Cell, Column, Sheet
@@ -37,6 +37,9 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
     for count in COUNTS[: 2 if smoke else None]:
         call = functools.partial(measure.segments, count, 500 if smoke else 100_000 if count < 40 else 10_000)
         yield Task(f"cdf/tanh/{count:02}", call, 120.0, "segments")
+    for name in list(crosscheck.CASES)[: 2 if smoke else None]:
+        call = functools.partial(crosscheck.row, name, 40.0 if smoke else crosscheck.SAMPLES)
+        yield Task(f"{crosscheck.PREFIX}{name}", call, 120.0, "scenario")
     yield Task("cdf/diabetes", functools.partial(measure.noise, samples), 60.0, "curve")
     if not DATA.exists():
         return
@@ -53,7 +56,7 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
 
 def sheets(rows: Sequence[Row]) -> list[Sheet]:
     """Those that the rows allow."""
-    made = (curves(rows), gaps(rows), table1(rows))
+    made = (curves(rows), gaps(rows), table1(rows), crosscheck.sheet(rows))
     return [sheet for sheet in made if sheet.rows]
 
 
@@ -148,7 +151,7 @@ def table1(rows: Sequence[Row]) -> Sheet:
 
 def violations(rows: Sequence[Row]) -> list[str]:
     """What bounds that hold cannot show."""
-    wrong = []
+    wrong = crosscheck.violations(rows)
     for row in rows:
         if not row["key"].startswith("cdf/") or row.get("status") == "error":
             continue
@@ -161,6 +164,7 @@ def violations(rows: Sequence[Row]) -> list[str]:
     return wrong
 
 
+ROWS = HERE / "rows" / "cdf.jsonl.gz"
 STUDY = Study(
     "cdf",
     "distributions of outputs under random inputs: exact, bounded, and beside Monte Carlo",
@@ -168,7 +172,16 @@ STUDY = Study(
     sheets,
     figures=figures,
     violations=violations,
-    keys=("cdf/",),
-    rows=HERE / "rows" / "cdf.jsonl.gz",
+    keys=("cdf/iris/", "cdf/tanh/", "cdf/diabetes", "cdf/missing/", crosscheck.PREFIX),
+    rows=ROWS,
     document=HERE.parent / "docs" / "cdf.md",
+)
+SPEED = Study(
+    "cdf-speed",
+    "what distribution functions cost: regions, and a hundred points of one output",
+    (speed.stage,),
+    speed.sheets,
+    keys=(speed.PREFIX,),
+    rows=ROWS,
+    document=HERE.parent / "PERFORMANCE.md",
 )

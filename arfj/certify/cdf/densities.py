@@ -2,7 +2,7 @@ r"""Densities of the inputs, and their masses on simplices between bounds that h
 
     Axes      a product of piecewise polynomials, one for each input, in Bernstein form: beta densities with whole
               parameters among them. Integrated exactly by quadrature; in fractions without any rounding.
-    Smooth    beta densities with other parameters: bounded on each simplex by constants.
+    Betas     beta densities with other parameters: bounded on each simplex by exponentials of linear functions.
     Gaussians in `gaussians`.
 
 A density answers with `masses`, bounds of its integral over each cell, and `greatest`, an upper bound of its values
@@ -312,10 +312,14 @@ def beta_axis(a: float, b: float, low: float, high: float) -> Axis:
 
 @dataclass(frozen=True)
 class Betas:
-    """Independent beta densities with parameters >= 1 on a box, bounded by constants on each simplex.
+    """Independent beta densities with parameters >= 1 on a box.
 
-    log p is concave in each input, so that on an interval the least value is at an end, and the greatest at the mode or
-    at the end that is nearest to it.
+    log p is concave. On a simplex with corners v_i and centroid c it is therefore at least the affine function through
+    its values at the corners, and at most its tangent at c; with the mean of x - c being 0 and exp convex, the mean of
+    p over the simplex lies between
+        exp(mean of log p(v_i))   and   mean of exp(log p(c) + grad log p(c) (v_i - c)),
+    which are as near to each other as the square of its size; and below the value at the point of the simplex's box
+    that is nearest to the mode.
 
     Attributes:
         parameters: (a, b) for each input.
@@ -350,7 +354,7 @@ class Betas:
     def top(self) -> float:
         """The product of the values at the modes."""
         modes = np.array([[_mode(a, b) for a, b in self.parameters]])
-        return float(self._product(modes)[0]) * (1 + 1e-9)
+        return float(np.exp(self._logarithm(modes, 1 - modes)[0])) * (1 + 1e-9)
 
     @property
     def metric(self) -> Floats:
@@ -364,42 +368,49 @@ class Betas:
 
     def greatest(self, points: Array, cells: Ints) -> Array:
         """The values at the point of the cell's box that is nearest to the mode."""
-        low, high = self._box(points, cells)
-        return self._product(np.clip([_mode(a, b) for a, b in self.parameters], low, high)) * (1 + 1e-9)
+        modes = np.array([_mode(a, b) for a, b in self.parameters])
+        t, s = (side[cells] for side in self._places(points))
+        nearest = np.clip(modes, t.min(axis=1), t.max(axis=1)), np.clip(1 - modes, s.min(axis=1), s.max(axis=1))
+        return np.asarray(np.exp(self._logarithm(*nearest)) * (1 + 1e-9) + 1e-300)  # not 0 where it underflows
 
     def masses(self, points: Array, cells: Ints) -> Pair:
-        """In one input differences of the distribution function; else volume times bounds, the least at a corner.
-
-        The product of concave logarithms is one: its least value on a simplex is at a corner.
-        """
+        """In one input differences of the distribution function; else the volume times bounds of the mean."""
         volume, error = volumes(points, cells)
+        t, s = (side[cells] for side in self._places(points))
         if self.inputs == 1:
             from scipy.special import betainc
 
-            (a, b) = self.parameters[0]
-            low, high = self._box(points, cells)
-            mass = betainc(a, b, high[:, 0]) - betainc(a, b, low[:, 0])
+            ((a, b),) = self.parameters
+            mass = betainc(a, b, t.max(axis=(1, 2))) - betainc(a, b, t.min(axis=(1, 2)))
             return np.maximum(mass - 1e-12, 0.0), mass + 1e-12
-        corners = self._scaled(points)[cells]
-        least = self._product(corners.reshape(-1, self.inputs)).reshape(corners.shape[:2]).min(axis=1) * (1 - 1e-9)
+        least = np.exp(self._logarithm(t, s).mean(axis=1)) * (1 - 1e-9)
+        most = np.minimum(self._tangent_mean(t, s) * (1 + 1e-9) + 1e-300, self.greatest(points, cells))
         size = np.abs(volume)
-        return np.maximum(size - error, 0.0) * least, (size + error) * self.greatest(points, cells)
+        return np.maximum(size - error, 0.0) * least, (size + error) * most
 
-    def _scaled(self, points: Array) -> Floats:
+    def _tangent_mean(self, t: Floats, s: Floats) -> Floats:
+        """The mean of exp(log p(c) + grad log p(c) (v_i - c)) over the corners of each cell."""
+        first, second = np.array(self.parameters).T - 1
+        centre, rest = t.mean(axis=1), s.mean(axis=1)
+        slope = first / np.maximum(centre, 1e-300) - second / np.maximum(rest, 1e-300)
+        height = self._logarithm(centre, rest)[:, None] + np.einsum("nij,nj->ni", t - centre[:, None], slope)
+        return np.asarray(np.exp(np.minimum(height, 700.0)).mean(axis=1))
+
+    def _places(self, points: Array) -> tuple[Floats, Floats]:
+        """Where points are in the box, from either side: t and 1 - t, neither of which has lost digits near 0."""
         low, high = np.array(self.lower), np.array(self.upper)
-        return np.asarray(np.clip((points - low) / (high - low), 0.0, 1.0), dtype=np.float64)
+        one, two = (points - low) / (high - low), (high - points) / (high - low)
+        return np.clip(one, 0.0, 1.0), np.clip(two, 0.0, 1.0)
 
-    def _box(self, points: Array, cells: Ints) -> tuple[Floats, Floats]:
-        at = self._scaled(points)[cells]
-        return at.min(axis=1), at.max(axis=1)
+    def _logarithm(self, t: Floats, s: Floats) -> Floats:
+        """log p at places t of [0, 1]^d, s = 1 - t, shapes (.., d): powers of sharp densities overflow, it does not."""
+        from scipy.special import xlogy
 
-    def _product(self, t: Floats) -> Floats:
-        """The density at places of [0, 1]^d."""
-        result = np.ones(len(t))
-        for (a, b), x, low, high in zip(self.parameters, t.T, self.lower, self.upper, strict=True):
-            constant = np.exp(lgamma(a + b) - lgamma(a) - lgamma(b)) / (high - low)
-            result = result * constant * x ** (a - 1) * (1 - x) ** (b - 1)
-        return np.asarray(result)
+        total = np.zeros(t.shape[:-1])
+        for k, (a, b) in enumerate(self.parameters):
+            constant = lgamma(a + b) - lgamma(a) - lgamma(b) - np.log(self.upper[k] - self.lower[k])
+            total += constant + xlogy(a - 1, t[..., k]) + xlogy(b - 1, s[..., k])
+        return total
 
 
 def _mode(a: float, b: float) -> float:
