@@ -685,9 +685,8 @@ def test_a_hole_in_a_complex_is_seen():
     assert not regions.covers(twice, pieces.lower, pieces.upper)
 
 
-@pytest.mark.xfail(reason="cells are cut at all levels and triangulated, whatever time is left", strict=False)
 def test_a_time_limit_holds():
-    """Looser bounds in about the time that was given: what `regions.levels_cut` is handed has no budget yet."""
+    """Looser bounds in about the time that was given: levels cut nothing once it is over."""
     import time
 
     this = asked(random_network((3, 24, 24, 24, 2), 0))

@@ -22,11 +22,11 @@ import numpy as np
 
 from arfj.certify.cdf.densities import Density
 from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, keys_of
-from arfj.certify.cdf.regions import Pieces, levels_cut
+from arfj.certify.cdf.regions import Budget, Pieces, levels_cut
 
 Outside = Literal["add", "renormalise"]
 CELLS = 8_000_000
-"""Simplices that levels may make."""
+"""Parts that levels may make: beyond that they cut nothing."""
 HALVINGS = 40
 """How often cells may be halved behind that; rounding is reckoned with it."""
 
@@ -65,12 +65,18 @@ class Weighed:
         return max(low[0] - self.twice, 0.0), min(high[1], one)
 
 
-def weighed(pieces: Pieces, density: Density, levels: Sequence[Array], columns: Sequence[int]) -> Weighed:
-    """Cut the pieces at the levels of outputs, and weigh the cells."""
+def weighed(
+    pieces: Pieces,
+    density: Density,
+    levels: Sequence[Array],
+    columns: Sequence[int],
+    budget: Budget | None = None,
+) -> Weighed:
+    """Cut the pieces at the levels of outputs, as many as there is time for, and weigh the cells."""
     chosen = [np.zeros(0, pieces.polytopes.fields.dtype)] * pieces.polytopes.fields.shape[1]
     for column, level in zip(columns, levels, strict=True):
         chosen[column] = level
-    mesh, owner = levels_cut(pieces, chosen, CELLS)
+    mesh, owner = levels_cut(pieces, chosen, CELLS, budget)
     below, above = -pieces.low[owner][:, columns], pieces.high[owner][:, columns]
     rounds = HALVINGS + sum(len(level).bit_length() for level in levels)
     error = pieces.error(rounds)[list(columns)]

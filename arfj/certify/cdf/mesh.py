@@ -19,7 +19,7 @@ The same code runs on arrays of `fractions.Fraction`: then nothing is rounded.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import factorial
@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from arfj.errors import ArfjError
 
 Array = NDArray[Any]
 """Of float64, or of objects that are `Fraction`."""
@@ -245,27 +243,23 @@ def halved(mesh: Mesh, marked: NDArray[np.bool_], metric: Array | None = None) -
     return Cut(replace(grown, cells=np.concatenate(parts)), np.concatenate(parent), sides)
 
 
-def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, most: int) -> Cut:
+def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, ended: Callable[[int], bool]) -> Cut:
     """Cut the mesh where a field takes one of many levels, in as many rounds as the levels have binary digits.
 
     In a round a cell is cut by the middle one of the levels that are left to it. Cells that share an edge which crosses
-    a level have the same levels left: what separates theirs was cut before, and the edge would end there.
-
-    Raises:
-        ArfjError: more than `most` cells.
+    a level have the same levels left: what separates theirs was cut before, and the edge would end there. Once `ended`
+    says that so many cells are enough, levels stay uncut.
     """
     parent = np.arange(len(mesh.cells))
     start, stop = np.zeros(len(parent), np.intp), np.full(len(parent), len(levels), np.intp)
     sides = np.zeros((len(parent), mesh.inputs + 1), np.int8)
-    while len(levels) and (start < stop).any():
+    while len(levels) and (start < stop).any() and not ended(len(mesh.cells)):
         middle = (start + stop) // 2
         level = levels[np.minimum(middle, len(levels) - 1)]
         heights = mesh.fields[mesh.cells, column] - level[:, None]
         sides = signs(heights, tolerance)
         sides[start >= stop] = 0
         cut = split(mesh, heights, sides, column, level)
-        if len(cut.mesh.cells) > most:
-            raise too_many(most)
         start, stop, middle = start[cut.parent], stop[cut.parent], middle[cut.parent]
         above, left = cut.sides.max(axis=1) > 0, start < stop
         start, stop = np.where(left & above, middle + 1, start), np.where(left & ~above, middle, stop)
@@ -284,11 +278,6 @@ def keys_of(columns: Sequence[Ints], most: Sequence[int]) -> NDArray[np.int64] |
     for column, count in zip(columns, most, strict=True):
         total = total * max(int(count), 1) + column
     return total
-
-
-def too_many(most: int) -> ArfjError:
-    """The error of levels that cut too much."""
-    return ArfjError(f"the levels cut the regions into more than {most} parts; ask for fewer points")
 
 
 def volumes(points: Array, cells: Ints) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ subdivision, ICML 2023. The test of edges: K. Fukuda and A. Prodon, Double descr
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,8 @@ from arfj.certify.cdf.mesh import Array, Ints, Mesh, keys_of, signs
 
 BITS = 63
 """Facets of one polytope; those that are none any more are forgotten when they are needed."""
+TRIED = 50
+"""Polytopes whose simplices are counted beforehand."""
 ROWS = 2**18
 """Of bits that are unpacked at a time."""
 Masks = NDArray[np.uint64]
@@ -222,24 +225,45 @@ def _with_room(polytopes: Polytopes, mixed: NDArray[np.bool_]) -> Polytopes:
     return replace(polytopes, facets=facets, used=np.minimum(used, BITS))
 
 
-def sliced(polytopes: Polytopes, column: int, levels: Array, tolerance: float, most: int) -> Parts | None:
-    """Cut where a field takes one of many levels: `mesh.sliced` of polytopes; None if more than `most` come."""
+def sliced(polytopes: Polytopes, column: int, levels: Array, tolerance: float, ended: Callable[[int], bool]) -> Parts:
+    """Cut where a field takes one of many levels: `mesh.sliced` of polytopes.
+
+    Args:
+        polytopes: what is cut.
+        column: of the field.
+        levels: ascending.
+        tolerance: values so near to a level are there.
+        ended: whether so many polytopes are enough; then levels stay uncut.
+    """
     parent = np.arange(polytopes.count)
     start, stop = np.zeros(len(parent), np.intp), np.full(len(parent), len(levels), np.intp)
     side = np.zeros(len(parent), np.int8)
-    while len(levels) and (start < stop).any():
+    while len(levels) and (start < stop).any() and not ended(polytopes.count):
         middle = (start + stop) // 2
         level = levels[np.minimum(middle, len(levels) - 1)]
         heights = polytopes.fields[polytopes.vertex, column] - level[polytopes.owner]
         sides = np.where((start < stop)[polytopes.owner], signs(heights, tolerance), np.int8(0))
         parts = cut(polytopes, heights, sides, column, level)
-        if parts.polytopes.count > most:
-            return None
         start, stop, middle = start[parts.parent], stop[parts.parent], middle[parts.parent]
         above, left = parts.side > 0, start < stop
         start, stop = np.where(left & above, middle + 1, start), np.where(left & ~above, middle, stop)
         polytopes, parent, side = parts.polytopes, parent[parts.parent], parts.side
     return Parts(polytopes, parent, side)
+
+
+def simplices_expected(polytopes: Polytopes) -> float:
+    """About how many simplices `triangulated` makes: a few polytopes are tried, for it is quick to grow with d."""
+    which = np.unique(np.linspace(0, polytopes.count - 1, TRIED).astype(np.intp))
+    start, size = grouped(polytopes.owner, polytopes.count)
+    at, owner = ranges(start[which], size[which])
+    some = replace(
+        polytopes,
+        owner=owner,
+        vertex=polytopes.vertex[at],
+        facets=polytopes.facets[at],
+        used=polytopes.used[which],
+    )
+    return len(triangulated(some)[1]) * polytopes.count / len(which)
 
 
 def triangulated(polytopes: Polytopes) -> tuple[Mesh, Ints]:
