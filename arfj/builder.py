@@ -123,6 +123,30 @@ class Builder:
         positive = self.activate(source, "relu")
         return self.combine([(source, source.places, factor), (positive, source.places, 1.0 - factor)])
 
+    def curved(self, source: Tensor, kind: str) -> Tensor:
+        """act(v) for an activation that no graph holds; `certify.cdf` has a builder that takes some.
+
+        Raises:
+            NetworkError: always, here.
+        """
+        raise NetworkError(f"the activation {kind} is read by python -m arfj.certify cdf alone; expected relu, say")
+
+    def product(self, one: Tensor, two: Tensor) -> Tensor:
+        """v w under NumPy's broadcasting, as `curved`.
+
+        Raises:
+            NetworkError: always, here.
+        """
+        raise NetworkError("its input 1 depends on the network's input; expected a constant")
+
+    def larger(self, one: Tensor, two: Tensor) -> Tensor:
+        """max(v, w) = v + ReLU(w - v) under NumPy's broadcasting."""
+        return self.add(one, self.activate(self.add(two, one, -1.0), "relu"))
+
+    def absolute(self, source: Tensor) -> Tensor:
+        """|v| = ReLU(v) + ReLU(-v)."""
+        return self.add(self.activate(source, "relu"), self.activate(self.scale(source, -1.0), "relu"))
+
     def clip(self, source: Tensor, lower: float, upper: float) -> Tensor:
         """min(max(v, l), u) = u - ReLU(u - max(v, l)) with max(v, l) = l + ReLU(v - l); infinite bounds do nothing."""
         if lower > upper or np.isnan(lower) or np.isnan(upper):
@@ -161,6 +185,24 @@ class Builder:
         affine = sum(isinstance(node, Affine) for node in graph.nodes)
         chain = None if self._sparse or affine > self._dense else graph.dense_chain()
         return replace(chain or graph, softmax=softmax)
+
+
+def elu(builder: Builder, source: Tensor, slope: float) -> Tensor:
+    """v where v >= 0 and a (exp(v) - 1) elsewhere, as (1 - a) ReLU(v) + a elu(v) with the elu of a = 1.
+
+    Raises:
+        NetworkError: a is negative, or the builder takes no curved activation.
+    """
+    if not slope >= 0:
+        raise NetworkError(f"ELU with alpha {slope:g} falls below 0; expected alpha >= 0")
+    curved = builder.curved(source, "elu")
+    return (
+        curved
+        if slope == 1
+        else builder.combine(
+            [(builder.activate(source, "relu"), source.places, 1.0 - slope), (curved, source.places, slope)]
+        )
+    )
 
 
 def _filled(values: ArrayLike, shape: Sequence[int]) -> Floats:

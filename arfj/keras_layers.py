@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.builder import Builder, Places, Tensor, average, convolution, same_pads, windows
+from arfj.builder import Builder, Places, Tensor, average, convolution, elu, same_pads, windows
 from arfj.errors import NetworkError
 from arfj.network import Floats
 
@@ -49,7 +49,7 @@ class Reader:
                 raise NetworkError(f"this layer is not read; expected {', '.join(LAYERS)}")
             if self.softmax and kind not in (self.keras.layers.InputLayer, self.keras.layers.Dropout):
                 raise NetworkError("it follows a softmax, which is read at the end only")
-            if len(values) != 1 and kind is not self.keras.layers.Add:
+            if len(values) != 1 and kind not in [getattr(self.keras.layers, name) for name in SEVERAL]:
                 raise NetworkError(f"it has {len(values)} inputs; expected one")
             if getattr(layer, "data_format", None) not in (None, "channels_last"):
                 raise NetworkError("it keeps channels first; build it with data_format='channels_last'")
@@ -69,6 +69,10 @@ class Reader:
         for kind in ("relu", "sigmoid", "tanh"):
             if function is getattr(known, kind):
                 return self.builder.activate(value, kind)
+        if function is known.elu:
+            return elu(self.builder, value, 1.0)
+        if function is known.exponential:
+            return self.builder.curved(value, "exp")
         if function is known.leaky_relu:
             return self.builder.leaky(value, LEAKY_SLOPE)
         if function is known.softmax:
@@ -184,6 +188,29 @@ def _add(reader: Reader, layer: Any, *values: Tensor) -> Tensor:  # noqa: ANN401
     return total
 
 
+def _pairs(reader: Reader, values: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All values of one shape, joined one after another."""
+    if len({value.shape for value in values}) != 1:
+        raise NetworkError("its inputs have different shapes; expected equal ones")
+    total = values[0]
+    for value in values[1:]:
+        total = join(total, value)
+    return total
+
+
+def _largest(reader: Reader, layer: Any, *values: Tensor) -> Tensor:  # noqa: ANN401
+    return _pairs(reader, values, reader.builder.larger)
+
+
+def _smallest(reader: Reader, layer: Any, *values: Tensor) -> Tensor:  # noqa: ANN401
+    turned = [reader.builder.scale(value, -1.0) for value in values]
+    return reader.builder.scale(_pairs(reader, turned, reader.builder.larger), -1.0)
+
+
+def _multiply(reader: Reader, layer: Any, *values: Tensor) -> Tensor:  # noqa: ANN401
+    return _pairs(reader, values, reader.builder.product)
+
+
 def _relu(reader: Reader, layer: Any, value: Tensor) -> Tensor:  # noqa: ANN401
     if layer.threshold:
         raise NetworkError(f"it jumps at its threshold {layer.threshold:g}; expected threshold=0")
@@ -200,6 +227,8 @@ def _pad(reader: Reader, layer: Any, value: Tensor) -> Tensor:  # noqa: ANN401
     return reader.builder.take(value, places)
 
 
+SEVERAL = ("Add", "Maximum", "Minimum", "Multiply")
+"""Layers of several inputs."""
 LAYERS: dict[str, Callable[..., Tensor]] = {
     "Activation": lambda reader, layer, value: reader.activated(layer, value),
     "Add": _add,
@@ -208,11 +237,15 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Conv2D": _conv,
     "Dense": _dense,
     "Dropout": _same,
+    "ELU": lambda reader, layer, value: elu(reader.builder, value, float(layer.alpha)),
     "Flatten": _flatten,
     "GlobalAveragePooling2D": _global_average_pool,
     "InputLayer": _same,
     "LeakyReLU": _leaky,
     "MaxPooling2D": _max_pool,
+    "Maximum": _largest,
+    "Minimum": _smallest,
+    "Multiply": _multiply,
     "ReLU": _relu,
     "Reshape": _reshape,
     "Softmax": lambda reader, layer, value: reader.softmaxed(value, layer.axis),

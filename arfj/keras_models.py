@@ -59,8 +59,8 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def read_keras(path: str | os.PathLike[str]) -> Network | Graph:
-    """Read a `.keras` or `.h5` file without running any code that it holds.
+def read_keras(path: str | os.PathLike[str], builder: type[Builder] = Builder) -> Network | Graph:
+    """Read a `.keras` or `.h5` file without running any code that it holds; `builder` decides what is understood.
 
     Raises:
         NetworkError: Keras is missing; the file is missing, broken, holds Lambda layers, or is not read.
@@ -75,7 +75,7 @@ def read_keras(path: str | os.PathLike[str]) -> Network | Graph:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(name, compile=False, safe_mode=True)
-        return from_keras(model)
+        return from_keras(model, builder)
     except NetworkError as error:
         raise NetworkError(f"{name}: {error}") from error
     except Exception as error:  # Keras lets errors of h5py, zipfile, json and of every layer's constructor through
@@ -111,7 +111,7 @@ def _names_in(config: object) -> Iterator[str]:
         yield from _names_in(child)
 
 
-def from_keras(model: Any) -> Network | Graph:  # noqa: ANN401 - Keras has no types
+def from_keras(model: Any, builder: type[Builder] = Builder) -> Network | Graph:  # noqa: ANN401 - Keras has no types
     """The network that a Sequential or functional model computes at inference.
 
     Raises:
@@ -124,7 +124,7 @@ def from_keras(model: Any) -> Network | Graph:  # noqa: ANN401 - Keras has no ty
     shape = tuple(model.input_shape[1:])
     if any(size is None for size in shape):
         raise NetworkError(f"the input shape {shape} is open; expected fixed sizes")
-    reader = Reader(keras, Builder(shape))
+    reader = Reader(keras, builder(shape))
     output = _output(reader, model, reader.builder.input)
     return reader.builder.finish(output, shape, reader.softmax)
 

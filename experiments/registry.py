@@ -13,7 +13,7 @@ from experiments.transfer import study as transfer
 
 PAPER = (table1.STUDY, table2.STUDY, table3.STUDY, table45.STUDY, figures.STUDY, grey_box.STUDY, claims.STUDY)
 SCENARIO = (sizes.STUDY, linear.STUDY, joint.STUDY, digits.STUDY, depth.STUDY, control.STUDY)
-ALL = (*PAPER, transfer.STUDY, *SCENARIO, cvar.STUDY, cvar.SCALING, cdf.STUDY)
+ALL = (*PAPER, transfer.STUDY, *SCENARIO, cvar.STUDY, cvar.SCALING, cdf.STUDY, cdf.SPEED)
 STUDIES: Mapping[str, Study] = {study.name: study for study in ALL}
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "paper": tuple(study.name for study in PAPER),

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, HalfspaceIntersection
+from scipy.special import ndtri
 from scipy.stats import binom
 
-from arfj.certify.cdf import answers, regions
+from arfj.certify.cdf import answers, regions, units
 from arfj.certify.cdf.densities import Axes, Axis, Betas, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
@@ -188,6 +189,44 @@ def test_correlated_normals_in_two_inputs():
     assert (high - low).max() < 1e-9
 
 
+@pytest.mark.parametrize("spreads", [(0.01, 100.0), (3.0, 1e-3)])
+def test_inputs_of_unlike_sizes(spreads):
+    """Deviations of 0.01 and 100, correlated: w x is normal, and its distribution as near as that of any other."""
+    spread = np.array(spreads)
+    covariance = np.outer(spread, spread) * np.array([[1.0, 0.6], [0.6, 1.0]])
+    mixture = Mixture(np.ones(1), np.zeros((1, 2)), covariance[None])
+    network = Network.from_arrays([[[1 / spread[0]], [0.5 / spread[1]]]], [[0.25]], "linear")
+    this = question(network, np.zeros(2), (0, 1), mixture, -8 * spread, 8 * spread)
+    y = np.array([-1.0, 0.25, 1.5])
+    found = answers.one_output(this.pieces(), this, 0, y, Budget(), 1e-9).bounds
+    true = np.array([phi((v - 0.25) / sqrt(1 + 0.25 + 0.6)) for v in y])
+    assert (found.lower <= true + 1e-14).all()
+    assert (true <= found.upper + 1e-14).all()
+    assert (found.upper - found.lower).max() < 1e-7
+    assert this.sampled(20_000, 0)[0].std(axis=0) == pytest.approx(spread, rel=0.05)
+
+
+def test_units_change_no_law():
+    """Three inputs, deviations from 0.5 to 4: masses in either unit enclose the same, and so do greatest values."""
+    rng = np.random.default_rng(2)
+    mixture = Mixture(np.array([0.4, 0.6]), rng.normal(size=(2, 3)), np.diag([0.25, 1.0, 16.0])[None])
+    other = units.in_units(mixture)
+    assert isinstance(other, units.Rescaled)
+    assert other.scale.tolist() == [0.5, 1.0, 4.0]
+    assert units.in_units(other) is other
+    assert units.in_units(NORMAL) is NORMAL
+    mesh = regions.triangulated(regions.box_polytope(-np.ones(3), np.ones(3)))[0]
+    for _ in range(6):
+        mesh = halved(mesh, np.ones(len(mesh.cells), dtype=bool), other.metric).mesh
+    one, two = mixture.masses(mesh.points, mesh.cells), other.masses(mesh.points, mesh.cells)
+    assert (one[0] <= two[1]).all()
+    assert (two[0] <= one[1]).all()
+    assert two[1].sum() == pytest.approx(one[1].sum(), rel=1e-6)
+    assert other.greatest(mesh.points, mesh.cells) == pytest.approx(mixture.greatest(mesh.points, mesh.cells), rel=1e-6)
+    assert other.top == pytest.approx(mixture.top)
+    assert other.metric == pytest.approx(mixture.metric)
+
+
 def test_normals_in_three_inputs():
     mixture = Mixture(np.ones(1), np.zeros((1, 3)), np.eye(3)[None])
     network = Network.from_arrays([np.full((3, 1), 1 / sqrt(3))], [[0.0]], "linear")
@@ -290,6 +329,9 @@ def test_monte_carlo_never_leaves_the_bounds(seed, kind):
     assert (binom.sf(counts - 1, 20_000, found.upper) > 1e-10).all()
     assert (binom.cdf(counts, 20_000, found.lower) > 1e-10).all()
     assert (found.upper - found.lower).max() < 0.2
+    for side in (found.lower, found.upper):
+        assert (np.diff(side) >= -1e-12).all()
+        assert ((side >= 0) & (side <= 1)).all()
 
 
 def test_bounds_are_monotone_and_nested_under_refinement():
@@ -311,6 +353,8 @@ def test_bounds_are_monotone_and_nested_under_refinement():
         assert (found.lower <= found.upper).all()
         if last is not None:
             assert (found.upper - found.lower).max() < (last.upper - last.lower).max()
+            assert (found.lower >= last.lower - 1e-12).all()
+            assert (found.upper <= last.upper + 1e-12).all()
         last = found
 
 
@@ -342,6 +386,20 @@ def test_grid_and_points_agree():
     assert np.abs(share - two.lower).max() < 0.02
 
 
+def test_points_in_any_order_and_many_of_them():
+    """Unsorted, some twice, and 50,000 at once: no more work than for as many cells."""
+    this = asked(random_network((2, 5, 2), 11))
+    pieces, y = this.pieces(), np.array([0.5, -0.5, 0.5, 0.0])
+    found = answers.one_output(pieces, this, 0, y, Budget(), 1e-9).bounds
+    alone = answers.joint(pieces, this, np.stack([y, np.full(4, 1e3)], axis=1), Budget(), 1e-9).bounds
+    assert found.lower == pytest.approx(alone.lower, abs=1e-10)
+    assert found.upper == pytest.approx(alone.upper, abs=1e-10)
+    assert found.lower[0] == found.lower[2] > found.lower[3] > found.lower[1]
+    many = answers.one_output(pieces, this, 0, np.linspace(-0.5, 0.5, 20_001), Budget(), 1e-9).bounds
+    assert (np.diff(many.lower) >= -1e-11).all()
+    assert many.lower[[0, 10_000, -1]] == pytest.approx(found.lower[[1, 3, 0]], abs=1e-9)
+
+
 def test_quantiles_of_a_uniform():
     this = asked(IDENTITY)
     found = answers.quantile(this.pieces(), this, 0, 0.3, Budget())
@@ -355,6 +413,24 @@ def test_mass_outside_the_box_leaves_quantiles_open():
     assert answers.quantile(this.pieces(), this, 0, 0.9, Budget()).upper == np.inf
 
 
+def test_both_ends_of_a_quantile_are_found_where_mass_lies_outside():
+    """f(x) = x under N(0, 1) on [-2, 2]: L and U are Phi(y) - Phi(-2) and that plus the mass outside."""
+    this = asked(IDENTITY, NORMAL, -2.0, 2.0)
+    outside = 2 * phi(-2.0)
+    found = answers.quantile(this.pieces(), this, 0, 0.4, Budget(), "add")
+    assert found.lower == pytest.approx(ndtri(0.4 + phi(-2.0) - outside), abs=1e-7)
+    assert found.upper == pytest.approx(ndtri(0.4 + phi(-2.0)), abs=1e-7)
+
+
+def test_quantiles_do_not_leave_the_network_where_all_mass_is_in_the_box():
+    """However loose the bounds are: tanh on a budget of one cell, whose range is known to less than 0.4."""
+    graph = Graph(1, (Affine((0,), (np.ones((1, 1)),), np.zeros(1)), Activation(1, "tanh")))
+    this = asked(graph)
+    for q in (0.001, 0.999):
+        found = answers.quantile(this.pieces(), this, 0, q, Budget(1))
+        assert -1.2 <= found.lower <= np.tanh(2 * q - 1) <= found.upper <= 1.2
+
+
 def test_class_probabilities():
     """Classes 1 - x and x on [0, 1]: one half each. Equal outputs: the first class has all."""
     seesaw = Network.from_arrays([[[-1.0, 1.0]]], [[1.0, 0.0]], "linear")
@@ -366,6 +442,19 @@ def test_class_probabilities():
     found = answers.class_probabilities(this.pieces(), this, Budget())
     assert found[0, 1] == 1.0
     assert found[1, 0] == 0.0
+
+
+@given(st.integers(0, 10**6), st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_classes_in_fractions(seed, rounded):
+    """They add up to 1 exactly, ties on whole regions among them, and lie between the bounds in floats."""
+    this = asked(random_network((2, 3, 3), seed, rounded))
+    exact = answers.class_probabilities(this.pieces(exact=True), this, Budget())
+    assert (exact[:, 0] == exact[:, 1]).all()
+    assert exact[:, 0].sum() == 1
+    found = answers.class_probabilities(this.pieces(), this, Budget())
+    assert (as_fractions(found[:, 0]) <= exact[:, 0]).all()
+    assert (as_fractions(found[:, 1]) >= exact[:, 1]).all()
 
 
 def test_pieces_of_a_density():
@@ -391,6 +480,54 @@ def test_betas_that_are_no_polynomials():
     found = answers.one_output(this.pieces(budget), this, 0, np.zeros(1), budget, 0.02).bounds
     assert found.lower[0] <= 0.5 <= found.upper[0]
     assert found.upper[0] - found.lower[0] < 0.05
+
+
+@given(st.lists(st.tuples(st.floats(1, 40), st.floats(1, 40)), min_size=2, max_size=3), st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_masses_of_betas_enclose_those_of_finer_cells(parameters, seed):
+    """Random simplices in the box, its corners among them: halving never leaves the bounds, and they close in."""
+    d, rng = len(parameters), np.random.default_rng(seed)
+    density = Betas(tuple(parameters), (-1.0,) * d, (2.0,) * d)
+    corners = rng.uniform(-1, 2, (d + 1, d))
+    corners[0] = np.where(rng.random(d) < 0.5, corners[0], rng.choice([-1.0, 2.0], d))
+    mesh = regions.simplices.Mesh(corners, np.arange(d + 1)[None], np.zeros((d + 1, 0)))
+    low, high = density.masses(mesh.points, mesh.cells)
+    assert (density.greatest(mesh.points, mesh.cells) * np.abs(volumes(corners, mesh.cells)[0]) >= low).all()
+    first = high.sum() - low.sum()
+    for _ in range(4 * d):
+        mesh = halved(mesh, np.ones(len(mesh.cells), dtype=bool)).mesh
+        finer = tuple(side.sum() for side in density.masses(mesh.points, mesh.cells))
+        assert low.sum() <= finer[1] * (1 + 1e-9)
+        assert finer[0] <= high.sum() * (1 + 1e-9)
+    x = rng.dirichlet(np.ones(d + 1), 4000) @ corners
+    values = np.prod([beta_density(column, *pair) for column, pair in zip(x.T, parameters, strict=True)], axis=0)
+    size = float(np.abs(volumes(corners, np.arange(d + 1)[None])[0][0]))
+    room = 6 * values.std() / np.sqrt(4000) * size + 1e-12
+    assert low.sum() - room <= values.mean() * size <= high.sum() + room
+    assert finer[1] - finer[0] <= 0.7 * first + 3e-9
+
+
+def test_masses_of_betas_close_in_as_the_square_of_the_size():
+    """A simplex and the same at half its size: bounds of the mean are four times as near, around the exact one."""
+    parameters = ((3, 2), (2, 4))
+    smooth, exact = Betas(parameters, (0.0, 0.0), (1.0, 1.0)), Axes((beta_axis(3, 2, 0, 1), beta_axis(2, 4, 0, 1)))
+    corners, gaps = np.array([[0.3, 0.3], [0.36, 0.31], [0.33, 0.37]]), []
+    for scale in (1.0, 0.5, 0.25):
+        points, cells = corners[0] + scale * (corners - corners[0]), np.array([[0, 1, 2]])
+        low, high = smooth.masses(points, cells)
+        least, most = exact.masses(points, cells)
+        assert low[0] <= most[0]
+        assert least[0] <= high[0]
+        gaps.append(float((high - low)[0] / most[0]))
+    assert gaps[0] < 0.03
+    for one, two in itertools.pairwise(gaps):
+        assert 3.5 < one / two < 4.5
+
+
+def beta_density(x, a, b):
+    from scipy.stats import beta as law
+
+    return law.pdf((x + 1) / 3, a, b) / 3
 
 
 def test_whole_betas_agree_with_scipy():
@@ -546,3 +683,15 @@ def test_a_hole_in_a_complex_is_seen():
         assert not regions.covers(less, pieces.lower, pieces.upper)
     twice = replace(mesh, cells=np.concatenate([mesh.cells, mesh.cells[:1]]))
     assert not regions.covers(twice, pieces.lower, pieces.upper)
+
+
+def test_a_time_limit_holds():
+    """Looser bounds in about the time that was given: levels cut nothing once it is over."""
+    import time
+
+    this = asked(random_network((3, 24, 24, 24, 2), 0))
+    budget, began = Budget(seconds=0.2), time.monotonic()
+    pieces = this.pieces(budget)
+    found = answers.one_output(pieces, this, 0, np.linspace(-1, 1, 40), budget, 1e-3).bounds
+    assert (found.lower <= found.upper).all()
+    assert time.monotonic() - began < 1.0

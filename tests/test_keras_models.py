@@ -183,6 +183,62 @@ class Doubled(layers.Dense):
         return 2 * super().call(inputs)
 
 
+def joined(layer, curved=False):
+    x = keras.Input((4,))
+    y = layers.Dense(3, "elu" if curved else "relu")(x)
+    z = layers.Dense(3)(x)
+    return keras.Model(x, layers.Dense(2)(layer([y, z])))
+
+
+@pytest.mark.parametrize("kind", ["Maximum", "Minimum"])
+def test_the_larger_and_the_smaller_of_two(kind):
+    model = joined(getattr(layers, kind)())
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    np.testing.assert_allclose(from_keras(model)(x), model(x), atol=1e-5)
+
+
+def test_curved_layers_are_read_for_distributions(tmp_path):
+    """ELU with any slope, exponentials and products, beside Keras' own values."""
+    from arfj.certify.cdf.layers import Layers, load
+
+    model = sequential(
+        layers.Dense(5, "elu"), layers.Dense(4), layers.ELU(0.3), layers.Dense(3, "exponential"), layers.Dense(2)
+    )
+    x = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32) / 4
+    for found, rows in ((model, x), (joined(layers.Multiply(), curved=True), x[:, :4])):
+        found.save(tmp_path / "model.keras")
+        network = load(str(tmp_path / "model.keras"))
+        assert isinstance(network, Layers)
+        np.testing.assert_allclose(network(rows), found(rows), rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_are_read_for_distributions_as_for_all(tmp_path):
+    """Conv2D, both poolings and a softmax at the end: the same graph, and samples within the bounds of its law."""
+    from arfj.certify.cdf import answers
+    from arfj.certify.cdf.layers import load
+    from arfj.certify.cdf.plot import dkw
+    from arfj.certify.cdf.question import beta, question
+    from arfj.certify.cdf.regions import Budget
+
+    model = image(
+        layers.Conv2D(4, 3, activation="relu"), layers.AveragePooling2D(2), layers.MaxPooling2D(2, strides=1),
+        layers.Flatten(), layers.Dense(3, "softmax"),
+    )  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    network = load(str(tmp_path / "model.keras"))
+    assert isinstance(network, Graph)
+    assert network.fingerprint() == read_keras(tmp_path / "model.keras").graph().fingerprint()
+    x, box = np.random.default_rng(0).normal(size=network.inputs), (np.full(2, -3.0), np.full(2, 3.0))
+    free = (network.inputs // 2, network.inputs // 2 + 1)
+    asked = question(network, x, free, beta([(1, 1), (2, 2)], *box), *box)
+    values = np.sort(asked.sampled(20_000, 0)[1][:, 0])
+    y = np.quantile(values, [0.1, 0.5, 0.9])
+    found = answers.one_output(asked.pieces(), asked, 0, y, Budget(), 1e-9).bounds
+    share = np.searchsorted(values, y, side="right") / len(values)
+    assert np.maximum(found.lower - share, share - found.upper).max() <= dkw(len(values), 1e-9)
+    assert (found.upper - found.lower).max() < 1e-9
+
+
 REFUSED = {
     "Conv2DTranspose": lambda: image(layers.Conv2DTranspose(2, 2), layers.Flatten()),
     "(DepthwiseConv2D): this layer is not read": lambda: image(layers.DepthwiseConv2D(2), layers.Flatten()),
@@ -191,6 +247,9 @@ REFUSED = {
     "(BatchNormalization): it normalises axis 1": lambda: image(layers.BatchNormalization(axis=1)),
     "jumps at its threshold 1": lambda: sequential(layers.Dense(3), layers.ReLU(threshold=1), layers.Dense(2)),
     "(Dense): activation gelu": lambda: sequential(layers.Dense(3, "gelu"), layers.Dense(2)),
+    "activation elu is read by python -m arfj.certify cdf alone": lambda: sequential(layers.Dense(3, "elu")),
+    "(ELU): the activation elu is read by": lambda: sequential(layers.Dense(3), layers.ELU(0.5)),
+    "(Multiply): its input 1 depends": lambda: joined(layers.Multiply()),
     "activation softplus": lambda: sequential(layers.Dense(3), layers.Activation("softplus")),
     "follows a softmax": lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(2)),
     "expected one over all outputs": lambda: image(layers.Conv2D(2, 2, activation="softmax")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array, kron
 
-from arfj.builder import Builder, Tensor
+from arfj.builder import Builder, Tensor, elu
 from arfj.errors import NetworkError
 from arfj.graph import Kind
 from arfj.onnx_models.call import Call, Constant, Operator, Value, constant_of, integers, number
@@ -33,7 +33,7 @@ def _sub(call: Call) -> list[Value]:
 def _mul(call: Call) -> list[Value]:
     one, two = call.input(0), call.input(1)
     if isinstance(one, Tensor):
-        return [call.builder.scale(one, call.constant(1))]
+        return [call.builder.product(one, two) if isinstance(two, Tensor) else call.builder.scale(one, two)]
     return [call.builder.scale(two, one) if isinstance(two, Tensor) else one * two]
 
 
@@ -54,6 +54,49 @@ def _sum(call: Call) -> list[Value]:
         pair = Call(call.builder, call.opset, [total, call.input(index)], {}, 1)
         total = _add(pair)[0]
     return [total]
+
+
+def _largest(call: Call) -> list[Value]:
+    """max of all inputs, pair by pair: max(v, c) = c + ReLU(v - c) for a constant c."""
+    total = call.input(0)
+    for index in range(1, len(call.inputs)):
+        total = _larger(call.builder, total, call.input(index))
+    return [total]
+
+
+def _larger(builder: Builder, one: Value, two: Value) -> Value:
+    if not isinstance(one, Tensor):
+        return np.maximum(one, two) if not isinstance(two, Tensor) else _larger(builder, two, one)
+    if isinstance(two, Tensor):
+        return builder.larger(one, two)
+    return builder.scale(builder.activate(builder.scale(one, 1.0, -two), "relu"), 1.0, two)
+
+
+def _smallest(call: Call) -> list[Value]:
+    """min(v, w, ..) = -max(-v, -w, ..)."""
+    turned = [_turned(call.builder, call.input(index)) for index in range(len(call.inputs))]
+    return [_turned(call.builder, _largest(Call(call.builder, call.opset, list(turned), {}, 1))[0])]
+
+
+def _turned(builder: Builder, value: Value) -> Value:
+    return builder.scale(value, -1.0) if isinstance(value, Tensor) else -value
+
+
+def _absolute(call: Call) -> list[Value]:
+    value = call.input(0)
+    return [call.builder.absolute(value) if isinstance(value, Tensor) else np.abs(value)]
+
+
+def _power(call: Call) -> list[Value]:
+    """Squares alone."""
+    if np.asarray(call.constant(1)).size != 1 or float(call.constant(1).ravel()[0]) != 2.0:
+        raise NetworkError("a power other than 2 is not read")
+    return [call.builder.curved(call.tensor(), "square")]
+
+
+def _elu(call: Call) -> list[Value]:
+    """ReLU(v) + a (exp(min(v, 0)) - 1) = (1 - a) ReLU(v) + a elu(v)."""
+    return [elu(call.builder, call.tensor(), float(call.option("alpha", 1.0)))]
 
 
 def _negative(call: Call) -> list[Value]:
@@ -174,9 +217,12 @@ def _softmax(call: Call) -> list[Value]:
     return [source]
 
 
+CURVED = {"Elu", "Exp", "Pow"}
+"""Operators that `Builder.curved` serves: read for distributions alone."""
 OPERATORS: dict[str, Operator] = {
     **MOVES,
     **LAYERS,
+    "Abs": _absolute,
     "Add": _add,
     "Cast": _cast,
     "Clip": _clip,
@@ -184,12 +230,17 @@ OPERATORS: dict[str, Operator] = {
     "ConstantOfShape": _constant_of_shape,
     "Div": _div,
     "Dropout": _dropout,
+    "Elu": _elu,
+    "Exp": lambda call: [call.builder.curved(call.tensor(), "exp")],
     "Gemm": _gemm,
     "Identity": lambda call: [call.input(0)],
     "LeakyRelu": lambda call: [call.builder.leaky(call.tensor(), call.option("alpha", 0.01))],
     "MatMul": _matmul,
+    "Max": _largest,
+    "Min": _smallest,
     "Mul": _mul,
     "Neg": _negative,
+    "Pow": _power,
     "PRelu": lambda call: [call.builder.leaky(call.tensor(), call.constant(1))],
     "Relu": _activation("relu"),
     "Sigmoid": _activation("sigmoid"),

@@ -19,7 +19,7 @@ from arfj.errors import NetworkError
 from arfj.graph import Graph
 from arfj.network import Network
 from arfj.onnx_models.call import Call, Value, constant_of
-from arfj.onnx_models.operators import OPERATORS, RESHAPING
+from arfj.onnx_models.operators import CURVED, OPERATORS, RESHAPING
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +29,7 @@ OPSETS = range(7, 28)
 _ENDS = ("Softmax",)
 
 
-def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
+def read_onnx(path: str | os.PathLike[str], builder: type[Builder] = Builder) -> Network | Graph:
     """Read an `.onnx` or `.onnx.gz` file: a chain of dense layers with ReLU as `Network`, all else as `Graph`.
 
     Raises:
@@ -37,13 +37,13 @@ def read_onnx(path: str | os.PathLike[str]) -> Network | Graph:
     """
     name = Path(path)
     try:
-        return from_onnx(_model(name))
+        return from_onnx(_model(name), builder)
     except NetworkError as error:
         raise _named(name, error) from error
 
 
-def from_onnx(model: onnx.ModelProto) -> Network | Graph:
-    """The network of a loaded model whose external data, if any, is loaded too.
+def from_onnx(model: onnx.ModelProto, kind: type[Builder] = Builder) -> Network | Graph:
+    """The network of a loaded model whose external data, if any, is loaded too; `kind` decides what is understood.
 
     Raises:
         NetworkError: an operator, option or number that is not read; several inputs or outputs; open sizes.
@@ -55,7 +55,7 @@ def from_onnx(model: onnx.ModelProto) -> Network | Graph:
     values: dict[str, Value] = {tensor.name: constant_of(tensor) for tensor in graph.initializer}
     given = _input(graph)
     shape, batched = _input_shape(given)
-    builder = Builder(shape)
+    builder = kind(shape)
     values[given.name] = builder.input
     ended = _walk(builder, _needed(graph), values, opset)
     name = graph.output[0].name
@@ -188,7 +188,7 @@ def _results(builder: Builder, node: onnx.NodeProto, values: dict[str, Value], o
 
     operator = OPERATORS.get(node.op_type)
     if operator is None or node.domain not in ("", "ai.onnx"):
-        raise NetworkError(f"the operator is not read; expected {', '.join(sorted(OPERATORS))}")
+        raise NetworkError(f"the operator is not read; expected {', '.join(sorted(OPERATORS.keys() - CURVED))}")
     missing = [name for name in node.input if name and name not in values]
     if missing:
         raise NetworkError(f"its input {missing[0]} is not made before it; export the network again")

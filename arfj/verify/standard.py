@@ -36,9 +36,9 @@ EXAMPLES = f"""\
 
 
 def _operators() -> list[str]:
-    from arfj.onnx_models.operators import OPERATORS
+    from arfj.onnx_models.operators import CURVED, OPERATORS
 
-    return sorted(OPERATORS)
+    return sorted(OPERATORS.keys() - CURVED)
 
 
 def _opsets() -> list[str]:

@@ -18,9 +18,9 @@ from arfj.graph import Affine
 from arfj.network import Floats, Network
 from experiments.cdf.networks import diabetes, instance, iris_weights
 
-POINTS, SIDE, SIDE_OF_THREE = 60, 20, 6
-"""Points of a curve, and of each side of the grid of joint distribution functions: with three free inputs fewer."""
-TOLERANCE = 0.05
+POINTS, SIDE = 60, 20
+"""Points of a curve, and of each side of the grid of joint distribution functions."""
+TOLERANCE = 1e-3
 """U - L that instances with three free inputs are refined to, mass outside the box aside."""
 BETAS = ((2.0, 2.0), (3.0, 2.0))
 NOISE, FEATURE = 0.5, 2
@@ -111,8 +111,7 @@ def missing(percent: int, place: int, samples: int, seconds: float) -> dict[str,
     budget = Budget(seconds=seconds)
     pieces = asked.pieces(budget)
     ranges = [answers.output_range(pieces, column) for column in range(3)]
-    side = SIDE if len(asked.free) < 3 else SIDE_OF_THREE
-    levels = [np.linspace(float(low), float(high), side) for low, high in ranges]
+    levels = [np.linspace(float(low), float(high), SIDE) for low, high in ranges]
     found = answers.grid(pieces, asked, levels, budget, TOLERANCE if len(asked.free) > 2 else 1e-7)
     took = time.perf_counter() - began
     lower, upper = found.bounds.lower, found.bounds.upper

@@ -50,6 +50,13 @@ def diabetes() -> tuple[Network, Floats]:
     return Network.from_arrays(weights, biases, "linear"), x / x.std(axis=0)
 
 
+def random_network(sizes: Sequence[int], seed: int) -> Network:
+    """ReLU layers with normal weights of variance 2 / inputs, and biases of deviation 0.4."""
+    rng = np.random.default_rng(seed)
+    weights = [rng.normal(size=pair) * np.sqrt(2 / pair[0]) for pair in itertools.pairwise(sizes)]
+    return Network.from_arrays(weights, [rng.normal(size=size) * 0.4 for size in sizes[1:]], "linear")
+
+
 def trained(
     x: Floats, target: Floats, sizes: Sequence[int], kind: str, classes: bool, steps: int = STEPS
 ) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:

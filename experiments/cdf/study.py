@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.cdf import measure
+from experiments.cdf import crosscheck, measure, speed
 from experiments.cdf.figures import figures
 from experiments.cdf.networks import DATA, instances
 from experiments.sheets import Cell, Column, Sheet
@@ -24,6 +24,8 @@ PUBLISHED = {
 COUNTS = (5, 10, 20, 40)
 SECONDS = 25.0
 """That an instance may be refined for."""
+SAMPLES = 10_000_000
+"""Of Monte Carlo beside an instance."""
 
 
 def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
@@ -35,6 +37,9 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
     for count in COUNTS[: 2 if smoke else None]:
         call = functools.partial(measure.segments, count, 500 if smoke else 100_000 if count < 40 else 10_000)
         yield Task(f"cdf/tanh/{count:02}", call, 120.0, "segments")
+    for name in list(crosscheck.CASES)[: 2 if smoke else None]:
+        call = functools.partial(crosscheck.row, name, 40.0 if smoke else crosscheck.SAMPLES)
+        yield Task(f"{crosscheck.PREFIX}{name}", call, 120.0, "scenario")
     yield Task("cdf/diabetes", functools.partial(measure.noise, samples), 60.0, "curve")
     if not DATA.exists():
         return
@@ -45,13 +50,13 @@ def tasks(scale: Scale, _rows: Sequence[Row]) -> Iterable[Task]:
             if smoke and (chosen[free] > 1 or free > 2):
                 continue
             seconds = scale.seconds(SECONDS, 3.0)
-            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else 1_000_000, seconds)
+            call = functools.partial(measure.missing, percent, place, 20_000 if smoke else SAMPLES, seconds)
             yield Task(f"cdf/missing/{percent}/{free}/{place:02}", call, seconds, f"missing {free}")
 
 
 def sheets(rows: Sequence[Row]) -> list[Sheet]:
     """Those that the rows allow."""
-    made = (curves(rows), gaps(rows), table1(rows))
+    made = (curves(rows), gaps(rows), table1(rows), crosscheck.sheet(rows))
     return [sheet for sheet in made if sheet.rows]
 
 
@@ -137,17 +142,16 @@ def table1(rows: Sequence[Row]) -> Sheet:
             "range of each logit on the box; mass outside the box may be anywhere and is in the upper bounds.",
             "At 25 % the published means are smaller than what lies outside, so that they cannot hold it: they compare "
             "with the column of the box.",
-            f"With three free inputs the grid has {measure.SIDE_OF_THREE} points a side.",
             f"Three inputs are refined until U - L is at most {measure.TOLERANCE} on the box, or {SECONDS:g} s "
             "are over; a round that has begun is finished.",
-            "The last column: how often a share of samples, a million of them, leaves [L, U].",
+            "The last column: how often a share of samples, ten million of them, leaves [L, U].",
         ),
     )
 
 
 def violations(rows: Sequence[Row]) -> list[str]:
     """What bounds that hold cannot show."""
-    wrong = []
+    wrong = crosscheck.violations(rows)
     for row in rows:
         if not row["key"].startswith("cdf/") or row.get("status") == "error":
             continue
@@ -160,6 +164,7 @@ def violations(rows: Sequence[Row]) -> list[str]:
     return wrong
 
 
+ROWS = HERE / "rows" / "cdf.jsonl.gz"
 STUDY = Study(
     "cdf",
     "distributions of outputs under random inputs: exact, bounded, and beside Monte Carlo",
@@ -167,7 +172,16 @@ STUDY = Study(
     sheets,
     figures=figures,
     violations=violations,
-    keys=("cdf/",),
-    rows=HERE / "rows" / "cdf.jsonl.gz",
+    keys=("cdf/iris/", "cdf/tanh/", "cdf/diabetes", "cdf/missing/", crosscheck.PREFIX),
+    rows=ROWS,
     document=HERE.parent / "docs" / "cdf.md",
+)
+SPEED = Study(
+    "cdf-speed",
+    "what distribution functions cost: regions, and a hundred points of one output",
+    (speed.stage,),
+    speed.sheets,
+    keys=(speed.PREFIX,),
+    rows=ROWS,
+    document=HERE.parent / "PERFORMANCE.md",
 )

@@ -13,8 +13,9 @@ is positive and the lower ones where it is negative, for its upper bound, and th
 intervals are those of S = 1, so that bounds for 2 S segments lie between those for S.
 
 Functions of several arguments are made of these: |x| = ReLU(x) + ReLU(-x), x^2 = h(x) + h(-x) with h(t) = max(t, 0)^2,
-x y = ((x + y)^2 - (x - y)^2) / 4, softmax_i = r(-sum_(j != i) exp(x_j - x_i)) with r(t) = 1 / (1 - t), and max(x, y) of
-upper bounds is one of max(x, y).
+x y = ((x + y)^2 - (x - y)^2) / 4, and max(x, y) of upper bounds is one of max(x, y). A softmax is made of functions
+whose slopes are in [0, 1], so that nothing is as large as an exponential:
+    softmax_i = sigmoid(-L),  L = log sum_(j != i) exp(x_j - x_i),  by  log(exp(a) + exp(b)) = a + softplus(b - a).
 
 Source: A. Kofnov et al., Exact upper and lower bounds for the output distribution of neural networks with random
 inputs, ICML 2025, section 4 and appendix.
@@ -67,9 +68,9 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "exp": Shape(np.exp, np.exp, ((-np.inf, 1),)),
     "half_square": Shape(lambda t: np.maximum(t, 0) ** 2, lambda t: 2 * np.maximum(t, 0), ((-np.inf, 0), (0.0, 1))),
-    "reciprocal": Shape(lambda t: 1 / (1 - t), lambda t: 1 / (1 - t) ** 2, ((-np.inf, 1),)),
+    "softplus": Shape(lambda t: np.maximum(t, 0) + np.log1p(np.exp(-np.abs(t))), _sigmoid, ((-np.inf, 1),)),
 }
-"""By name; `half_square` is max(t, 0)^2, `reciprocal` 1 / (1 - t) for t <= 0."""
+"""By name; `half_square` is max(t, 0)^2, `softplus` log(1 + exp(t))."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def envelope(kind: str, low: float, high: float, segments: int) -> tuple[Linear,
     """
     if kind not in SHAPES:
         raise UsageError(f"activation {kind!r} has no bounds here; expected one of {', '.join(SHAPES)}")
-    if segments < 1 or not low < high or (kind == "reciprocal" and high >= 1):
+    if segments < 1 or not low < high:
         raise UsageError(f"{segments} segments on [{low:g}, {high:g}] are none; expected at least one, and l < u")
     shape = SHAPES[kind]
     below: list[tuple[float, float]] = []
@@ -217,16 +218,31 @@ def product(layers: list[Layer], source: int, size: int) -> None:
 
 
 def softmax(layers: list[Layer], source: int, size: int) -> None:
-    """Append softmax_i = r(-sum_(j != i) exp(x_j - x_i)) of a value."""
+    """Append softmax_i = sigmoid(-log sum_(j != i) exp(x_j - x_i)) of a value of two numbers or more, by halves."""
     pairs = [(i, j) for i in range(size) for j in range(size) if i != j]
-    differences, sums = np.zeros((size, len(pairs))), np.zeros((len(pairs), size))
+    differences = np.zeros((size, len(pairs)))
     for k, (i, j) in enumerate(pairs):
         differences[[j, i], k] = 1.0, -1.0
-        sums[k, i] = -1.0
     layers.append(Affine((source,), (differences,), np.zeros(len(pairs))))
-    layers.append(Pointwise(len(layers), "exp"))
-    layers.append(Affine((len(layers),), (sums,), np.zeros(size)))
-    layers.append(Pointwise(len(layers), "reciprocal"))
+    count = size - 1
+    while count > 1:
+        half, eye = count // 2, np.eye(count)
+        step = _each(size, eye[:, half : 2 * half] - eye[:, :half])  # b - a
+        kept = _each(size, np.delete(eye, range(half, 2 * half), axis=1))  # a, and the odd one out
+        at = len(layers)
+        layers.append(Affine((at,), (step,), np.zeros(size * half)))
+        layers.append(Pointwise(at + 1, "softplus"))
+        layers.append(
+            Affine((at, at + 2), (kept, _each(size, np.eye(half, count - half))), np.zeros(size * (count - half)))
+        )
+        count -= half
+    layers.append(Affine((len(layers),), (-np.eye(size),), np.zeros(size)))
+    layers.append(Pointwise(len(layers), "sigmoid"))
+
+
+def _each(size: int, matrix: Floats) -> Floats:
+    """The same map of the numbers of each class."""
+    return np.asarray(np.kron(np.eye(size), matrix), dtype=np.float64)
 
 
 @dataclass
@@ -329,8 +345,6 @@ def _range(layer: Affine, ranges: Sequence[tuple[Floats, Floats]]) -> tuple[Floa
 
 def _add_pointwise(build: _Builder, source: int, kind: str, segments: int) -> None:
     low, high = build.ranges[source]
-    if kind == "reciprocal":
-        high = np.minimum(high, 0.5)  # a sum of exponentials, negated: at most 0
     places = build.places[source]
     lines = [envelope(kind, a, b, segments) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     widest = [envelope(kind, a, b, 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]

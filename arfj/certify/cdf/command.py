@@ -8,13 +8,15 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from arfj.certify.cdf import enclosures
 from arfj.certify.cdf.answers import (
     Quantile,
     class_probabilities,
@@ -24,7 +26,9 @@ from arfj.certify.cdf.answers import (
     output_range,
     quantile,
 )
+from arfj.certify.cdf.enclosures import Enclosed, enclosed
 from arfj.certify.cdf.evaluation import as_fractions
+from arfj.certify.cdf.layers import Layers, load, with_softmax
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question, cost, question, read_box, read_density, read_fixed
 from arfj.certify.cdf.refine import Found
@@ -32,7 +36,8 @@ from arfj.certify.cdf.regions import Budget, Pieces
 from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
 from arfj.errors import UsageError
 from arfj.files import load_array
-from arfj.network import Floats, load_network
+from arfj.graph import Graph
+from arfj.network import Network
 
 PROG = "python -m arfj.certify cdf"
 EXAMPLES = f"""\
@@ -41,6 +46,8 @@ EXAMPLES = f"""\
   {PROG} --network iris.npz --input x.npy --free 3 --density mixture:m.npz --box box.npy --quantile 0.05 --json
 """
 TOLERANCE, POINTS, LIMIT, CELLS = 1e-3, 20, 60.0, 1_000_000
+_BLOCK = 10**4000
+SEGMENTS = 1000
 GRID = 200_000
 """Points of a joint distribution function that are computed at most."""
 
@@ -49,22 +56,29 @@ def main(argv: Sequence[str]) -> int:
     """Answer what `argv` asks for."""
     began = time.perf_counter()
     options = _parser().parse_args(argv)
-    budget = Budget(options.cells, checked_seconds("--time-limit", options.time_limit))
-    asked = _question(options)
-    if (sentence := cost(asked.graph, budget)) is not None:
+    seconds = checked_seconds("--time-limit", options.time_limit)
+    _check(options)
+    network = load(options.network)
+    asked = _question(options, network)
+    graph = asked.both(enclosures.FIRST).graph if isinstance(asked, Enclosed) else asked.graph
+    if (sentence := cost(graph, Budget(options.cells, seconds))) is not None:
         print(sentence, file=sys.stderr, flush=True)
-    with status_line("cutting the box into regions"):
-        pieces = asked.pieces(budget, options.exact)
-        answer = _answered(options, asked, pieces, budget)
-    if options.plot is not None:
+    with status_line("cutting the box into regions") as say:
+        budget = Watched(options.cells, seconds, say=say)
+        if isinstance(asked, Enclosed):
+            answer = _enclosed_answer(options, asked, budget)
+        else:
+            answer = _answered(options, asked, budget)
+    document = _document(answer, time.perf_counter() - began)
+    if options.json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        logits = network.softmax and not options.softmax
+        _print(document, _sentences(document, answer, asked, options, logits))
+    if options.plot is not None:  # after the answer, which is not lost where a picture cannot be written
         from arfj.certify.cdf.plot import draw
 
         draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
-    document = _document(answer, pieces, time.perf_counter() - began)
-    if options.json:
-        print(json.dumps(document, indent=2))
-    else:
-        _print(document, answer, asked, options)
     return ANSWERED
 
 
@@ -97,7 +111,20 @@ def _parser() -> argparse.ArgumentParser:
         help="mass outside the box: may be anywhere, or left out",
     )
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, metavar="T", help=f"U - L; {TOLERANCE} by default"
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="T",
+        help=f"U - L that is near enough; {TOLERANCE} by default",
+    )
+    parser.add_argument(
+        "--softmax", action="store_true", help="of the class probabilities: the softmax of the outputs, by segments"
+    )
+    parser.add_argument(
+        "--segments",
+        type=int,
+        metavar="S",
+        help="by networks below and above with S segments for each convex and concave part of an activation",
     )
     parser.add_argument("--exact", action="store_true", help="in fractions: ReLU networks, polynomial densities")
     parser.add_argument("--quantile", type=float, metavar="Q", help="bounds of a quantile of the output as well")
@@ -110,11 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _question(options: argparse.Namespace) -> Question:
-    """The question of the command line.
+def _check(options: argparse.Namespace) -> None:
+    """Nothing.
 
     Raises:
-        UsageError: options that do not fit each other or the network.
+        UsageError: options that do not fit each other. ArfjError: no picture can be drawn.
     """
     if not 0 <= options.tolerance < 1 or options.cells < 1 or options.samples < 1:
         raise UsageError("--tolerance must lie in [0, 1), --cells and --samples must be at least 1")
@@ -122,9 +149,26 @@ def _question(options: argparse.Namespace) -> Question:
         raise UsageError("--plot and --quantile are about one output; name it with --output, and leave out --joint")
     if options.quantile is not None and not 0 < options.quantile < 1:
         raise UsageError(f"--quantile {options.quantile:g} does not exist; expected a number between 0 and 1")
-    if options.exact and (options.quantile is not None or options.classes):
-        raise UsageError("--exact is about points; leave out --quantile and --classes")
-    network = load_network(options.network)
+    if options.exact and options.quantile is not None:
+        raise UsageError("--exact is about points and classes; leave out --quantile")
+    if options.plot is not None:
+        from arfj.certify.cdf.plot import format_of
+
+        format_of(options.plot)
+    if options.segments is not None and not 1 <= options.segments <= SEGMENTS:
+        raise UsageError(f"--segments {options.segments} are none or too many; expected 1 to {SEGMENTS}")
+
+
+def _question(options: argparse.Namespace, plain: Network | Graph | Layers) -> Question | Enclosed:
+    """The question of the command line; where no cells can be refined, that about networks below and above.
+
+    Raises:
+        UsageError: options that do not fit the network.
+    """
+    network = with_softmax(plain) if options.softmax else plain
+    by_segments = options.segments is not None or isinstance(network, Layers)
+    if options.exact and by_segments:
+        raise UsageError("--exact needs a network with ReLUs alone; leave out --exact, --softmax and --segments")
     if not 0 <= options.output < network.classes:
         raise UsageError(f"--output {options.output} does not exist; expected 0 to {network.classes - 1}")
     try:
@@ -133,21 +177,67 @@ def _question(options: argparse.Namespace) -> Question:
         raise UsageError(f"--free {options.free} holds no numbers; expected indices, such as 0,1") from None
     lower, upper = read_box(options.box, len(free), options.density)
     density = read_density(options.density, lower, upper)
-    return question(network, read_fixed(options.input, network), free, density, lower, upper)
+    fixed = read_fixed(options.input, network.input_shape)
+    if by_segments or isinstance(network, Layers):
+        asked = enclosed(network, fixed, free, density, lower, upper)
+        if not options.softmax or isinstance(plain, Layers):
+            return asked
+        return replace(asked, logits=question(plain, fixed, free, density, lower, upper))
+    return question(network, fixed, free, density, lower, upper)
+
+
+@dataclass(frozen=True)
+class Watched(Budget):
+    """A budget that tells, whenever it is asked, how much of it is left.
+
+    Attributes:
+        say: takes a line.
+    """
+
+    say: Callable[[str], None] = field(default=lambda _: None, compare=False)
+
+    def spent(self, cells: int) -> bool:
+        """As `Budget.spent`."""
+        left = max(0.0, self.until - time.monotonic())
+        self.say(f"{cells} of {self.cells} cells, {left:.0f} s left" if cells else f"{left:.0f} s left")
+        return super().spent(cells)
 
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What was found: points y, bounds there, and what else was asked for."""
+    """What was found: points y, bounds there, the regions, and what else was asked for."""
 
     y: Array
     found: Found
+    pieces: Pieces
     quantile: Quantile | None
-    classes: Floats | None
+    classes: Array | None
+    segments: int | None = None
 
 
-def _answered(options: argparse.Namespace, asked: Question, pieces: Pieces, budget: Budget) -> _Answer:
-    y = _points(options, asked, pieces)
+def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budget) -> _Answer:
+    fixed, outside = options.segments is not None, options.outside
+    first = enclosures.enclosure(asked, options.segments or enclosures.FIRST, budget)
+    y = _points(options, asked.outputs, lambda column: enclosures.output_range(first, column))
+    if options.joint:
+        last, found = enclosures.joint(asked, first, y, budget, options.tolerance, outside, fixed)
+    else:
+        column = options.output
+        last, found = enclosures.one_output(asked, first, column, y, budget, options.tolerance, outside, fixed)
+    of_quantile = None
+    if options.quantile is not None:
+        of_quantile = enclosures.quantile(last, options.output, options.quantile, budget, outside)
+    classes = None
+    if options.classes and asked.logits is not None:
+        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
+    elif options.classes:
+        classes = enclosures.class_probabilities(last, asked.outputs, budget, 1e-6, outside)
+    return _Answer(y, found, last.pieces, of_quantile, classes, last.segments)
+
+
+def _answered(options: argparse.Namespace, asked: Question, budget: Budget) -> _Answer:
+    pieces = asked.pieces(budget, options.exact)
+    y = _points(options, asked.graph.classes, lambda column: output_range(pieces, column))
     if options.joint and options.at is None:
         columns = [np.unique(column) for column in y.T]
         if not options.exact and math.prod(map(len, columns)) == len(y):
@@ -161,9 +251,15 @@ def _answered(options: argparse.Namespace, asked: Question, pieces: Pieces, budg
         found = one_output(pieces, asked, options.output, y, budget, options.tolerance, options.outside)
     of_quantile = None
     if options.quantile is not None:
-        of_quantile = quantile(found.pieces, asked, options.output, options.quantile, budget, options.outside)
-    classes = class_probabilities(found.pieces, asked, budget, 1e-6, options.outside) if options.classes else None
-    return _Answer(y, found, of_quantile, classes)
+        of_quantile = quantile(
+            found.pieces, asked, options.output, options.quantile, budget, options.outside, options.tolerance
+        )
+    classes = (
+        class_probabilities(found.pieces, asked, budget, options.tolerance, options.outside)
+        if options.classes
+        else None
+    )
+    return _Answer(y, found, pieces, of_quantile, classes)
 
 
 def _flat(found: Found) -> Any:  # noqa: ANN401 - Bounds
@@ -172,13 +268,12 @@ def _flat(found: Found) -> Any:  # noqa: ANN401 - Bounds
     return Bounds(found.bounds.lower.ravel(), found.bounds.upper.ravel())
 
 
-def _points(options: argparse.Namespace, asked: Question, pieces: Pieces) -> Array:
+def _points(options: argparse.Namespace, outputs: int, range_of: Callable[[int], tuple[Any, Any]]) -> Array:
     """Where bounds are asked for: (points,) or (points, outputs), as fractions where all is exact.
 
     Raises:
         UsageError: a file of another shape, or a grid that is too large.
     """
-    outputs = asked.graph.classes
     if options.at is not None:
         y = load_array(options.at)
         good = (y.ndim == 2 and y.shape[1] == outputs) if options.joint else y.ndim == 1
@@ -194,13 +289,13 @@ def _points(options: argparse.Namespace, asked: Question, pieces: Pieces) -> Arr
                 f"{count} points for each of {len(columns)} outputs are {'none' if count < 1 else 'too many'}; "
                 f"expected 1 to {int(GRID ** (1 / len(columns)))} with --points, or points of your own with --at"
             )
-        ranges = [np.array(output_range(pieces, column), dtype=np.float64) for column in columns]
+        ranges = [np.array(range_of(column), dtype=np.float64) for column in columns]
         levels = [np.unique(np.linspace(low, high, count + 2)[1:-1]) for low, high in ranges]
         y = np.array(list(itertools.product(*levels))) if options.joint else levels[0]
     return as_fractions(y) if options.exact else y
 
 
-def _document(answer: _Answer, pieces: Pieces, seconds: float) -> dict[str, Any]:
+def _document(answer: _Answer, seconds: float) -> dict[str, Any]:
     bounds, found = answer.found.bounds, answer.found
     lower, upper = (np.asarray(side, dtype=np.float64) for side in (bounds.lower, bounds.upper))
     if found.pieces.evaluation.exact:  # the nearest float may lie on the wrong side
@@ -211,27 +306,50 @@ def _document(answer: _Answer, pieces: Pieces, seconds: float) -> dict[str, Any]
         "y": np.asarray(answer.y, dtype=np.float64).tolist(),
         "lower": lower.tolist(),
         "upper": upper.tolist(),
-        "regions": pieces.regions,
+        "regions": answer.pieces.regions,
         "outside_mass": float(1 - inside[0]),
         "seconds": round(seconds, 3),
-        "complete": bool(pieces.complete),
+        "complete": bool(answer.pieces.complete),
         "tolerance_met": bool(found.reached),
     }
     if found.pieces.evaluation.exact:
-        document["fractions"] = {"lower": list(map(str, bounds.lower)), "upper": list(map(str, bounds.upper))}
+        document["fractions"] = {"lower": list(map(told, bounds.lower)), "upper": list(map(told, bounds.upper))}
+    if answer.segments is not None:
+        document["segments"] = answer.segments
     if answer.quantile is not None:
         ends = [None if math.isinf(end) else end for end in (answer.quantile.lower, answer.quantile.upper)]
         document["quantile"] = {"q": answer.quantile.q, "lower": ends[0], "upper": ends[1]}
     if answer.classes is not None:
-        document["classes"] = [{"lower": float(low), "upper": float(high)} for low, high in answer.classes]
+        document["classes"] = [
+            {"lower": _down(float(low), low), "upper": -_down(-float(high), -high)} for low, high in answer.classes
+        ]
+        if found.pieces.evaluation.exact:
+            document["fractions"]["classes"] = [
+                {"lower": told(low), "upper": told(high)} for low, high in answer.classes
+            ]
     return document
+
+
+def told(exact: Fraction | int) -> str:
+    """A fraction in decimal digits, however many: Python's own conversion ends at 4300 of them."""
+    ends = [_digits(exact.numerator), _digits(exact.denominator)]
+    return ends[0] if exact.denominator == 1 else "/".join(ends)
+
+
+def _digits(number: int) -> str:
+    """Of an integer >= 0, in blocks of 4000."""
+    blocks: list[int] = []
+    while number >= _BLOCK:
+        number, block = divmod(number, _BLOCK)
+        blocks.append(block)
+    return f"{number}" + "".join(f"{block:04000d}" for block in reversed(blocks))
 
 
 def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction
     return value if value <= exact else float(np.nextafter(value, -np.inf))
 
 
-def _print(document: dict[str, Any], answer: _Answer, asked: Question, options: argparse.Namespace) -> None:
+def _print(document: dict[str, Any], sentences: Sequence[str]) -> None:
     from rich.table import Table
 
     table = Table(title="P(f <= y)", title_justify="left")
@@ -242,19 +360,27 @@ def _print(document: dict[str, Any], answer: _Answer, asked: Question, options: 
         table.add_row(shown, f"{math.floor(low * 1e9) / 1e9:.9f}", f"{math.ceil(high * 1e9) / 1e9:.9f}")
     console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table)
-    console.print("\n".join(_sentences(document, answer, asked, options)), soft_wrap=True)
+    console.print("\n".join(sentences), soft_wrap=True)
 
 
-def _sentences(document: dict[str, Any], answer: _Answer, asked: Question, options: argparse.Namespace) -> list[str]:
+def _sentences(
+    document: dict[str, Any], answer: _Answer, asked: Question | Enclosed, options: argparse.Namespace, logits: bool
+) -> list[str]:
     """What is claimed, on which assumptions, and what is not."""
     count = "" if document["complete"] else " at least (the budget ended)"
     lines = [f"{document['regions']} linear regions{count}, {document['seconds']:.2f} s."]
+    if answer.segments is not None:
+        lines[0] = f"Of networks below and above, {answer.segments} segments for each part of an activation: {lines[0]}"
     if found := document.get("quantile"):
         low, high = ("unbounded" if found[end] is None else f"{found[end]:.9g}" for end in ("lower", "upper"))
         lines.append(f"The {found['q']:g}-quantile of output {options.output} lies between {low} and {high}.")
     for index, row in enumerate(document.get("classes", [])):
         low, high = math.floor(row["lower"] * 1e9) / 1e9, math.ceil(row["upper"] * 1e9) / 1e9
         lines.append(f"Class {index} has a probability from {low:.9f} to {high:.9f}.")
+    if logits:
+        lines.append(
+            "The outputs are logits: the softmax at the end of the file is left out; --softmax is about probabilities."
+        )
     outside = document["outside_mass"]
     if not asked.density.whole:
         what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"

@@ -2,7 +2,7 @@ r"""Densities of the inputs, and their masses on simplices between bounds that h
 
     Axes      a product of piecewise polynomials, one for each input, in Bernstein form: beta densities with whole
               parameters among them. Integrated exactly by quadrature; in fractions without any rounding.
-    Smooth    beta densities with other parameters: bounded on each simplex by constants.
+    Betas     beta densities with other parameters: bounded on each simplex by exponentials of linear functions.
     Gaussians in `gaussians`.
 
 A density answers with `masses`, bounds of its integral over each cell, and `greatest`, an upper bound of its values
@@ -12,19 +12,23 @@ there.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import lgamma
 from typing import Any, Protocol
 
 import numpy as np
 
+from arfj.certify.cdf import blossoms
 from arfj.certify.cdf.mesh import UNIT, Array, Ints, volumes
 from arfj.certify.cdf.quadrature import nodes
 from arfj.errors import UsageError
 from arfj.network import Floats
 
-CHUNK = 2**20
+CHUNK = 2**17
+"""Values at nodes that are worked on at a time: they stay in the cache."""
 Pair = tuple[Array, Array]
 
 
@@ -38,6 +42,10 @@ class Density(Protocol):
     @property
     def whole(self) -> bool:
         """Whether all of its mass lies in the box."""
+
+    @property
+    def sharp(self) -> bool:
+        """Whether bounds of masses are apart by rounding only: then finer cells have no better ones."""
 
     @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
@@ -124,6 +132,19 @@ class Axis:
             found.append((len(piece) - 1) * max(steps, default=0.0) / (high - low))
         return 1.001 * max(found)
 
+    @cached_property
+    def _table(self) -> Floats:
+        """The coefficients of all pieces, raised to one degree: shape (n + 1, pieces)."""
+        return np.array([_raised(piece, self.degree) for piece in self.coefficients], dtype=np.float64).T
+
+    def pieces_at(self, x: Floats) -> tuple[Floats, Floats]:
+        """For cells with corners at x, shape (cells, corners): coefficients, and where in its piece each corner is."""
+        breaks = np.array(self.breaks, dtype=np.float64)
+        which = np.searchsorted(breaks[1:-1], x.mean(axis=1))
+        low = breaks[which]
+        t = (x.T - low) / (breaks[which + 1] - low)
+        return self._table[:, which], np.clip(t, 0.0, 1.0)
+
     def __call__(self, x: Array, inside: Array) -> Array:
         """Its values at x, on the pieces that hold `inside` (a point of the same cell)."""
         inner = (
@@ -151,6 +172,17 @@ class Axis:
         return np.asarray(values[0])
 
 
+def _raised(piece: Sequence[float | Fraction], degree: int) -> list[Fraction]:
+    """The same polynomial in Bernstein form of a higher degree: c_k' = k / m c_(k-1) + (1 - k / m) c_k."""
+    found = [Fraction(c) for c in piece]
+    for m in range(len(found), degree + 1):
+        found = [
+            Fraction(k, m) * (found[k - 1] if k else 0) + (1 - Fraction(k, m)) * (found[k] if k < m else 0)
+            for k in range(m + 1)
+        ]
+    return found
+
+
 @dataclass(frozen=True)
 class Axes:
     """A product of densities of one input each.
@@ -169,6 +201,11 @@ class Axes:
     @property
     def whole(self) -> bool:
         """All of its mass lies in the box."""
+        return True
+
+    @property
+    def sharp(self) -> bool:
+        """Polynomials are integrated exactly."""
         return True
 
     @property
@@ -221,26 +258,36 @@ class Axes:
     def masses(self, points: Array, cells: Ints) -> Pair:
         """The volume times the mean of the polynomial over a rule that is exact for its degree.
 
-        A value is off by at most 8 (n + 4) u of the greatest value, for the roundings of t and of n steps of
-        convex combinations, together with those of the nodes: `_rounding`. All terms are positive, so nothing cancels.
+        A value is off by at most (8 (n + 4) + 2 terms) u of the greatest value, for the roundings of t, of n steps of
+        convex combinations and of the sum of so many terms, together with those of the nodes: `_rounding`. All terms
+        are positive, so nothing cancels.
         """
-        exact = points.dtype == object
         volume, error = volumes(points, cells)
         volume = abs(volume)
-        shares, weights = nodes(self.inputs, self.degree, exact)
-        mean = np.zeros(len(cells), points.dtype)
-        step = max(1, CHUNK // max(1, len(weights)))
+        if points.dtype == object:
+            mass = volume * self._exact_means(points, cells)
+            return mass, mass
+        _, weights = nodes(self.inputs, self.degree, exact=False)
+        mean = np.ones(len(cells))
+        step = max(1, CHUNK // len(weights))
         for at in range(0, len(cells), step):
             corners = points[cells[at : at + step]]
-            value: Array | int = 1
+            value: Array | float = 1.0
             for axis, x in zip(self.axes, np.moveaxis(corners, 2, 0), strict=True):
-                value = value * axis(x @ shares.T, np.repeat(x.mean(axis=1)[:, None], len(weights), axis=1))
-            mean[at : at + step] = value @ weights if self.axes else 1
-        if exact:
-            return volume * mean, volume * mean
-        mass, margin = volume * mean, error * self.top + volume * self._rounding(points)
-        margin = margin + 1e-15 * mass
+                value = value * blossoms.values(*axis.pieces_at(x), self.degree)
+            mean[at : at + step] = value @ weights if self.axes else 1.0
+        mass = volume * mean
+        margin = error * self.top + volume * self._rounding(points) + 2 * len(weights) * UNIT * mass
         return np.maximum(mass - margin, 0.0), mass + margin
+
+    def _exact_means(self, points: Array, cells: Ints) -> Array:
+        """In fractions, by a rule in fractions."""
+        shares, weights = nodes(self.inputs, self.degree, exact=True)
+        corners = points[cells]
+        value: Array | int = 1
+        for axis, x in zip(self.axes, np.moveaxis(corners, 2, 0), strict=True):
+            value = value * axis(x @ shares.T, np.repeat(x.mean(axis=1)[:, None], len(weights), axis=1))
+        return value @ weights if self.axes else np.ones(len(cells), object)
 
     def _rounding(self, points: Array) -> float:
         """By how much a mean value may be off: values and nodes as in `masses`, in units of the greatest value."""
@@ -249,7 +296,8 @@ class Axes:
             place = (
                 8 * UNIT * float(np.abs(x).max(initial=0.0)) * (self.inputs + 2)
             )  # of a node, and of t times the width
-            relative = axis.steepness * place / axis.top + 8 * UNIT * (axis.degree + 4)
+            summed = blossoms.terms(self.inputs, axis.degree)
+            relative = axis.steepness * place / axis.top + UNIT * (8 * (axis.degree + 4) + 2 * summed)
             total += relative
         return self.top * total
 
@@ -264,10 +312,14 @@ def beta_axis(a: float, b: float, low: float, high: float) -> Axis:
 
 @dataclass(frozen=True)
 class Betas:
-    """Independent beta densities with parameters >= 1 on a box, bounded by constants on each simplex.
+    """Independent beta densities with parameters >= 1 on a box.
 
-    log p is concave in each input, so that on an interval the least value is at an end, and the greatest at the mode or
-    at the end that is nearest to it.
+    log p is concave. On a simplex with corners v_i and centroid c it is therefore at least the affine function through
+    its values at the corners, and at most its tangent at c; with the mean of x - c being 0 and exp convex, the mean of
+    p over the simplex lies between
+        exp(mean of log p(v_i))   and   mean of exp(log p(c) + grad log p(c) (v_i - c)),
+    which are as near to each other as the square of its size; and below the value at the point of the simplex's box
+    that is nearest to the mode.
 
     Attributes:
         parameters: (a, b) for each input.
@@ -289,6 +341,11 @@ class Betas:
         return True
 
     @property
+    def sharp(self) -> bool:
+        """In one input there is a distribution function."""
+        return self.inputs == 1
+
+    @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
         """None."""
         return tuple(() for _ in self.parameters)
@@ -297,7 +354,7 @@ class Betas:
     def top(self) -> float:
         """The product of the values at the modes."""
         modes = np.array([[_mode(a, b) for a, b in self.parameters]])
-        return float(self._product(modes)[0]) * (1 + 1e-9)
+        return float(np.exp(self._logarithm(modes, 1 - modes)[0])) * (1 + 1e-9)
 
     @property
     def metric(self) -> Floats:
@@ -311,42 +368,49 @@ class Betas:
 
     def greatest(self, points: Array, cells: Ints) -> Array:
         """The values at the point of the cell's box that is nearest to the mode."""
-        low, high = self._box(points, cells)
-        return self._product(np.clip([_mode(a, b) for a, b in self.parameters], low, high)) * (1 + 1e-9)
+        modes = np.array([_mode(a, b) for a, b in self.parameters])
+        t, s = (side[cells] for side in self._places(points))
+        nearest = np.clip(modes, t.min(axis=1), t.max(axis=1)), np.clip(1 - modes, s.min(axis=1), s.max(axis=1))
+        return np.asarray(np.exp(self._logarithm(*nearest)) * (1 + 1e-9) + 1e-300)  # not 0 where it underflows
 
     def masses(self, points: Array, cells: Ints) -> Pair:
-        """In one input differences of the distribution function; else volume times bounds, the least at a corner.
-
-        The product of concave logarithms is one: its least value on a simplex is at a corner.
-        """
+        """In one input differences of the distribution function; else the volume times bounds of the mean."""
         volume, error = volumes(points, cells)
+        t, s = (side[cells] for side in self._places(points))
         if self.inputs == 1:
             from scipy.special import betainc
 
-            (a, b) = self.parameters[0]
-            low, high = self._box(points, cells)
-            mass = betainc(a, b, high[:, 0]) - betainc(a, b, low[:, 0])
+            ((a, b),) = self.parameters
+            mass = betainc(a, b, t.max(axis=(1, 2))) - betainc(a, b, t.min(axis=(1, 2)))
             return np.maximum(mass - 1e-12, 0.0), mass + 1e-12
-        corners = self._scaled(points)[cells]
-        least = self._product(corners.reshape(-1, self.inputs)).reshape(corners.shape[:2]).min(axis=1) * (1 - 1e-9)
+        least = np.exp(self._logarithm(t, s).mean(axis=1)) * (1 - 1e-9)
+        most = np.minimum(self._tangent_mean(t, s) * (1 + 1e-9) + 1e-300, self.greatest(points, cells))
         size = np.abs(volume)
-        return np.maximum(size - error, 0.0) * least, (size + error) * self.greatest(points, cells)
+        return np.maximum(size - error, 0.0) * least, (size + error) * most
 
-    def _scaled(self, points: Array) -> Floats:
+    def _tangent_mean(self, t: Floats, s: Floats) -> Floats:
+        """The mean of exp(log p(c) + grad log p(c) (v_i - c)) over the corners of each cell."""
+        first, second = np.array(self.parameters).T - 1
+        centre, rest = t.mean(axis=1), s.mean(axis=1)
+        slope = first / np.maximum(centre, 1e-300) - second / np.maximum(rest, 1e-300)
+        height = self._logarithm(centre, rest)[:, None] + np.einsum("nij,nj->ni", t - centre[:, None], slope)
+        return np.asarray(np.exp(np.minimum(height, 700.0)).mean(axis=1))
+
+    def _places(self, points: Array) -> tuple[Floats, Floats]:
+        """Where points are in the box, from either side: t and 1 - t, neither of which has lost digits near 0."""
         low, high = np.array(self.lower), np.array(self.upper)
-        return np.asarray(np.clip((points - low) / (high - low), 0.0, 1.0), dtype=np.float64)
+        one, two = (points - low) / (high - low), (high - points) / (high - low)
+        return np.clip(one, 0.0, 1.0), np.clip(two, 0.0, 1.0)
 
-    def _box(self, points: Array, cells: Ints) -> tuple[Floats, Floats]:
-        at = self._scaled(points)[cells]
-        return at.min(axis=1), at.max(axis=1)
+    def _logarithm(self, t: Floats, s: Floats) -> Floats:
+        """log p at places t of [0, 1]^d, s = 1 - t, shapes (.., d): powers of sharp densities overflow, it does not."""
+        from scipy.special import xlogy
 
-    def _product(self, t: Floats) -> Floats:
-        """The density at places of [0, 1]^d."""
-        result = np.ones(len(t))
-        for (a, b), x, low, high in zip(self.parameters, t.T, self.lower, self.upper, strict=True):
-            constant = np.exp(lgamma(a + b) - lgamma(a) - lgamma(b)) / (high - low)
-            result = result * constant * x ** (a - 1) * (1 - x) ** (b - 1)
-        return np.asarray(result)
+        total = np.zeros(t.shape[:-1])
+        for k, (a, b) in enumerate(self.parameters):
+            constant = lgamma(a + b) - lgamma(a) - lgamma(b) - np.log(self.upper[k] - self.lower[k])
+            total += constant + xlogy(a - 1, t[..., k]) + xlogy(b - 1, s[..., k])
+        return total
 
 
 def _mode(a: float, b: float) -> float:

@@ -21,12 +21,12 @@ from typing import Any, Literal
 import numpy as np
 
 from arfj.certify.cdf.densities import Density
-from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, volumes
-from arfj.certify.cdf.regions import Pieces, levels_cut
+from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, keys_of
+from arfj.certify.cdf.regions import Budget, Pieces, levels_cut
 
 Outside = Literal["add", "renormalise"]
 CELLS = 8_000_000
-"""Simplices that levels may make."""
+"""Parts that levels may make: beyond that they cut nothing."""
 HALVINGS = 40
 """How often cells may be halved behind that; rounding is reckoned with it."""
 
@@ -65,12 +65,18 @@ class Weighed:
         return max(low[0] - self.twice, 0.0), min(high[1], one)
 
 
-def weighed(pieces: Pieces, density: Density, levels: Sequence[Array], columns: Sequence[int]) -> Weighed:
-    """Cut the pieces at the levels of outputs, and weigh the cells."""
+def weighed(
+    pieces: Pieces,
+    density: Density,
+    levels: Sequence[Array],
+    columns: Sequence[int],
+    budget: Budget | None = None,
+) -> Weighed:
+    """Cut the pieces at the levels of outputs, as many as there is time for, and weigh the cells."""
     chosen = [np.zeros(0, pieces.polytopes.fields.dtype)] * pieces.polytopes.fields.shape[1]
     for column, level in zip(columns, levels, strict=True):
         chosen[column] = level
-    mesh, owner = levels_cut(pieces, chosen, CELLS)
+    mesh, owner = levels_cut(pieces, chosen, CELLS, budget)
     below, above = -pieces.low[owner][:, columns], pieces.high[owner][:, columns]
     rounds = HALVINGS + sum(len(level).bit_length() for level in levels)
     error = pieces.error(rounds)[list(columns)]
@@ -90,7 +96,7 @@ def weighed_mesh(
 ) -> Weighed:
     """Weigh the cells of a mesh that covers the box."""
     least, most = density.masses(mesh.points, mesh.cells)
-    slab = _sizes(mesh, mesh.cells) * density.greatest(mesh.points, mesh.cells)
+    slab = _sizes(mesh) * density.greatest(mesh.points, mesh.cells)
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, below, above, slab, twice, owner, density.whole)
 
@@ -101,13 +107,13 @@ def reweighed(cells: Weighed, cut: Cut, density: Density, lower: Array, upper: A
     new = np.flatnonzero(np.bincount(old)[old] > 1)
     least, most, slab = cells.least[old], cells.most[old], cells.slab[old]
     least[new], most[new] = density.masses(mesh.points, mesh.cells[new])
-    slab[new] = _sizes(mesh, mesh.cells[new]) * density.greatest(mesh.points, mesh.cells[new])
+    slab[new] = _sizes(mesh)[new] * density.greatest(mesh.points, mesh.cells[new])
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole)
 
 
-def _sizes(mesh: Mesh, cells: Ints) -> Array:
-    volume, error = volumes(mesh.points, cells)
+def _sizes(mesh: Mesh) -> Array:
+    volume, error = mesh.volumes
     return np.asarray(abs(volume) + error)
 
 
@@ -116,7 +122,7 @@ def _twice(mesh: Mesh, density: Density, lower: Array, upper: Array) -> Any:  # 
     if mesh.exact:
         return 0
     box = float(np.prod(upper - lower))
-    excess = _total(_sizes(mesh, mesh.cells))[1] - box * (1 - 2 * len(lower) * UNIT)
+    excess = _total(_sizes(mesh))[1] - box * (1 - 2 * len(lower) * UNIT)
     return max(0.0, min(excess * density.top * (1 + 1e-12), 1.0))
 
 
@@ -223,7 +229,12 @@ def _summed(bins: Ints, masses: Array, shape: tuple[int, ...]) -> Array:
 
 def _counted(bins: Ints, masses: Array, where: Ints) -> Array:
     """sum of the masses of cells whose bins are at most those of a point, in every output."""
-    keys, inverse = np.unique(bins, axis=0, return_inverse=True)
+    flat = keys_of(list(bins.T), (bins.max(axis=0, initial=0) + 1).tolist())
+    if flat is None:
+        keys, inverse = np.unique(bins, axis=0, return_inverse=True)
+    else:
+        _, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
+        keys = bins[first]
     total = np.zeros(len(keys), masses.dtype)
     np.add.at(total, inverse.ravel(), masses)
     result = np.zeros(len(where), masses.dtype)

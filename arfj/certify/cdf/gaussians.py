@@ -4,13 +4,7 @@ r"""Mixtures of Gaussians: masses of cells without discretisation in one and two
     two inputs  after whitening, the mass of a triangle is the sum over its edges P -> Q of that of the triangle 0, P,
                 Q: sign(h) [(atan2(q, |h|) - atan2(p, |h|)) / 2 pi - (T(|h|, q / |h|) - T(|h|, p / |h|))],
                 h the distance of the line from 0, p and q the places of P and Q along it, T the function of Owen.
-    more        a rule that is exact to degree 5, and what it may miss: along a line through the centroid c the k-th
-                derivative of exp(-|y|^2 / 2) is He_k(s) exp(-|y|^2 / 2) up to its sign, so that the rest of its Taylor
-                polynomial of degree 5 at c is at most |y - c|^6 / 720 times max |He_6(s) exp(-s^2 / 2)| = 15, or times
-                (R^6 + 15 R^4 + 45 R^2 + 15) exp(-rho^2 / 2), rho and R the least and the greatest |y|. The integral
-                misses at most the mean of that over the cell (a rule of degree 7 has it exactly), and the rule of
-                degree 5 its own mean. Where the volume times the least value (a Gaussian has it at a corner) or the
-                greatest one (at the point nearest to the mean) is nearer, that counts.
+    more        rules with a proven remainder (`cubature`).
 
 Source: D. B. Owen, Tables for computing bivariate normal probabilities, Ann. Math. Stat. 27, 1956.
 """
@@ -22,8 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
+from arfj.certify.cdf.cubature import greatest, mean_values
 from arfj.certify.cdf.mesh import UNIT, Array, Ints, volumes
-from arfj.certify.cdf.quadrature import conical
 from arfj.errors import UsageError
 from arfj.network import Floats
 
@@ -82,6 +76,11 @@ class Mixture:
         return False
 
     @property
+    def sharp(self) -> bool:
+        """In one and two inputs there are closed forms."""
+        return self.inputs <= 2
+
+    @property
     def breaks(self) -> tuple[tuple[float, ...], ...]:
         """None."""
         return tuple(() for _ in range(self.inputs))
@@ -119,12 +118,9 @@ class Mixture:
         """The sum of bounds for each component, from the distance of its mean to the cell."""
         result = np.zeros(len(cells))
         for whitening, chosen, height, norm in self._groups:
-            centre, radius, corners = _balls((points @ whitening)[cells])
-            slip = self._slip(points, norm)
-            for k in chosen:
-                distance = _distance(corners, centre, radius, self.means[k] @ whitening) - slip
-                result += self.weights[k] * height * np.exp(-0.5 * np.maximum(distance, 0.0) ** 2)
-        return result * (1 + 1e-9)
+            corners, means = (points @ whitening)[cells], self.means[chosen] @ whitening
+            result += height * greatest(corners, means, self.weights[chosen], self._slip(points, norm))
+        return result
 
     def masses(self, points: Array, cells: Ints) -> Pair:
         """Bounds of the mass of each cell, from those of each component."""
@@ -191,55 +187,14 @@ class Mixture:
         self, points: Array, cells: Ints, group: tuple[Floats, Ints, float], slip: float, low: Floats, high: Floats
     ) -> None:
         """Adds to both bounds."""
-        whitening, numbers, height = group
+        whitening, chosen, height = group
         volume, error = volumes(points, cells)
-        step = max(1, CHUNK // len(conical(self.inputs, 7)[1]))
-        height_error = 1e-12 + 16 * self.inputs**2 * UNIT * self._worst
-        for at in range(0, len(cells), step):
-            part = slice(at, at + step)
-            size, room = np.abs(volume[part]) * height, error[part] * height
-            corners = (points @ whitening)[cells[part]]
-            centre, radius, _ = _balls(corners)
-            places, missed = _taylor(corners, centre)
-            for k in numbers:
-                mean = self.means[k] @ whitening
-                far = np.sqrt(((centre - mean) ** 2).sum(axis=1))
-                least, most = np.zeros(len(far)), np.exp(-0.5 * np.maximum(far - radius - slip, 0.0) ** 2)
-                near = np.flatnonzero(far - radius < FAR)
-                ball = (centre[near], radius[near], far[near])
-                least[near], most[near] = _mean_values(corners[near], places[near], missed[near], ball, mean, slip)
-                low[part] += self.weights[k] * np.maximum(size - room, 0.0) * least * (1 - height_error)
-                high[part] += self.weights[k] * (size + room) * most * (1 + height_error)
-
-
-FAR = 6.0
-"""Whitened distance behind which a cell gets no rule: exp(-18) of the greatest value is left there."""
-
-
-def _taylor(corners: Floats, centre: Floats) -> tuple[Floats, Floats]:
-    """The nodes of the rule in each cell, and the mean of |y - c|^6 over the cell plus that over the nodes."""
-    d = corners.shape[2]
-    shares, weights = conical(d, 5)
-    places = np.einsum("qi,nij->nqj", shares, corners)
-    missed = (((places - centre[:, None]) ** 2).sum(axis=2) ** 3) @ weights
-    finer, masses = conical(d, 7)
-    exact = np.einsum("qi,nij->nqj", finer, corners - centre[:, None])
-    return places, (missed + ((exact**2).sum(axis=2) ** 3) @ masses) * (1 + 1e-9)
-
-
-def _mean_values(
-    corners: Floats, places: Floats, missed: Floats, ball: tuple[Floats, Floats, Floats], mean: Floats, slip: float
-) -> Pair:
-    """Bounds of the mean of exp(-|y - m|^2 / 2) over each cell."""
-    centre, radius, far = ball
-    out, nearest = far + radius + slip, np.maximum(far - radius - slip, 0.0)
-    middle = np.exp(-0.5 * ((places - mean) ** 2).sum(axis=2)) @ conical(corners.shape[2], 5)[1]
-    tail = (out**6 + 15 * out**4 + 45 * out**2 + 15) * np.exp(-0.5 * nearest**2)
-    rest = (missed / 720 * np.minimum(tail, 15.0) + slip) * (1 + 1e-9) + 1e-14
-    worst = np.sqrt(((corners - mean) ** 2).sum(axis=2).max(axis=1)) + slip
-    distance = np.maximum(_distance(corners, centre, radius, mean) - slip, 0.0)
-    least = np.maximum(np.exp(-0.5 * worst**2) * (1 - 1e-12), middle - rest)
-    return least, np.minimum(np.exp(-0.5 * distance**2) * (1 + 1e-12), middle + rest)
+        least, most = mean_values(
+            (points @ whitening)[cells], self.means[chosen] @ whitening, self.weights[chosen], slip
+        )
+        relative = 1e-12 + 16 * self.inputs**2 * UNIT * self._worst
+        low += np.maximum(np.abs(volume) - error, 0.0) * height * least * (1 - relative)
+        high += (np.abs(volume) + error) * height * most * (1 + relative)
 
 
 def sectors(p: Floats, q: Floats) -> Floats:
@@ -257,30 +212,3 @@ def sectors(p: Floats, q: Floats) -> Floats:
     angle = (np.arctan2(b, safe) - np.arctan2(a, safe)) / (2 * np.pi)
     mass = angle - (owens_t(safe, b / safe) - owens_t(safe, a / safe))
     return np.where(tiny, 0.0, np.sign(h) * mass)
-
-
-def _balls(corners: Floats) -> tuple[Floats, Floats, Floats]:
-    """The centroid of each cell, the radius around it that holds its corners, and these."""
-    centre = corners.mean(axis=1)
-    radius = np.sqrt(((corners - centre[:, None]) ** 2).sum(axis=2).max(axis=1)) * (1 + 1e-12)
-    return centre, radius, corners
-
-
-def _distance(corners: Floats, centre: Floats, radius: Floats, mean: Floats) -> Floats:
-    """A lower bound of the distance of the mean to the cell.
-
-    For every unit vector u, |x - m| >= u (x - m), whose least value on the cell is at a corner; u points from the mean
-    to the point of the cell that two steps of Frank and Wolfe from the centroid find, and a bound is one whatever they
-    find.
-    """
-    nearest, best = centre - mean, np.linalg.norm(centre - mean, axis=1) - radius
-    for _ in range(3):
-        length = np.linalg.norm(nearest, axis=1)
-        u = nearest / np.where(length > 0, length, 1.0)[:, None]
-        along = np.einsum("nij,nj->ni", corners - mean, u)
-        best = np.maximum(best, along.min(axis=1) - 1e-12 * (1 + length))
-        corner = corners[np.arange(len(corners)), along.argmin(axis=1)] - mean
-        step = corner - nearest
-        share = -(nearest * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-300)
-        nearest = nearest + np.clip(share, 0.0, 1.0)[:, None] * step
-    return np.asarray(np.maximum(best, 0.0))

@@ -59,10 +59,26 @@ def _of_part(evaluation: Evaluation, vertex: Ints, start: Ints, values: list[Arr
         if isinstance(node, Affine):
             found.append(_affine(node, found))
             continue
-        at, error = values[node.source][vertex], rounding[node.source]
-        low, high = np.minimum.reduceat(at, start) - error, np.maximum.reduceat(at, start) + error
-        found.append(_activation(node.kind, low, high, found[node.source]))
+        low, high = _extremes(values[node.source], vertex, start)
+        error = rounding[node.source]
+        found.append(_activation(node.kind, low - error, high + error, found[node.source]))
     return found[-1]
+
+
+def _extremes(values: Array, vertex: Ints, start: Ints) -> Pair:
+    """The least and the greatest value over the points of each polytope; faster than `reduceat`, which goes by rows."""
+    sizes = np.diff(np.append(start, len(vertex)))
+    order = np.argsort(-sizes, kind="stable")
+    first, sizes = start[order], sizes[order]
+    low = values[vertex[first]]
+    high = low.copy()
+    for k in range(1, int(sizes[0])):
+        count = int(np.searchsorted(-sizes, -k))  # of the polytopes that have more than k points
+        rows = values[vertex[first[:count] + k]]
+        np.minimum(low[:count], rows, out=low[:count])
+        np.maximum(high[:count], rows, out=high[:count])
+    back = np.argsort(order)
+    return low[back], high[back]
 
 
 def _affine(node: Affine, found: list[Pair]) -> Pair:

@@ -19,14 +19,14 @@ The same code runs on arrays of `fractions.Fraction`: then nothing is rounded.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import factorial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from arfj.errors import ArfjError
 
 Array = NDArray[Any]
 """Of float64, or of objects that are `Fraction`."""
@@ -58,6 +58,11 @@ class Mesh:
     def exact(self) -> bool:
         """Whether it is made of fractions."""
         return self.points.dtype == object
+
+    @cached_property
+    def volumes(self) -> tuple[Array, Array]:
+        """`volumes` of all cells."""
+        return volumes(self.points, self.cells)
 
     def with_fields(self, fields: Array) -> Mesh:
         """The same complex with other values at its points."""
@@ -238,27 +243,23 @@ def halved(mesh: Mesh, marked: NDArray[np.bool_], metric: Array | None = None) -
     return Cut(replace(grown, cells=np.concatenate(parts)), np.concatenate(parent), sides)
 
 
-def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, most: int) -> Cut:
+def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, ended: Callable[[int], bool]) -> Cut:
     """Cut the mesh where a field takes one of many levels, in as many rounds as the levels have binary digits.
 
     In a round a cell is cut by the middle one of the levels that are left to it. Cells that share an edge which crosses
-    a level have the same levels left: what separates theirs was cut before, and the edge would end there.
-
-    Raises:
-        ArfjError: more than `most` cells.
+    a level have the same levels left: what separates theirs was cut before, and the edge would end there. Once `ended`
+    says that so many cells are enough, levels stay uncut.
     """
     parent = np.arange(len(mesh.cells))
     start, stop = np.zeros(len(parent), np.intp), np.full(len(parent), len(levels), np.intp)
     sides = np.zeros((len(parent), mesh.inputs + 1), np.int8)
-    while len(levels) and (start < stop).any():
+    while len(levels) and (start < stop).any() and not ended(len(mesh.cells)):
         middle = (start + stop) // 2
         level = levels[np.minimum(middle, len(levels) - 1)]
         heights = mesh.fields[mesh.cells, column] - level[:, None]
         sides = signs(heights, tolerance)
         sides[start >= stop] = 0
         cut = split(mesh, heights, sides, column, level)
-        if len(cut.mesh.cells) > most:
-            raise too_many(most)
         start, stop, middle = start[cut.parent], stop[cut.parent], middle[cut.parent]
         above, left = cut.sides.max(axis=1) > 0, start < stop
         start, stop = np.where(left & above, middle + 1, start), np.where(left & ~above, middle, stop)
@@ -266,9 +267,17 @@ def sliced(mesh: Mesh, column: int, levels: Array, tolerance: float, most: int) 
     return Cut(mesh, parent, sides)
 
 
-def too_many(most: int) -> ArfjError:
-    """The error of levels that cut too much."""
-    return ArfjError(f"the levels cut the regions into more than {most} parts; ask for fewer points")
+def keys_of(columns: Sequence[Ints], most: Sequence[int]) -> NDArray[np.int64] | None:
+    """One number for each row of columns of numbers in [0, `most`), in lexicographic order; None if too large."""
+    size = 1
+    for count in most:
+        size *= max(int(count), 1)
+    if size >= 2**63:
+        return None
+    total = np.zeros(len(columns[0]), np.int64)
+    for column, count in zip(columns, most, strict=True):
+        total = total * max(int(count), 1) + column
+    return total
 
 
 def volumes(points: Array, cells: Ints) -> tuple[Array, Array]:
@@ -279,24 +288,22 @@ def volumes(points: Array, cells: Ints) -> tuple[Array, Array]:
     1-norms of the rows.
     """
     d = points.shape[1]
-    corners = points[cells]
-    rows = corners[:, 1:, :] - corners[:, :1, :]
-    value = _determinants(rows) / factorial(d)
+    rows = points[cells[:, 1:]] - points[cells[:, :1]]
+    value = _determinant([[rows[:, i, j] for j in range(d)] for i in range(d)], rows) / factorial(d)
     if points.dtype == object:
         return value, np.zeros(len(cells), object) + 0
     sizes = np.abs(rows).sum(axis=2).prod(axis=1) / factorial(d)
     return value, 4 * (d + 1) ** 2 * UNIT * sizes
 
 
-def _determinants(rows: Array) -> Array:
+def _determinant(matrix: list[list[Array]], rows: Array) -> Array:
     """By expansion along the first row: no pivots, so that fractions and signs of rounding are served alike."""
-    d = rows.shape[1]
-    if d == 0:
+    if not matrix:
         return np.ones(len(rows), rows.dtype)
-    if d == 1:
-        return np.asarray(rows[:, 0, 0])
-    total = 0
-    for k in range(d):
-        minor = np.delete(rows[:, 1:, :], k, axis=2)
-        total = total + (-1) ** k * rows[:, 0, k] * _determinants(minor)
+    if len(matrix) == 1:
+        return matrix[0][0]
+    total: Array | int = 0
+    for k, entry in enumerate(matrix[0]):
+        term = entry * _determinant([row[:k] + row[k + 1 :] for row in matrix[1:]], rows)
+        total = total - term if k % 2 else total + term
     return np.asarray(total)

@@ -10,12 +10,14 @@ import numpy as np
 from arfj.certify.cdf.distribution import Bounds, Outside
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 from arfj.files import atomic_write
 from arfj.network import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from arfj.certify.cdf.enclosures import Enclosed
 
 DELTA = 0.01
 """The probability that the band of Monte Carlo fails."""
@@ -31,33 +33,51 @@ def dkw(count: int, delta: float = DELTA) -> float:
     return float(np.sqrt(np.log(2 / delta) / (2 * count)))
 
 
-def kept(question: Question, x: Floats, outside: Outside) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def kept(question: Question | Enclosed, x: Floats, outside: Outside) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which draws belong to the law: all, or those in the box."""
     inside = ((x >= question.lower) & (x <= question.upper)).all(axis=1)
     return np.asarray(inside if outside == "renormalise" else np.ones(len(x), dtype=bool))
 
 
-def draw(
-    path: Path, y: Array, bounds: Bounds, question: Question, output: int, samples: int, outside: Outside = "add"
-) -> None:
-    """Draw and save.
+def format_of(path: Path) -> str:
+    """The format of a picture, by its name; to be asked before anything is computed.
 
     Raises:
-        ArfjError: matplotlib is not installed, or the file cannot be written.
+        UsageError: another ending. ArfjError: matplotlib is not installed.
     """
+    kind = path.suffix[1:].lower()
+    if kind not in ("png", "pdf", "svg"):
+        raise UsageError(f"--plot {path} is no picture; expected a name that ends in .png, .pdf or .svg")
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ArfjError("--plot needs matplotlib; install it with pip install 'arfj[plot]'") from None
-    kind = path.suffix[1:].lower()
-    if kind not in ("png", "pdf", "svg"):
-        raise ArfjError(f"{path} is no picture; expected a name that ends in .png, .pdf or .svg")
+    return kind
+
+
+def draw(
+    path: Path,
+    y: Array,
+    bounds: Bounds,
+    question: Question | Enclosed,
+    output: int,
+    samples: int,
+    outside: Outside = "add",
+) -> None:
+    """Draw and save.
+
+    Raises:
+        UsageError, ArfjError: as `format_of`, or the file cannot be written.
+    """
+    kind = format_of(path)
     figure = picture(y, bounds, question, output, samples, outside)
     with atomic_write(path) as stream:
         figure.savefig(stream, format=kind, dpi=160)
 
 
-def picture(y: Array, bounds: Bounds, question: Question, output: int, samples: int, outside: Outside) -> Figure:
+def picture(
+    y: Array, bounds: Bounds, question: Question | Enclosed, output: int, samples: int, outside: Outside
+) -> Figure:
     """The figure: L and U as steps (both hold between points since F rises), Monte Carlo as a band."""
     from matplotlib.figure import Figure
 

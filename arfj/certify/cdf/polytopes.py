@@ -17,15 +17,20 @@ subdivision, ICML 2023. The test of edges: K. Fukuda and A. Prodon, Double descr
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.certify.cdf.mesh import Array, Ints, Mesh, signs
+from arfj.certify.cdf.mesh import Array, Ints, Mesh, keys_of, signs
 
 BITS = 63
 """Facets of one polytope; those that are none any more are forgotten when they are needed."""
+TRIED = 50
+"""Polytopes whose simplices are counted beforehand."""
+ROWS = 2**18
+"""Of bits that are unpacked at a time."""
 Masks = NDArray[np.uint64]
 Signs = NDArray[np.int8]
 
@@ -220,24 +225,45 @@ def _with_room(polytopes: Polytopes, mixed: NDArray[np.bool_]) -> Polytopes:
     return replace(polytopes, facets=facets, used=np.minimum(used, BITS))
 
 
-def sliced(polytopes: Polytopes, column: int, levels: Array, tolerance: float, most: int) -> Parts | None:
-    """Cut where a field takes one of many levels: `mesh.sliced` of polytopes; None if more than `most` come."""
+def sliced(polytopes: Polytopes, column: int, levels: Array, tolerance: float, ended: Callable[[int], bool]) -> Parts:
+    """Cut where a field takes one of many levels: `mesh.sliced` of polytopes.
+
+    Args:
+        polytopes: what is cut.
+        column: of the field.
+        levels: ascending.
+        tolerance: values so near to a level are there.
+        ended: whether so many polytopes are enough; then levels stay uncut.
+    """
     parent = np.arange(polytopes.count)
     start, stop = np.zeros(len(parent), np.intp), np.full(len(parent), len(levels), np.intp)
     side = np.zeros(len(parent), np.int8)
-    while len(levels) and (start < stop).any():
+    while len(levels) and (start < stop).any() and not ended(polytopes.count):
         middle = (start + stop) // 2
         level = levels[np.minimum(middle, len(levels) - 1)]
         heights = polytopes.fields[polytopes.vertex, column] - level[polytopes.owner]
         sides = np.where((start < stop)[polytopes.owner], signs(heights, tolerance), np.int8(0))
         parts = cut(polytopes, heights, sides, column, level)
-        if parts.polytopes.count > most:
-            return None
         start, stop, middle = start[parts.parent], stop[parts.parent], middle[parts.parent]
         above, left = parts.side > 0, start < stop
         start, stop = np.where(left & above, middle + 1, start), np.where(left & ~above, middle, stop)
         polytopes, parent, side = parts.polytopes, parent[parts.parent], parts.side
     return Parts(polytopes, parent, side)
+
+
+def simplices_expected(polytopes: Polytopes) -> float:
+    """About how many simplices `triangulated` makes: a few polytopes are tried, for it is quick to grow with d."""
+    which = np.unique(np.linspace(0, polytopes.count - 1, TRIED).astype(np.intp))
+    start, size = grouped(polytopes.owner, polytopes.count)
+    at, owner = ranges(start[which], size[which])
+    some = replace(
+        polytopes,
+        owner=owner,
+        vertex=polytopes.vertex[at],
+        facets=polytopes.facets[at],
+        used=polytopes.used[which],
+    )
+    return len(triangulated(some)[1]) * polytopes.count / len(which)
 
 
 def triangulated(polytopes: Polytopes) -> tuple[Mesh, Ints]:
@@ -262,9 +288,10 @@ def triangulated(polytopes: Polytopes) -> tuple[Mesh, Ints]:
 
 def _apexes(face: Ints, vertex: Ints, facets: Masks, count: int) -> tuple[Ints, Masks]:
     """The point of least number of each face, and its facets; faces are ascending and none is empty."""
-    order = np.lexsort((vertex, face))
-    first = np.searchsorted(face[order], np.arange(count))
-    return vertex[order][first], facets[order][first]
+    start, _ = grouped(face, count)
+    apex = np.minimum.reduceat(vertex, start)
+    at_apex = np.flatnonzero(vertex == apex[face])  # one in each face
+    return apex, facets[at_apex]
 
 
 def _faces(face: Ints, vertex: Ints, facets: Masks, at_apex: Masks, dimension: int) -> tuple[Ints, Ints, Ints]:
@@ -273,25 +300,30 @@ def _faces(face: Ints, vertex: Ints, facets: Masks, at_apex: Masks, dimension: i
     Returns:
         the memberships of all of them, which new face each is of, ascending, and the old face of each new one.
     """
-    count, found = len(at_apex), []
-    everything = np.bitwise_or.reduce(facets) if len(facets) else np.uint64(0)
-    for number in range(64):
-        bit = np.uint64(1) << np.uint64(number)
-        if not everything & bit:
-            continue
-        on = np.flatnonzero((facets & bit != 0) & (at_apex[face] & bit == 0))
-        sizes = np.bincount(face[on], minlength=count)
-        members = on[sizes[face[on]] >= dimension]
-        if len(members):
-            found.append((members, face[members], np.full(len(members), number)))
-    members, old, numbers = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = np.lexsort((vertex[members], numbers, old))
+    members, numbers = _facet_numbers(facets & ~at_apex[face])
+    old = face[members]
+    sorted_ = keys_of((old, numbers, vertex[members]), (len(at_apex), 64, int(vertex.max(initial=0)) + 1))
+    order = np.lexsort((vertex[members], numbers, old)) if sorted_ is None else np.argsort(sorted_)
     members, keys = members[order], (old * 64 + numbers)[order]
+    sizes = np.diff(np.append(np.flatnonzero(np.diff(keys, prepend=-1)), len(keys)))
+    whole = np.repeat(sizes >= dimension, sizes)
+    members, keys = members[whole], keys[whole]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     sizes = np.diff(np.append(starts, len(keys)))
     new = np.repeat(np.arange(len(starts)), sizes)
     above = keys[starts] // 64
     return _once(members, new, above, vertex) if dimension == 2 else (members, new, above)
+
+
+def _facet_numbers(masks: Masks) -> tuple[Ints, Ints]:
+    """All pairs of a row and a bit that is set there, row by row."""
+    rows, numbers = [], []
+    for at in range(0, len(masks), ROWS):
+        part = np.ascontiguousarray(masks[at : at + ROWS], dtype="<u8").view(np.uint8).reshape(-1, 8)
+        row, number = np.divmod(np.flatnonzero(np.unpackbits(part, axis=1, bitorder="little")), 64)
+        rows.append(row + at)
+        numbers.append(number)
+    return np.concatenate([np.zeros(0, np.intp), *rows]), np.concatenate([np.zeros(0, np.intp), *numbers])
 
 
 def _once(members: Ints, new: Ints, above: Ints, vertex: Ints) -> tuple[Ints, Ints, Ints]:
@@ -323,14 +355,32 @@ def covers(mesh: Mesh, lower: Array, upper: Array) -> bool:
     cells = np.sort(mesh.cells, axis=1)
     if not len(cells) or (np.diff(cells, axis=1) == 0).any():
         return False
-    faces = np.concatenate([np.delete(cells, k, axis=1) for k in range(d + 1)])
-    faces = faces[np.lexsort(faces.T)]
-    starts = np.flatnonzero(np.append(True, (np.diff(faces, axis=0) != 0).any(axis=1)))
-    sizes = np.diff(np.append(starts, len(faces)))
+    alone, most = _lonely(cells, len(mesh.points))
     low, high = mesh.points == lower, mesh.points == upper
-    alone = faces[starts[sizes == 1]]
     at_border = (low[alone].all(axis=1) | high[alone].all(axis=1)).any(axis=1)
     flat = low[cells].all(axis=1).any() or high[cells].all(axis=1).any()
     nested = np.logical_and.accumulate(low, axis=1)[cells].sum(axis=1)  # points on the first k faces, k = 1..d
     flags = int((nested == np.arange(d, 0, -1)).all(axis=1).sum())
-    return bool(sizes.max() <= 2 and at_border.all() and not flat and flags % 2 == 1)
+    return bool(most <= 2 and at_border.all() and not flat and flags % 2 == 1)
+
+
+def _lonely(cells: Ints, points: int) -> tuple[Ints, int]:
+    """The faces that one cell alone has, and how many cells a face has at most; points of cells are ascending."""
+    d = cells.shape[1] - 1
+    columns = [np.concatenate([cells[:, j + (j >= k)] for k in range(d + 1)]) for j in range(d)]
+    keys = keys_of(columns, [points] * d)
+    if keys is not None:  # to sort numbers is far quicker than to sort rows
+        keys, sizes = _counted(np.sort(keys))
+        faces = np.stack([keys // points ** (d - 1 - j) % points for j in range(d)], axis=1)
+        return faces[sizes == 1], int(sizes.max())
+    faces = np.stack(columns, axis=1)
+    faces = faces[np.lexsort(faces.T)]
+    starts = np.flatnonzero(np.append(True, (np.diff(faces, axis=0) != 0).any(axis=1)))
+    sizes = np.diff(np.append(starts, len(faces)))
+    return faces[starts[sizes == 1]], int(sizes.max())
+
+
+def _counted(ascending: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ints]:
+    """Each number once, and how often it is there."""
+    starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+    return ascending[starts], np.diff(np.append(starts, len(ascending)))

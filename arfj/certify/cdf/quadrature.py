@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import comb, factorial
 
 import numpy as np
+from scipy.special import roots_jacobi
 
 from arfj.certify.cdf.mesh import Array
 from arfj.network import Floats
@@ -22,8 +23,6 @@ def conical(d: int, degree: int) -> tuple[Floats, Floats]:
 
     Source: A. H. Stroud, Approximate Calculation of Multiple Integrals, 1971, section 2.4.
     """
-    from scipy.special import roots_jacobi
-
     q = degree // 2 + 1
     rules = []
     for k in range(d):

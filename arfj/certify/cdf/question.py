@@ -13,11 +13,14 @@ from arfj.certify.cdf.densities import Axes, Betas, Density, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
 from arfj.certify.cdf.regions import Budget, Pieces, pieces
+from arfj.certify.cdf.units import in_units
 from arfj.errors import UsageError
 from arfj.files import load_array, load_arrays
 from arfj.graph import Activation, Graph
 from arfj.network import Floats, Network
 
+SMALL, LARGE = 1e-30, 1e30
+"""Widths of a box, if not 0, and its bounds: volumes in nine dimensions do not overflow then."""
 MANY = 6
 """Free inputs from which on the cost is told before anything is begun."""
 MOST = 9
@@ -76,9 +79,31 @@ def question(
     """Check what belongs together. An input whose box has no width is held; a density of the others is left.
 
     Raises:
-        UsageError: a box that is empty or does not fit, or without width under a density that is no product.
+        UsageError: as `placed`.
+    """
+    flat, kept, density, lower, upper = placed(network.graph().inputs, inputs, free, density, lower, upper)
+    graph = restricted(network, flat, kept)
+    if not kept:  # nothing is random: a function of one input that it does not read
+        lower, upper, density = np.zeros(1), np.ones(1), Axes((beta_axis(1, 1, 0.0, 1.0),))
+    return Question(graph, lower, upper, density, flat, kept)
+
+
+def placed(
+    size: int, inputs: Floats, free: Sequence[int], density: Density, lower: Floats, upper: Floats
+) -> tuple[Floats, tuple[int, ...], Density, Floats, Floats]:
+    """The whole input, which of its values are random, their density and box; of no width none is.
+
+    Raises:
+        UsageError: a box that is empty or does not fit, or without width under a density that is no product; an input
+            of another size, or that is no number; free inputs that are none, or twice the same.
     """
     flat, d = np.array(inputs, dtype=np.float64).ravel(), len(free)
+    if flat.size != size:
+        raise UsageError(f"the input has {flat.size} values; the network takes {size}")
+    if not np.isfinite(flat).all():
+        raise UsageError("the input holds NaN or infinity; expected finite numbers")
+    if len(set(free)) != d or any(not 0 <= index < size for index in free):
+        raise UsageError(f"free inputs {list(free)} are not distinct indices of the {size} inputs from 0 on")
     if density.inputs != d or lower.shape != (d,) or upper.shape != (d,):
         raise UsageError(
             f"{d} inputs are free, the density has {density.inputs} and the box {lower.size}; expected as many of each"
@@ -94,22 +119,25 @@ def question(
         wide = [k for k in range(d) if lower[k] < upper[k]]
         density = _marginal(density, wide)
         free, lower, upper = [free[k] for k in wide], lower[wide], upper[wide]
-    graph = restricted(network, flat, tuple(free))
-    if not free:  # nothing is random: a function of one input that it does not read
-        lower, upper, density = np.zeros(1), np.ones(1), Axes((beta_axis(1, 1, 0.0, 1.0),))
-    return Question(graph, lower, upper, density, flat, tuple(free))
+    return flat, tuple(free), in_units(density) if isinstance(density, Mixture) else density, lower, upper
 
 
 def checked_box(lower: Floats, upper: Floats) -> None:
     """Nothing.
 
     Raises:
-        UsageError: the box is empty or not finite.
+        UsageError: the box is empty, not finite, or of a size that no volume can be computed of.
     """
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise UsageError("the box holds NaN or infinity; expected finite bounds")
     for k in np.flatnonzero(lower > upper):
         raise UsageError(f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}], which is empty")
+    far, width = np.maximum(np.abs(lower), np.abs(upper)), upper - lower
+    for k in np.flatnonzero((far > LARGE) | ((width > 0) & (width < SMALL))):
+        raise UsageError(
+            f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}]; expected bounds up to {LARGE:g} and "
+            f"widths of {SMALL:g} at least: scale the input"
+        )
 
 
 def _marginal(density: Axes | Betas, kept: Sequence[int]) -> Axes | Betas:
@@ -171,7 +199,9 @@ def read_density(text: str, lower: Floats, upper: Floats) -> Density:
 
 def _gauss(pairs: Sequence[tuple[float, ...]]) -> Mixture:
     if not all(np.isfinite(pair).all() and pair[1] > 0 for pair in pairs):
-        raise UsageError("--density gauss: a standard deviation is not above 0; expected MEAN,STD with STD > 0")
+        raise UsageError(
+            "--density gauss: a number is not finite, or a standard deviation not above 0; expected MEAN,STD, STD > 0"
+        )
     means, spreads = np.array(pairs).T
     return Mixture(np.ones(1), means[None], np.diag(spreads**2)[None])
 
@@ -216,15 +246,15 @@ def _read_mixture(path: str, count: int) -> Mixture:
     return mixture
 
 
-def read_fixed(path: str, network: Network | Graph) -> Floats:
+def read_fixed(path: str, input_shape: tuple[int, ...]) -> Floats:
     """--input: the whole input, of the network's shape or flat.
 
     Raises:
         UsageError: another number of values.
     """
-    array, count = load_array(Path(path)), int(np.prod(network.input_shape))
+    array, count = load_array(Path(path)), int(np.prod(input_shape))
     if array.size != count or array.dtype.kind not in "fiu":
-        raise UsageError(f"{path} has shape {array.shape}; expected {count} numbers, of shape {network.input_shape}")
+        raise UsageError(f"{path} has shape {array.shape}; expected {count} numbers, of shape {input_shape}")
     return array.astype(np.float64).ravel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,6 @@ from arfj.certify.cdf.distribution import HALVINGS, Bounds, Outside, Weighed, bi
 from arfj.certify.cdf.mesh import Array, Ints, halved
 from arfj.certify.cdf.polytopes import of_mesh
 from arfj.certify.cdf.regions import Budget, Pieces, described
-from arfj.errors import ArfjError
 
 SHARE = 0.7
 """Cells are marked, the worst first, until they make up so much of the whole gap."""
@@ -68,15 +68,10 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
     halved. The greatest L and the least U of all rounds count.
     """
     best: Bounds | None = None
-    found: Found | None = None
     pieces = prepared(pieces, density, 2 * asked.tolerance, budget)
     while True:
-        try:
-            cells = weighed(pieces, density, asked.levels, asked.columns)
-        except ArfjError:
-            if found is None:
-                raise
-            return found
+        began = time.monotonic()
+        cells = weighed(pieces, density, asked.levels, asked.columns, budget)
         cells = with_masses(cells, density, asked.tolerance / 4, budget, pieces)
         bounds = asked.bounds(cells)
         if best is not None:
@@ -84,7 +79,8 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
         _, most = cells.inside  # what lies outside for certain is there at any tolerance
         apart = float((bounds.upper - bounds.lower).max(initial=0)) - (1 - float(most) if asked.outside == "add" else 0)
         best, found = bounds, Found(bounds, pieces, cells, apart <= asked.tolerance)
-        if found.reached or pieces.affine or budget.spent(len(cells.least)):
+        next_end = 2 * time.monotonic() - began  # a round of finer pieces takes as long at least
+        if found.reached or pieces.affine or budget.spent(len(cells.least)) or next_end > budget.until:
             return found
         unsure = _unsure(cells, asked.levels, pieces)
         if unsure.sum() < apart / 20:
@@ -95,7 +91,7 @@ def refined(pieces: Pieces, density: Density, asked: Asked, budget: Budget) -> F
 def prepared(pieces: Pieces, density: Density, tolerance: float, budget: Budget) -> Pieces:
     """The pieces halved until masses are known well enough: levels, which come next, leave thin parts behind."""
     before = np.inf
-    while not pieces.evaluation.exact:
+    while not density.sharp:
         mesh, owner = pieces.mesh
         least, most = density.masses(mesh.points, mesh.cells)
         gaps = most - least

@@ -22,6 +22,7 @@ from arfj.certify.cdf.polytopes import (
     cut,
     grouped,
     of_mesh,
+    simplices_expected,
     sliced,
     triangulated,
 )
@@ -30,6 +31,10 @@ from arfj.network import Floats
 
 SNAP = 4.0
 """Pre-activations within so many times their rounding are 0: what meets in a point is not torn apart there."""
+
+
+SECONDS = 5e-7
+"""What a simplex costs, about, times d^2: by this alone is decided when to end, never what holds."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,18 @@ class Budget:
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", time.monotonic() + self.seconds)
 
+    def short(self, cells: float, inputs: int) -> bool:
+        """Whether there is no time left to make and weigh so many simplices of d inputs."""
+        return time.monotonic() + cells * inputs**2 * SECONDS > self.until
+
     def spent(self, cells: int) -> bool:
         """Whether so many cells are too many, or the time is over."""
-        return cells > self.cells or time.monotonic() > self.until
+        return cells > self.cells or self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.until
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +181,7 @@ def _cut_by_layer(
         sides = signs(heights, _zero(evaluation, tolerance[unit]))
         if not sides.max() > 0 > sides.min():
             continue
-        if budget.spent(polytopes.count):
+        if budget.spent(polytopes.count) or _short(polytopes, budget):
             return polytopes, False
         count = len(polytopes.points)
         vertex = polytopes.vertex
@@ -175,6 +189,11 @@ def _cut_by_layer(
         if len(polytopes.points) > count:
             _renew(evaluation, polytopes.fields, polytopes.points, count, index - 1, source)
     return polytopes, True
+
+
+def _short(polytopes: Polytopes, budget: Budget) -> bool:
+    """Whether there is no time left for the simplices of these polytopes."""
+    return bool(np.isfinite(budget.until)) and budget.short(simplices_expected(polytopes), polytopes.inputs)
 
 
 def _zero(evaluation: Evaluation, tolerance: float) -> float:
@@ -208,25 +227,28 @@ def _pieces_of_simplices(
     return described(evaluation, lower, upper, of_mesh(found), complete)
 
 
-def levels_cut(found: Pieces, levels: list[Array], most: int) -> tuple[Mesh, Ints]:
+def levels_cut(found: Pieces, levels: list[Array], most: int, budget: Budget | None = None) -> tuple[Mesh, Ints]:
     """The simplices of the polytopes, cut where output j takes one of levels[j], and the polytope of each.
 
-    Raises:
-        ArfjError: more than `most` cells.
+    Where there are more than `most` parts, or the time is over, the levels that are left cut nothing any more.
     """
+
+    def ended(count: int) -> bool:
+        return count > most or (budget is not None and budget.short(count * each, found.polytopes.inputs))
+
+    each = len(found.mesh[0].cells) / found.polytopes.count
+
     tolerances = [_zero(found.evaluation, 8 * UNIT * float(np.abs(f).max())) for f in found.polytopes.fields.T]
     polytopes, parent = found.polytopes, np.arange(found.polytopes.count)
     for column, level in enumerate(levels):
-        parts = sliced(polytopes, column, level, tolerances[column], most)
-        if parts is None:
-            raise simplices.too_many(most)
+        parts = sliced(polytopes, column, level, tolerances[column], ended)
         polytopes, parent = parts.polytopes, parent[parts.parent]
     mesh, owner = triangulated(polytopes)
     if covers(mesh, found.lower, found.upper):
         return mesh, parent[owner]
     mesh, parent = found.mesh
     for column, level in enumerate(levels):
-        done = simplices.sliced(mesh, column, level, tolerances[column], most)
+        done = simplices.sliced(mesh, column, level, tolerances[column], ended)
         mesh, parent = done.mesh, parent[done.parent]
     return mesh, parent
 
