@@ -269,7 +269,7 @@ class TestConstraints:
         w, outputs = coordinates(net, rng.normal(size=(200, 3)) * 2, network)
         assert w @ net.outputs.T == pytest.approx(outputs)
         assert (
-            np.einsum("ki,kj->kij", w, w).reshape(200, -1).max(axis=1) <= net.growth() * (w[:, net.seen] ** 2).sum(1)
+            np.einsum("ki,kj->kij", w, w).reshape(200, -1).max(axis=1) <= net.growth * (w[:, net.seen] ** 2).sum(1)
         ).all()
         for column in range(known.count):
             middle = known.middle(np.eye(known.count)[column])

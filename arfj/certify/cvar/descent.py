@@ -2,31 +2,33 @@ r"""Multipliers by descent: no semidefinite solver, and a valid bound at every s
 
 Newton steps along the central path where the second derivatives fit into memory; where they do not, L-BFGS-B on the
 gradient alone, scaled by the diagonal. Either way a step is kept only where the hidden block stays negative definite,
-and what is reported is certified by `recompute`.
+and what is reported is certified by `recompute`, problem by problem. Problems of one shape go together, in stacks of
+matrices, each at its own pace.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from arfj.certify.cvar.barrier import Barrier
+from arfj.certify.cvar.barrier import Barrier, Points
 from arfj.certify.cvar.multipliers import Constraints, constraints
-from arfj.certify.cvar.recompute import Proof, proof_from
+from arfj.certify.cvar.recompute import DAMPINGS, Proof, proof_from
 from arfj.network import Floats
 
 CAP = 1e3
 """The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
 LARGEST = 2**25
-"""Numbers that one array of second derivatives may hold: a quarter of a GiB."""
-POWERS = range(-12, 9, 4)
+"""Numbers that the second derivatives of all problems that go together may hold: a quarter of a GiB."""
+POWERS = (0, -4, 4, -8, 8, -12)
 """Of 2: multiples of the first multipliers that are tried as a start."""
 FACTOR = 0.15
 """By which mu shrinks from stage to stage."""
@@ -36,8 +38,17 @@ CENTRED = 0.3
 """Squared Newton decrement, in units of mu, at which a stage ends."""
 STEPS = 40
 """Newton steps a stage, at most."""
+STAGES = 60
+"""Stages, at most."""
 GRADIENTS = 200
 """L-BFGS iterations a stage, at most."""
+
+
+class Problem(NamedTuple):
+    """A loss to be bounded: the constraints, and M_out, shape (N, N)."""
+
+    given: Constraints
+    loss: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +58,7 @@ class Descent:
     Attributes:
         proof: the best certified bound, or None where there is none.
         status: "optimal" (the barrier's gap is closed at its minimum), "stopped" (no such minimum: gradients alone,
-        or no
-            more progress), or "time limit". A bound is certified whatever it says.
+        or no more progress), or "time limit". A bound is certified whatever it says.
         steps: points at which the barrier was evaluated with its derivatives.
         trace: certified bounds by the seconds at which they were known.
     """
@@ -60,197 +70,335 @@ class Descent:
 
 
 @dataclass
-class _State:
-    """Where the descent stands."""
+class _Path:
+    """Where one problem stands.
 
-    beta: float
-    theta: Floats
-    mu: float
-    cap: float
+    Attributes:
+        problem: itself.
+        best: the best proof so far.
+        trace: see `Descent`.
+        scale: magnitude of its numbers.
+        weights: the parameter of the barrier: in units of mu, the gap at its minimum.
+        status: how it ended, or None before that.
+        steps, stages: how many so far; `inner` are the steps of this stage.
+    """
+
+    problem: Problem
+    best: Proof
+    trace: list[tuple[float, float]]
+    scale: float
+    weights: float
+    status: str | None = None
     steps: int = 0
+    stages: int = 0
+    inner: int = 0
 
-    def walls(self, theta: Floats) -> float:
-        """-sum log theta - sum log(1 - theta / cap)."""
-        return -float(np.log(theta).sum() + np.log1p(-theta / self.cap).sum())
+    def found(self) -> Descent:
+        """What it has come to."""
+        return Descent(self.best, self.status or "stopped", self.steps, tuple(self.trace))
+
+
+@dataclass
+class _State:
+    """Points and barriers of all problems, one a row.
+
+    Attributes:
+        points: (beta, theta), shape (B, K + 1).
+        mu, cap: of the barrier, and the largest multiplier, shape (B,).
+        before: the points at the last mu, NaN where there were none.
+    """
+
+    points: Floats
+    mu: Floats
+    cap: Floats = field(init=False)
+    before: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cap, self.before = CAP * _largest(self.points), np.full_like(self.points, np.nan)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Since when, and until when."""
+
+    began: float
+    seconds: float | None
+
+    def now(self) -> float:
+        return time.perf_counter() - self.began
+
+    def left(self) -> float | None:
+        return None if self.seconds is None else max(self.seconds - self.now(), 0.0)
+
+    def late(self) -> bool:
+        return self.seconds is not None and self.now() > self.seconds
 
 
 def descend(
-    given: Constraints,
-    loss: Floats,
+    problems: Sequence[Problem],
     epsilon: float,
     seconds: float | None = None,
     tolerance: float = TOLERANCE,
     curvature: bool | None = None,
-) -> Descent:
-    """The least bound that multipliers of this family prove, up to `tolerance`.
+) -> list[Descent]:
+    """The least bounds that multipliers of a family prove, up to `tolerance`.
 
     Args:
-        given: the constraints.
-        loss: M_out, shape (N, N).
+        problems: of one shape: the same family on one network; losses and moments are free.
         epsilon: in (0, 1).
-        seconds: limit, or None; the best bound so far then counts.
+        seconds: limit for all together, or None; the best bounds so far then count.
         tolerance: see `TOLERANCE`.
         curvature: whether to use second derivatives; by default where they fit into memory.
     """
-    began = time.perf_counter()
-
-    def clock() -> float:
-        return time.perf_counter() - began
-
-    def late() -> bool:
-        return seconds is not None and clock() > seconds
-
-    barrier = Barrier(given, loss, epsilon)
-    newton = barrier.work <= LARGEST if curvature is None else curvature
-    best, theta = _start(given, loss, epsilon)
-    if given.count > 3 * given.lifted.hidden > 0:  # what the family `diagonal` proves is at hand soon, and never lost
-        first = descend(constraints(given.lifted), loss, epsilon, seconds, tolerance)
-        wide, proof = _extended(given, loss, epsilon, first)
-        if proof is not None and (best is None or proof.bound < best.bound):
-            # Newton's method starts in the middle; gradients alone find their way from a good start only.
-            best, theta = proof, theta if newton else wide
-    if best is None:
-        return Descent(None, "stopped", 0, ())
-    trace = [(clock(), best.bound)]
-    if not given.count:
-        return Descent(best, "optimal", 0, tuple(trace))
-    scale = abs(best.bound) + abs(best.worst.beta) + float(np.abs(loss).max())
-    inside = _inside(barrier, best.worst.beta, theta)
-    state = _State(best.worst.beta, inside, 0.1 * scale * epsilon, CAP * float(inside.max()))
-    stage = _newton if newton else _gradients
-    weights = 2 * (given.lifted.rank + 1) + given.lifted.hidden + 2 * given.count
-    status = "stopped"
-    for _ in range(60):
-        moved = stage(barrier, state, late)
-        found = proof_from(given, loss, state.theta, epsilon)
-        if found is not None and found.bound < best.bound:
-            best = found
-        trace.append((clock(), best.bound))
-        if late():
-            status = "time limit"
-            break
-        if state.mu / epsilon * weights <= tolerance * max(abs(best.bound), 1e-3 * scale):
-            status = "optimal" if moved else "stopped"
-            break
-        state.mu *= FACTOR
-    return Descent(best, status, state.steps, tuple(trace))
+    clock, found = _Clock(time.perf_counter(), seconds), list[Descent]()
+    while len(found) < len(problems):
+        rest = problems[len(found) :]
+        barrier = Barrier(*zip(*rest[:1]), epsilon)
+        newton = barrier.work <= LARGEST if curvature is None else curvature
+        together = rest[: max(1, LARGEST // barrier.work) if newton else 1]
+        left = clock.left()
+        share = None if left is None else left * len(together) / len(rest)
+        found += _together(together, epsilon, _Clock(time.perf_counter(), share), tolerance, newton)
+    return found
 
 
-def _start(given: Constraints, loss: Floats, epsilon: float) -> tuple[Proof | None, Floats]:
+def _together(
+    problems: Sequence[Problem], epsilon: float, clock: _Clock, tolerance: float, newton: bool
+) -> list[Descent]:
+    """The same for problems whose second derivatives fit into memory at once, or for a single one."""
+    starts = [_start(problem, epsilon, clock) for problem in problems]
+    first = problems[0].given
+    if first.count > 3 * first.lifted.hidden > 0:  # what `diagonal` proves is at hand soon, and never lost
+        narrow = [Problem(constraints(one.given.lifted), one.loss) for one in problems]
+        known = descend(narrow, epsilon, clock.left(), tolerance)
+        starts = [_better(*all_, epsilon, newton) for all_ in zip(problems, starts, known, strict=True)]
+    if not first.count:
+        return [Descent(proof, "optimal", 0, ((clock.now(), proof.bound),)) for proof, _ in starts if proof]
+    paths = {
+        k: _Path(problem, proof, [(clock.now(), proof.bound)], *_measures(problem, proof))
+        for k, (problem, (proof, _)) in enumerate(zip(problems, starts, strict=True))
+        if proof is not None
+    }
+    if paths:
+        run = _Run(list(paths.values()), [starts[k][1] for k in paths], epsilon, tolerance, clock)
+        (run.newton if newton else run.gradients)()
+    lost = Descent(None, "stopped", 0, ())
+    return [paths[k].found() if k in paths else lost for k in range(len(problems))]
+
+
+def _start(problem: Problem, epsilon: float, clock: _Clock) -> tuple[Proof | None, Floats]:
     """The best multiple of the multipliers that only make the hidden block negative definite."""
-    theta = given.start()
-    size = max(float(np.abs(loss).max()), 1e-12)
-    tries = [(proof_from(given, loss, size * 2.0**power * theta, epsilon, (0.0,)), power) for power in POWERS]
-    found = [(one, power) for one, power in tries if one is not None]
-    if not found:
-        return None, theta
-    best, power = min(found, key=lambda pair: pair[0].bound)
-    return best, size * 2.0**power * theta
+    theta = max(float(np.abs(problem.loss).max()), 1e-12) * problem.given.start()
+    best, chosen = None, theta
+    for power in POWERS:
+        proof = proof_from(*problem, 2.0**power * theta, epsilon, (0.0,))
+        if proof is not None and (best is None or proof.bound < best.bound):
+            best, chosen = proof, 2.0**power * theta
+        if best is not None and clock.late():
+            break
+    return best, chosen
 
 
-def _extended(given: Constraints, loss: Floats, epsilon: float, first: Descent) -> tuple[Floats, Proof | None]:
-    """The multipliers of the family `diagonal`, which all families begin with, and none of the others."""
-    wide = np.zeros(given.count)
+def _better(
+    problem: Problem, start: tuple[Proof | None, Floats], first: Descent, epsilon: float, newton: bool
+) -> tuple[Proof | None, Floats]:
+    """The start, or the multipliers of the family `diagonal`, which all families begin with, and none of the others.
+
+    Newton's method starts in the middle all the same; gradients alone find their way from a good start only.
+    """
     if first.proof is None:
-        return wide, None
+        return start
+    wide = np.zeros(problem.given.count)
     wide[: len(first.proof.theta)] = first.proof.theta
-    return wide, proof_from(given, loss, wide, epsilon)
+    proof = proof_from(*problem, wide, epsilon)
+    if proof is None or (start[0] is not None and start[0].bound <= proof.bound):
+        return start
+    return proof, start[1] if newton else wide
 
 
-def _inside(barrier: Barrier, beta: float, theta: Floats) -> Floats:
-    """All multipliers positive, the new ones so small that the hidden block stays negative definite."""
-    hidden, count = barrier.given.lifted.hidden, barrier.given.count
-    least = 1e-3 * float(theta[:hidden].mean()) / max(1.0, count / (3.0 * hidden))
-    for power in range(12):
-        found = np.maximum(theta, least * 10.0**-power)
-        if barrier.at(beta, found, 1.0) is not None:
-            return found
-    return theta
+def _measures(problem: Problem, proof: Proof) -> tuple[float, float]:
+    """The magnitude of a problem's numbers, and the parameter of its barrier."""
+    given = problem.given
+    scale = abs(proof.bound) + abs(proof.worst.beta) + float(np.abs(problem.loss).max())
+    return scale, 2.0 * (given.lifted.rank + 1) + given.lifted.hidden + 2.0 * given.count
 
 
-def _newton(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:
-    """Damped Newton steps at one mu; whether they ended at its minimum."""
-    for _ in range(STEPS):
-        at = barrier.at(state.beta, state.theta, state.mu)
-        if at is None:
-            return False
-        state.steps += 1
-        scales = np.concatenate([[1.0], state.theta])  # in units of theta, the barrier of theta >= 0 is the identity
-        hessian = barrier.hessian(at, state.mu) * np.outer(scales, scales)
-        near = state.theta / (state.cap - state.theta)
-        hessian[np.arange(1, len(scales)), np.arange(1, len(scales))] += state.mu * (1.0 + near**2)
-        gradient = np.concatenate([[at.beta_slope], at.slope * state.theta + state.mu * (near - 1.0)])
-        step = _solved(hessian, -gradient)
-        if step is None:
-            return False
-        decrease = -float(gradient @ step)
-        start = at.value + state.mu * state.walls(state.theta)
-        if not _moved(barrier, state, step * scales, start, decrease):
-            return False
-        if decrease < CENTRED * state.mu:
-            return True
-        if late():
-            return False
-    return False
+class _Run:
+    """All problems along their paths."""
+
+    def __init__(
+        self, paths: Sequence[_Path], starts: Sequence[Floats], epsilon: float, tolerance: float, clock: _Clock
+    ) -> None:
+        self.paths, self.epsilon, self.tolerance, self.clock = paths, epsilon, tolerance, clock
+        given, losses = zip(*(path.problem for path in paths), strict=True)
+        self.barrier = Barrier(given, losses, epsilon)
+        mu = np.array([0.1 * path.scale * epsilon for path in paths])
+        beta = np.array([path.best.worst.beta for path in paths])
+        self.state = _State(self._inside(beta, np.array(starts), mu), mu)
+
+    def _inside(self, beta: Floats, theta: Floats, mu: Floats) -> Floats:
+        """All multipliers positive, the new ones as large as suits the barrier."""
+        hidden, everything = max(self.barrier.hidden, 1), np.arange(len(theta))
+        usual = theta[:, :hidden].mean(axis=1, keepdims=True) / max(1.0, self.barrier.count / (3.0 * hidden))
+        usual = np.where(usual > 0, usual, 1.0)
+        best, level = np.column_stack([beta, theta]), np.full(len(theta), np.inf)
+        for power in range(16):
+            tried = np.column_stack([beta, np.maximum(theta, usual * 10.0**-power)])
+            value = self.barrier.at(everything, tried, mu).value + mu * _walls(tried, CAP * _largest(tried))
+            best[value < level], level = tried[value < level], np.minimum(value, level)
+        return best
+
+    def newton(self) -> None:
+        """Newton steps, until every path has ended."""
+        which = np.arange(len(self.paths))
+        at = self.barrier.at(which, self.state.points, self.state.mu)
+        inside = np.isfinite(at.value)
+        which, at = which[inside], at.kept(inside)
+        while len(which):
+            step, decrease = self._step(which, at)
+            moved = self._moved(which, at, step, decrease)
+            centred = moved & (decrease < CENTRED * self.state.mu[which])
+            late, kept, over = self.clock.late(), np.ones(len(which), dtype=bool), centred | ~moved
+            for place, k in enumerate(which):
+                path = self.paths[k]
+                path.steps, path.inner = path.steps + 1, path.inner + 1
+                over[place] |= late or path.inner == STEPS
+                kept[place] = not over[place] or self._settled(k, bool(centred[place]))
+            which, at, again = which[kept], at.kept(kept), (over & kept)[kept]
+            if again.any():
+                at.put(again, self._ahead(which[again]), np.ones(again.sum(), dtype=bool))
+
+    def _settled(self, k: int, centred: bool) -> bool:
+        """Certify the end of a stage; whether another one follows, which then has its mu."""
+        path, mu = self.paths[k], float(self.state.mu[k])
+        theta = self.state.points[k, 1:]
+        proof = proof_from(*path.problem, theta, self.epsilon, DAMPINGS[:1])
+        proof = proof or proof_from(*path.problem, theta, self.epsilon, DAMPINGS[1:])
+        if proof is not None and proof.bound < path.best.bound:
+            path.best = proof
+        path.trace.append((self.clock.now(), path.best.bound))
+        path.stages, path.inner = path.stages + 1, 0
+        if self.clock.late():
+            path.status = "time limit"
+        elif mu / self.epsilon * path.weights <= self.tolerance * max(abs(path.best.bound), 1e-3 * path.scale):
+            path.status = "optimal" if centred else "stopped"
+        elif path.stages == STAGES:
+            path.status = "stopped"
+        self.state.mu[k] *= FACTOR
+        return not path.status
+
+    def _ahead(self, which: NDArray[np.intp]) -> Points:
+        """Go on to the next mu: along the line through the last two minima, where that is no worse than to stay.
+
+        The path is smooth in mu, and what vanishes vanishes in proportion to it.
+        """
+        state, now = self.state, self.state.points[which]
+        mu, cap = state.mu[which], state.cap[which, None]
+        tried = now + FACTOR * np.where(np.isnan(state.before[which]), 0.0, now - state.before[which])
+        room = 0.1 * FACTOR
+        tried[:, 1:] = np.clip(tried[:, 1:], room * now[:, 1:], cap - room * (cap - now[:, 1:]))
+        here, there = (self.barrier.at(which, points, mu) for points in (now, tried))
+        better = there.value + mu * _walls(tried, cap) <= here.value + mu * _walls(now, cap)
+        here.put(better, there, better)
+        state.before[which], state.points[which] = now, np.where(better[:, None], tried, now)
+        return here
+
+    def _step(self, which: NDArray[np.intp], at: Points) -> tuple[Floats, Floats]:
+        """Newton steps, and how much they promise: NaN where there is none."""
+        theta, mu, cap = self.state.points[which, 1:], self.state.mu[which, None], self.state.cap[which, None]
+        # In units of theta the barrier of theta >= 0 is the identity.
+        scales, near = np.column_stack([np.ones(len(which)), theta]), theta / (cap - theta)
+        hessian = self.barrier.hessian(at, self.state.mu[which])
+        hessian *= scales[:, :, None]
+        hessian *= scales[:, None]
+        diagonal = np.arange(1, scales.shape[1])
+        hessian[:, diagonal, diagonal] += mu * (1.0 + near**2)
+        gradient = at.slope * scales
+        gradient[:, 1:] += mu * (near - 1.0)
+        step = np.array([_solved(one, -slope) for one, slope in zip(hessian, gradient, strict=True)])
+        return step * scales, -(gradient * step).sum(axis=1)
+
+    def _moved(self, which: NDArray[np.intp], at: Points, step: Floats, promised: Floats) -> NDArray[np.bool_]:
+        """Go along the steps as far as the values fall and the points stay inside; which of them moved."""
+        begun, mu, cap = self.state.points[which], self.state.mu[which], self.state.cap[which, None]
+        start = at.value + mu * _walls(begun, cap)
+        worst = np.maximum(-step[:, 1:] / begun[:, 1:], step[:, 1:] / (cap - begun[:, 1:])).max(axis=1)
+        length = np.minimum(1.0, 0.95 / np.maximum(worst, 1e-300))
+        open_ = np.flatnonzero(np.isfinite(promised))
+        moved = np.zeros(len(which), dtype=bool)
+        for _ in range(40):
+            if not len(open_):
+                break
+            tried = begun[open_] + length[open_, None] * step[open_]
+            found = self.barrier.at(which[open_], tried, mu[open_])
+            value = found.value + mu[open_] * _walls(tried, cap[open_])
+            good = value <= start[open_] - 1e-3 * (length * promised)[open_]
+            at.put(open_[good], found, good)
+            self.state.points[which[open_[good]]] = tried[good]
+            moved[open_[good]] = True
+            open_ = open_[~good]
+            length[open_] *= 0.5
+        return moved
+
+    def gradients(self) -> None:
+        """L-BFGS-B, stage by stage."""
+        for k in range(len(self.paths)):
+            while True:
+                self._gradients(k)
+                if not self._settled(k, centred=False):
+                    break
+
+    def _gradients(self, k: int) -> None:
+        """At one mu, in coordinates scaled by the diagonal of the second derivatives; theta >= 0 by its bounds."""
+        which, state = np.array([k]), self.state
+        at = self.barrier.at(which, state.points[which], state.mu[which])
+        if not np.isfinite(at.value[0]):
+            return
+        scales = self.barrier.scales(at, state.mu[which])[0]
+        scales = 1.0 / np.maximum(scales, 1e-5 * scales.max())
+        best, level, wall = state.points[k], float(at.value[0]), abs(float(at.value[0])) + 1.0
+
+        def objective(point: Floats) -> tuple[float, Floats]:
+            nonlocal best, level
+            found = self.barrier.at(which, (point * scales)[None], state.mu[which])
+            self.paths[k].steps += 1
+            value = float(found.value[0])
+            if not np.isfinite(value):
+                return 1e6 * wall, np.zeros_like(point)
+            if value < level:
+                best, level = point * scales, value
+            return value, found.slope[0] * scales
+
+        def stop(_: Floats) -> None:
+            if self.clock.late():
+                raise StopIteration
+
+        bounds = [(None, None), *((0.0, state.cap[k] / scale) for scale in scales[1:])]
+        solve: Any = minimize  # its published types take no objective that gives the slope as well
+        options = {"maxiter": GRADIENTS, "maxcor": 30, "ftol": 1e-12, "gtol": 0.0}
+        with contextlib.suppress(StopIteration):
+            solve(objective, best / scales, jac=True, method="L-BFGS-B", bounds=bounds, callback=stop, options=options)
+        state.points[k, 0], state.points[k, 1:] = best[0], np.maximum(best[1:], 0.0)
 
 
-def _solved(matrix: Floats, right: Floats) -> Floats | None:
+def _largest(points: Floats) -> Floats:
+    return np.asarray(points[:, 1:].max(axis=1))
+
+
+def _walls(points: Floats, cap: Floats) -> Floats:
+    """-sum log theta - sum log(1 - theta / cap), problem by problem."""
+    theta = points[:, 1:]
+    return -(np.log(theta) + np.log1p(-theta / cap.reshape(-1, 1))).sum(axis=1)
+
+
+def _solved(matrix: Floats, right: Floats) -> Floats:
+    """The solution of a system that is positive definite but for rounding, or NaN."""
     scale = 1.0 / np.sqrt(np.diag(matrix))
-    scaled = matrix * np.outer(scale, scale)
+    scaled = matrix * np.multiply.outer(scale, scale)
     for power in (-13, -11, -9, -7):
         try:
             factor = cho_factor(scaled + 10.0**power * np.eye(len(scaled)), lower=True)
             return np.asarray(scale * cho_solve(factor, scale * right))
         except (LinAlgError, ValueError):
             continue
-    return None
-
-
-def _moved(barrier: Barrier, state: _State, step: Floats, start: float, decrease: float) -> bool:
-    """Go along the step as far as the value falls and the point stays inside."""
-    worst = max(float((-step[1:] / state.theta).max()), float((step[1:] / (state.cap - state.theta)).max()))
-    length = min(1.0, 0.95 / max(worst, 1e-300))
-    for _ in range(40):
-        beta, theta = state.beta + length * step[0], state.theta + length * step[1:]
-        at = barrier.at(float(beta), theta, state.mu)
-        if at is not None and at.value + state.mu * state.walls(theta) <= start - 1e-3 * length * decrease:
-            state.beta, state.theta = float(beta), theta
-            return True
-        length *= 0.5
-    return False
-
-
-def _gradients(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:
-    """L-BFGS-B at one mu, in coordinates scaled by the diagonal of the second derivatives; theta >= 0 by its bounds."""
-    at = barrier.at(state.beta, state.theta, state.mu)
-    if at is None:
-        return False
-    along_beta, along = barrier.scales(at, state.mu)
-    scales = np.concatenate([[along_beta], along])
-    scales = 1.0 / np.maximum(scales, 1e-5 * scales.max())
-    best = np.concatenate([[state.beta], state.theta])
-    level = at.value
-    wall = abs(at.value) + 1.0
-
-    def objective(point: Floats) -> tuple[float, Floats]:
-        nonlocal best, level
-        there = point * scales
-        found = barrier.at(float(there[0]), there[1:], state.mu)
-        state.steps += 1
-        if found is None:
-            return 1e6 * wall, np.zeros_like(point)
-        if found.value < level:
-            best, level = there, found.value
-        return found.value, np.concatenate([[found.beta_slope], found.slope]) * scales
-
-    def stop(_: Floats) -> None:
-        if late():
-            raise StopIteration
-
-    bounds = [(None, None), *((0.0, state.cap / scale) for scale in scales[1:])]
-    solve: Any = minimize  # its published types take no objective that gives the slope as well
-    options = {"maxiter": GRADIENTS, "maxcor": 30, "ftol": 1e-12, "gtol": 0.0}
-    with contextlib.suppress(StopIteration):
-        solve(objective, best / scales, jac=True, method="L-BFGS-B", bounds=bounds, callback=stop, options=options)
-    state.beta, state.theta = float(best[0]), np.maximum(best[1:], 0.0)
-    return False
+    return np.full_like(right, np.nan)

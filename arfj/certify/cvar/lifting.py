@@ -9,6 +9,7 @@ like any other: whatever is a graph of affine maps and ReLUs is lifted in the sa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,6 +98,7 @@ class Lifted:
         before, inputs, outputs = (turned(rows, basis) for rows in (self.before, self.inputs, self.outputs))
         return replace(self, before=before, inputs=inputs, outputs=outputs)
 
+    @cached_property
     def growth(self) -> float:
         """K with |w|^2 <= K |[xi; 1]|^2 on the network: 1 + sum_i kappa_i^2, |phi_i| <= kappa_i |[xi; 1]|.
 
@@ -109,6 +111,7 @@ class Lifted:
             kappa[place] = own + float(np.abs(row[self.rank : self.rank + place]) @ kappa[:place])
         return 1.0 + float(kappa @ kappa)
 
+    @cached_property
     def damping(self) -> Floats:
         """d > 0, shape (m,), with diag(d) - sym(diag(d) Z) >= I, Z the part of `before` over phi.
 

@@ -19,7 +19,6 @@ forms: u - z, z - l, and the slack u (z - l) / (u - l) - phi of the triangle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -70,23 +69,20 @@ class Constraints:
         """K, the number of multipliers."""
         return int(self.table.shape[1])
 
+    @property
+    def one(self) -> int:
+        """The place of the form 1 in g."""
+        return 2 * self.lifted.hidden
+
     def middle(self, theta: Floats) -> Floats:
         """M_mid = sum_k theta_k L' C_k L, shape (N, N)."""
         rows = len(self.forms)
         return np.asarray(self.forms.T @ (self.table @ theta).reshape(rows, rows) @ self.forms)
 
-    def products_with(self, moment: Floats) -> Floats:
-        """<L' C_k L, X> for every k, shape (K,): the adjoint of `middle`."""
-        return np.asarray(self._adjoint @ (self.forms @ moment @ self.forms.T).ravel())
-
-    @cached_property
-    def _adjoint(self) -> csr_array:
-        return csr_array(self.table.T)
-
     def start(self) -> Floats:
         """lambda = `Lifted.damping`, all else 0: the hidden block is at most -2 I."""
         theta = np.zeros(self.count)
-        theta[: self.lifted.hidden] = self.lifted.damping()
+        theta[: self.lifted.hidden] = self.lifted.damping
         return theta
 
     def damped(self, theta: Floats, amount: float) -> Floats:
