@@ -494,7 +494,7 @@ class TestMethods:
         network, moments = random_network(rng, (9, 3, 2)), random_moments(rng, 9)
         net = lifted(network, moments)
         loss = net.linear_loss([1.0, -1.0])
-        small, inner = reduced(constraints(net, "pairs"), loss)
+        ((small, inner),) = reduced(constraints(net, "pairs"), [loss])
         assert small.lifted.rank == 3
         found = certify_loss(net, loss, 0.2, Options("pairs"))
         assert found.proof.form.shape == (10, 10)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
 from arfj.certify.cvar.moments import symmetrised
-from arfj.certify.cvar.multipliers import Constraints
+from arfj.certify.cvar.multipliers import Problem
 from arfj.network import Floats
 
 SLAB = 2**19
@@ -57,9 +57,9 @@ class Points:
     seen: Floats
     inner: Floats
 
-    def kept(self, chosen: NDArray[np.bool_]) -> Points:
+    def kept(self, chosen: NDArray[np.bool_], copied: bool = False) -> Points:
         """Some of the points."""
-        if chosen.all():
+        if chosen.all() and not copied:
             return self
         return Points(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
@@ -75,16 +75,16 @@ class Barrier:
     A point x = (beta, theta) is one vector: beta multiplies -e e', a product of forms like those of the constraints.
 
     Args:
-        given: the constraints of each: one family over networks of one shape.
-        losses: M_out of each, shape (N, N).
+        problems: of one shape: one family on one network.
         epsilon: in (0, 1).
     """
 
-    def __init__(self, given: Sequence[Constraints], losses: Sequence[Floats], epsilon: float) -> None:
-        first = given[0]
+    def __init__(self, problems: Sequence[Problem], epsilon: float) -> None:
+        first = problems[0].given
         net = first.lifted
         self.epsilon, self.count, self.hidden, self.rank = epsilon, first.count, net.hidden, net.rank
-        self._forms, self._losses = np.stack([one.forms for one in given]), np.stack(losses)
+        self._forms = np.stack([one.given.forms for one in problems])
+        self._losses = np.stack([one.loss for one in problems])
         self._seen, self._inside = net.seen, slice(net.rank, net.rank + net.hidden)
         rows, one = len(first.forms), first.one
         corner = csr_array(([-1.0], ([one * rows + one], [0])), shape=(rows * rows, 1))
@@ -117,7 +117,7 @@ class Barrier:
         table = np.asarray((self._table @ points.T).T).reshape(-1, rows, rows)
         whole = _flipped(forms) @ table @ forms + self._losses[which]
         factor, inside = _factors(-whole[:, self._inside, self._inside])
-        root = np.linalg.inv(factor)  # R with R C R' = -I
+        root = np.asarray(np.linalg.inv(factor), dtype=np.float64)  # R with R C R' = -I
         half = root @ whole[:, self._inside][:, :, self._seen]
         form = symmetrised(whole[:, self._seen][:, :, self._seen] + _flipped(half) @ half)
         inside &= np.isfinite(form).all(axis=(1, 2))
@@ -208,10 +208,10 @@ def _entries(gram: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) ->
 
 def _factors(matrices: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Cholesky factors, and where there are any; I stands where there is none."""
-    good = np.isfinite(matrices).all(axis=(1, 2))
+    good = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
     with contextlib.suppress(np.linalg.LinAlgError):
         if good.all():
-            return np.linalg.cholesky(matrices), good
+            return np.asarray(np.linalg.cholesky(matrices), dtype=np.float64), good
     factors = np.tile(np.eye(matrices.shape[-1]), (len(matrices), 1, 1))
     for place in np.flatnonzero(good):
         try:

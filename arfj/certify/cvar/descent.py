@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from arfj.certify.cvar.barrier import Barrier, Points
-from arfj.certify.cvar.multipliers import Constraints, constraints
+from arfj.certify.cvar.multipliers import Problem, constraints
 from arfj.certify.cvar.recompute import DAMPINGS, Proof, proof_from
 from arfj.network import Floats
 
@@ -30,25 +30,22 @@ LARGEST = 2**25
 """Numbers that the second derivatives of all problems that go together may hold: a quarter of a GiB."""
 POWERS = (0, -4, 4, -8, 8, -12)
 """Of 2: multiples of the first multipliers that are tried as a start."""
-FACTOR = 0.15
+BEGIN = 0.01
+"""The first mu, in units of eps times the magnitude of the problem's numbers."""
+BEGIN = 0.01
+"""The first mu, in units of eps times the magnitude of the problem's numbers."""
+FACTOR = 0.1
 """By which mu shrinks from stage to stage."""
 TOLERANCE = 1e-4
 """The gap to the optimum, relative to the bound, at which the descent ends."""
 CENTRED = 0.3
 """Squared Newton decrement, in units of mu, at which a stage ends."""
-STEPS = 40
+STEPS = 100
 """Newton steps a stage, at most."""
 STAGES = 60
 """Stages, at most."""
 GRADIENTS = 200
 """L-BFGS iterations a stage, at most."""
-
-
-class Problem(NamedTuple):
-    """A loss to be bounded: the constraints, and M_out, shape (N, N)."""
-
-    given: Constraints
-    loss: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +102,14 @@ class _State:
     Attributes:
         points: (beta, theta), shape (B, K + 1).
         mu, cap: of the barrier, and the largest multiplier, shape (B,).
-        before: the points at the last mu, NaN where there were none.
     """
 
     points: Floats
     mu: Floats
     cap: Floats = field(init=False)
-    before: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cap, self.before = CAP * _largest(self.points), np.full_like(self.points, np.nan)
+        self.cap = CAP * _largest(self.points)
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,7 @@ def descend(
     clock, found = _Clock(time.perf_counter(), seconds), list[Descent]()
     while len(found) < len(problems):
         rest = problems[len(found) :]
-        barrier = Barrier(*zip(*rest[:1]), epsilon)
+        barrier = Barrier(rest[:1], epsilon)
         newton = barrier.work <= LARGEST if curvature is None else curvature
         together = rest[: max(1, LARGEST // barrier.work) if newton else 1]
         left = clock.left()
@@ -230,9 +225,8 @@ class _Run:
         self, paths: Sequence[_Path], starts: Sequence[Floats], epsilon: float, tolerance: float, clock: _Clock
     ) -> None:
         self.paths, self.epsilon, self.tolerance, self.clock = paths, epsilon, tolerance, clock
-        given, losses = zip(*(path.problem for path in paths), strict=True)
-        self.barrier = Barrier(given, losses, epsilon)
-        mu = np.array([0.1 * path.scale * epsilon for path in paths])
+        self.barrier = Barrier([path.problem for path in paths], epsilon)
+        mu = np.array([BEGIN * path.scale * epsilon for path in paths])
         beta = np.array([path.best.worst.beta for path in paths])
         self.state = _State(self._inside(beta, np.array(starts), mu), mu)
 
@@ -249,24 +243,32 @@ class _Run:
         return best
 
     def newton(self) -> None:
-        """Newton steps, until every path has ended."""
-        which = np.arange(len(self.paths))
-        at = self.barrier.at(which, self.state.points, self.state.mu)
+        """Newton steps, until every path has ended.
+
+        The first step at a new mu uses the second derivatives of the last one: it then goes along the central path.
+        """
+        which, mu = np.arange(len(self.paths)), self.state.mu
+        at = self.barrier.at(which, self.state.points, mu)
         inside = np.isfinite(at.value)
         which, at = which[inside], at.kept(inside)
+        bent, under = at, mu[which]
         while len(which):
-            step, decrease = self._step(which, at)
-            moved = self._moved(which, at, step, decrease)
-            centred = moved & (decrease < CENTRED * self.state.mu[which])
+            step, promised = self._step(which, at, bent, under)
+            moved = self._moved(which, at, step, promised)
+            centred = moved & (promised < CENTRED * mu[which]) & (under == mu[which])
             late, kept, over = self.clock.late(), np.ones(len(which), dtype=bool), centred | ~moved
-            for place, k in enumerate(which):
+            under = mu[which]
+            for place, k in enumerate(which.tolist()):
                 path = self.paths[k]
                 path.steps, path.inner = path.steps + 1, path.inner + 1
                 over[place] |= late or path.inner == STEPS
                 kept[place] = not over[place] or self._settled(k, bool(centred[place]))
-            which, at, again = which[kept], at.kept(kept), (over & kept)[kept]
+            which, at, under, again = which[kept], at.kept(kept), under[kept], (over & kept)[kept]
+            bent = at
             if again.any():
-                at.put(again, self._ahead(which[again]), np.ones(again.sum(), dtype=bool))
+                at = at.kept(np.ones(len(which), dtype=bool), copied=True)
+                found = self.barrier.at(which[again], self.state.points[which[again]], mu[which[again]])
+                at.put(again, found, np.ones(len(found.value), dtype=bool))
 
     def _settled(self, k: int, centred: bool) -> bool:
         """Certify the end of a stage; whether another one follows, which then has its mu."""
@@ -287,32 +289,18 @@ class _Run:
         self.state.mu[k] *= FACTOR
         return not path.status
 
-    def _ahead(self, which: NDArray[np.intp]) -> Points:
-        """Go on to the next mu: along the line through the last two minima, where that is no worse than to stay.
-
-        The path is smooth in mu, and what vanishes vanishes in proportion to it.
+    def _step(self, which: NDArray[np.intp], at: Points, bent: Points, under: Floats) -> tuple[Floats, Floats]:
+        """Newton steps with the second derivatives of `bent` under its own mu, and how much they promise: NaN where
+        there is none.
         """
-        state, now = self.state, self.state.points[which]
-        mu, cap = state.mu[which], state.cap[which, None]
-        tried = now + FACTOR * np.where(np.isnan(state.before[which]), 0.0, now - state.before[which])
-        room = 0.1 * FACTOR
-        tried[:, 1:] = np.clip(tried[:, 1:], room * now[:, 1:], cap - room * (cap - now[:, 1:]))
-        here, there = (self.barrier.at(which, points, mu) for points in (now, tried))
-        better = there.value + mu * _walls(tried, cap) <= here.value + mu * _walls(now, cap)
-        here.put(better, there, better)
-        state.before[which], state.points[which] = now, np.where(better[:, None], tried, now)
-        return here
-
-    def _step(self, which: NDArray[np.intp], at: Points) -> tuple[Floats, Floats]:
-        """Newton steps, and how much they promise: NaN where there is none."""
         theta, mu, cap = self.state.points[which, 1:], self.state.mu[which, None], self.state.cap[which, None]
         # In units of theta the barrier of theta >= 0 is the identity.
         scales, near = np.column_stack([np.ones(len(which)), theta]), theta / (cap - theta)
-        hessian = self.barrier.hessian(at, self.state.mu[which])
+        hessian = self.barrier.hessian(bent, under)
         hessian *= scales[:, :, None]
         hessian *= scales[:, None]
         diagonal = np.arange(1, scales.shape[1])
-        hessian[:, diagonal, diagonal] += mu * (1.0 + near**2)
+        hessian[:, diagonal, diagonal] += under[:, None] * (1.0 + near**2)
         gradient = at.slope * scales
         gradient[:, 1:] += mu * (near - 1.0)
         step = np.array([_solved(one, -slope) for one, slope in zip(hessian, gradient, strict=True)])
@@ -388,7 +376,7 @@ def _largest(points: Floats) -> Floats:
 def _walls(points: Floats, cap: Floats) -> Floats:
     """-sum log theta - sum log(1 - theta / cap), problem by problem."""
     theta = points[:, 1:]
-    return -(np.log(theta) + np.log1p(-theta / cap.reshape(-1, 1))).sum(axis=1)
+    return np.asarray(-(np.log(theta) + np.log1p(-theta / cap.reshape(-1, 1))).sum(axis=1))
 
 
 def _solved(matrix: Floats, right: Floats) -> Floats:

@@ -18,9 +18,10 @@ forms: u - z, z - l, and the slack u (z - l) / (u - l) - phi of the triangle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -90,25 +91,32 @@ class Constraints:
         return theta + amount * self.start()
 
 
-def reduced(given: Constraints, loss: Floats) -> tuple[Constraints, Floats]:
-    """The same problem over the directions of xi that constraints and loss read: no more than a first layer has
+class Problem(NamedTuple):
+    """A loss to be bounded: the constraints, and M_out, shape (N, N)."""
+
+    given: Constraints
+    loss: Floats
+
+
+def reduced(given: Constraints, losses: Sequence[Floats]) -> list[Problem]:
+    """The same problems over the directions of xi that constraints and losses read: seldom more than a first layer has
     neurons.
 
     In all other directions the best form is 0, so the optimum is the same; multipliers found here are proven by the
     full problem.
     """
     rank = given.lifted.rank
-    rows = np.vstack([given.forms[:, :rank], loss[:, :rank]])
+    rows = np.vstack([given.forms[:, :rank], *(loss[:, :rank] for loss in losses)])
     sizes = np.linalg.norm(rows, axis=1)
     rows = rows[sizes > 0] / sizes[sizes > 0, None]
     if len(rows) == 0 or rank == 0:
-        return given, loss
+        return [Problem(given, loss) for loss in losses]
     _, values, basis = np.linalg.svd(rows, full_matrices=False)
     basis = basis[values > 1e-12 * values[0]].T
     if basis.shape[1] == rank:
-        return given, loss
+        return [Problem(given, loss) for loss in losses]
     small = Constraints(given.lifted.turned(basis), turned(given.forms, basis), given.table)
-    return small, turned(turned(loss, basis).T, basis).T
+    return [Problem(small, turned(turned(loss, basis).T, basis).T) for loss in losses]
 
 
 def constraints(net: Lifted, family: Family = "diagonal", support: Support | None = None) -> Constraints:
