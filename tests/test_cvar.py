@@ -31,7 +31,7 @@ from arfj.certify.cvar.ellipsoid import least_ellipsoid
 from arfj.certify.cvar.falsify import falsify
 from arfj.certify.cvar.maximum import _proof as common_proof
 from arfj.certify.cvar.maximum import certify_maximum
-from arfj.certify.cvar.multipliers import reduced
+from arfj.certify.cvar.multipliers import Problem, reduced
 from arfj.certify.cvar.recompute import dominating, raised_for_rounding
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
 from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
@@ -414,6 +414,10 @@ def test_the_falsifier_comes_near():
     assert 0 <= found.bound - lower.value < 0.3
 
 
+def descended(known, loss, epsilon=0.2, **how):
+    return descend([Problem(known, loss)], epsilon, **how)[0]
+
+
 class TestMethods:
     @given(SEEDS, st.sampled_from(FAMILIES), st.sampled_from(["one layer", "three layers", "residual"]))
     @settings(max_examples=6, deadline=None)
@@ -433,25 +437,23 @@ class TestMethods:
         rng = np.random.default_rng(2)
         net = lifted(random_network(rng, (2, 3, 2, 2)), random_moments(rng, 2))
         known = constraints(net, family)
-        barrier = Barrier(known, net.linear_loss([1.0, -0.5]), 0.3)
-        mu = 0.2
-        theta = known.start() + 0.01 * rng.random(known.count)
-        at = barrier.at(0.1, theta, mu)
-        hessian = barrier.hessian(at, mu)
+        barrier = Barrier([Problem(known, net.linear_loss([1.0, -0.5]))], 0.3)
+        alone, mu = np.array([0]), np.array([0.2])
+        point = np.append(0.1, known.start() + 0.01 * rng.random(known.count))[None]
+        at = barrier.at(alone, point, mu)
+        (hessian,) = barrier.hessian(at, mu)
         assert hessian == pytest.approx(hessian.T)
         step = 1e-5
         for place in range(known.count + 1):
             move = np.zeros(known.count + 1)
             move[place] = step
-            up, down = (barrier.at(0.1 + s * move[0], theta + s * move[1:], mu) for s in (1, -1))
-            slope = np.concatenate([[at.beta_slope], at.slope])[place]
-            assert (up.value - down.value) / (2 * step) == pytest.approx(slope, rel=1e-5, abs=1e-7)
-            second = np.concatenate([[up.beta_slope - down.beta_slope], up.slope - down.slope]) / (2 * step)
+            up, down = (barrier.at(alone, point + sign * move, mu) for sign in (1, -1))
+            assert (up.value - down.value) / (2 * step) == pytest.approx(at.slope[:, place], rel=1e-5, abs=1e-7)
+            second = (up.slope - down.slope)[0] / (2 * step)
             assert second == pytest.approx(hessian[place], rel=1e-4, abs=1e-5)
-        along_beta, along = barrier.scales(at, mu)
-        assert along_beta**2 == pytest.approx(hessian[0, 0])
+        (along,) = barrier.scales(at, mu)
         if family != "pairs":  # whose constraints are sums of two products: the scale is a rough one there
-            assert along**2 == pytest.approx(np.diag(hessian)[1:], rel=1e-6)
+            assert along**2 == pytest.approx(np.diag(hessian), rel=1e-6)
 
     def test_gradients_alone(self):
         rng = np.random.default_rng(8)
@@ -459,7 +461,7 @@ class TestMethods:
         loss = net.linear_loss([1.0, -1.0, 0.0])
         for family in ("diagonal", "pairs"):
             known = constraints(net, family)
-            newton, plain = (descend(known, loss, 0.2, curvature=which) for which in (True, False))
+            newton, plain = (descended(known, loss, curvature=which) for which in (True, False))
             assert newton.status == "optimal"
             assert plain.status == "stopped"
             assert plain.proof.bound == pytest.approx(newton.proof.bound, rel=2e-2, abs=2e-2)
@@ -468,7 +470,7 @@ class TestMethods:
         rng = np.random.default_rng(9)
         network, moments = random_network(rng, (3, 6, 2)), random_moments(rng, 3)
         net = lifted(network, moments)
-        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2)
+        found = descended(constraints(net, "products"), net.linear_loss([1.0, -1.0]))
         bounds = [bound for _, bound in found.trace]
         assert bounds == sorted(bounds, reverse=True)
         lower = falsify(lambda x: network(x) @ [1.0, -1.0], moments, 0.2, found.proof).value
@@ -477,7 +479,7 @@ class TestMethods:
     def test_a_time_limit_leaves_a_bound(self):
         rng = np.random.default_rng(9)
         net = lifted(random_network(rng, (3, 12, 2)), random_moments(rng, 3))
-        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2, seconds=1e-3)
+        found = descended(constraints(net, "products"), net.linear_loss([1.0, -1.0]), seconds=1e-3)
         assert found.status == "time limit"
         assert np.isfinite(found.proof.bound)
 
@@ -498,7 +500,7 @@ class TestMethods:
         assert small.lifted.rank == 3
         found = certify_loss(net, loss, 0.2, Options("pairs"))
         assert found.proof.form.shape == (10, 10)
-        whole, part = (descend(known, one, 0.2) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
+        whole, part = (descended(known, one) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
         assert part.proof.bound == pytest.approx(whole.proof.bound, abs=2e-4)
         assert found.bound == pytest.approx(part.proof.bound, abs=1e-9)
 

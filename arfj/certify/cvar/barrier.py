@@ -32,7 +32,7 @@ from arfj.certify.cvar.moments import symmetrised
 from arfj.certify.cvar.multipliers import Problem
 from arfj.network import Floats
 
-SLAB = 2**19
+SLAB = 2**17
 """Numbers of one block of products, as many as caches hold: their Gram matrix is summed block by block."""
 
 
@@ -95,15 +95,15 @@ class Barrier:
         left, right, owner = left[kept], right[kept], upper.coords[1][kept]
         self._factor = np.where(left < right, 2.0, 1.0) * upper.data[kept]
         turn = left == one
-        self._left, self._right = np.where(turn, right, left), np.where(turn, one, right)
-        plain = self._right == one
-        self._plain, self._mixed, self._one = np.flatnonzero(plain), np.flatnonzero(~plain), one
-        self._gather = csr_array((np.ones(len(owner)), (owner, np.arange(len(owner)))), (self.count + 1, len(owner)))
+        self._left, self._right, self._one = np.where(turn, right, left), np.where(turn, one, right), one
+        self._starts = np.flatnonzero(np.diff(owner, prepend=-1))
+        plain = np.logical_and.reduceat(self._right == one, self._starts)
+        self._plain, self._mixed = _Part.of(plain, owner), _Part.of(~plain, owner)
 
     @property
     def work(self) -> int:
-        """Numbers that `hessian` holds at once, for one problem."""
-        return 2 * len(self._left) ** 2
+        """Numbers that one problem's second derivatives and their factors hold."""
+        return 3 * (self.count + 1) ** 2
 
     def at(self, which: NDArray[np.intp], points: Floats, mu: Floats) -> Points:
         """Values and slopes.
@@ -128,7 +128,7 @@ class Barrier:
         seen, inner = (turned * soft[:, None]) @ _flipped(turned), read @ _flipped(read)
         value += self.epsilon * points[:, 0] - 2.0 * mu * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
         moment = seen + mu[:, None, None] * inner
-        slope = self._gathered(self._factor * moment[:, self._left, self._right])
+        slope = _summed(self._factor * moment[:, self._left, self._right], self._starts)
         slope[:, 0] += self.epsilon
         return Points(np.where(inside, value, np.inf), slope, values, soft, turned, seen, inner)
 
@@ -139,43 +139,66 @@ class Barrier:
         p'>, the log-determinant mu <(-C)^-1 C_k, (-C)^-1 C_l>. Constraints are products of two forms, so the last two
         are entries of Gram matrices of the forms; so is the first where both are multiples of the form 1.
         """
-        result = self._spectral_part(at, _curve(at, mu))
-        inner, outer = at.inner, at.seen + 0.5 * mu[:, None, None] * at.inner
-        left, right = self._left, self._right
-        for one, other in ((left, right), (right, left)):
-            result += _entries(inner, one, one) * _entries(outer, other, other)
-        cross = _entries(inner, left, right) * _entries(outer, right, left)
-        result += cross
-        result += _flipped(cross)
-        result *= 0.5 * np.multiply.outer(self._factor, self._factor)
-        if len(left) == self.count + 1:  # a product each
-            return result
-        return _flipped(self._gathered(_flipped(self._gathered(result))))
+        together = max(1, SLAB // len(self._left) ** 2)
+        result = np.empty((len(mu), self.count + 1, self.count + 1))
+        for start in range(0, len(mu), together):
+            chosen = slice(start, start + together)
+            mine = Points(*(getattr(at, one.name)[chosen] for one in fields(at)))
+            self._spectral_part(mine, _curve(mine, mu[chosen]), result[chosen])
+            self._gram_part(mine.inner, mine.seen + 0.5 * mu[chosen, None, None] * mine.inner, result[chosen])
+        return result
 
-    def _spectral_part(self, at: Points, curve: Floats) -> Floats:
-        """2 sum_ab c_ab (M_k)_ab (M_l)_ab of the products M = (l r' + r l') / 2 of forms in the eigenbasis."""
+    def _spectral_part(self, at: Points, curve: Floats, result: Floats) -> None:
+        """sum_ab c_ab (M_k)_ab (M_l)_ab, M = sum (l r' + r l') / 2 over the products of forms in the eigenbasis."""
         turned = _flipped(at.forms)  # (A, rank + 1, R)
-        plain, mixed, one = self._plain, self._mixed, turned[:, :, self._one, None]
-        result = np.empty((len(turned), len(self._left), len(self._left)))
-        left, right = turned[:, :, self._left[mixed]], turned[:, :, self._right[mixed]]
-        alone = turned[:, :, self._left[plain]]
+        one, plain, mixed = turned[:, :, self._one, None], self._plain, self._mixed
+        left, right = turned[:, :, self._left] * self._factor, turned[:, :, self._right]
+        alone = _summed(left[:, :, plain.terms], plain.starts)
         spread = alone * one
         both = _flipped(alone) @ (alone * (curve @ one**2)) + _flipped(spread) @ (curve @ spread)
-        result[:, plain[:, None], plain] = both
-        across = _flipped(alone) @ (left * (curve @ (right * one)) + right * (curve @ (left * one)))
-        result[:, plain[:, None], mixed], result[:, mixed[:, None], plain] = across, _flipped(across)
-        inside = np.zeros((len(turned), len(mixed), len(mixed)))
+        result[:, plain.places[:, None], plain.places] = 0.5 * both
+        if not len(mixed.places):
+            return
+        left, right = left[:, :, mixed.terms], right[:, :, mixed.terms]
+        read = _summed(left * (curve @ (right * one)) + right * (curve @ (left * one)), mixed.starts)
+        across = 0.5 * _flipped(alone) @ read
+        result[:, plain.places[:, None], mixed.places] = across
+        result[:, mixed.places[:, None], plain.places] = _flipped(across)
+        inside = np.zeros((len(turned), len(mixed.places), len(mixed.places)))
         above, below = np.triu_indices(curve.shape[-1])
-        weights = np.sqrt(np.where(above < below, 1.0, 0.5) * curve[:, above, below])
-        length = max(1, SLAB // max(1, len(turned) * len(mixed)))
-        for start in range(0, len(above) if len(mixed) else 0, length):
+        weights = np.sqrt(np.where(above < below, 0.5, 0.25) * curve[:, above, below])
+        length = max(1, SLAB // (len(turned) * len(mixed.terms)))
+        for start in range(0, len(above), length):
             a, b = above[start : start + length], below[start : start + length]
             entries = left[:, a] * right[:, b]
             entries += right[:, a] * left[:, b]
-            entries *= weights[:, start : start + length, None]
+            entries = _summed(entries, mixed.starts) * weights[:, start : start + length, None]
             inside += _flipped(entries) @ entries
-        result[:, mixed[:, None], mixed] = inside
-        return result
+        result[:, mixed.places[:, None], mixed.places] = inside
+
+    def _gram_part(self, inner: Floats, outer: Floats, result: Floats) -> None:
+        """Add the entries of Gram matrices: blocks of rows, from the diagonal on, and their transposes."""
+        left, right, starts, terms = self._left, self._right, self._starts, len(self._left)
+        ends = np.append(starts, terms)
+        columns = [(gram[:, :, left], gram[:, :, right]) for gram in (inner, outer)]
+        size = max(1, SLAB // (len(inner) * terms))
+        first = 0
+        while first < len(starts):
+            last = max(int(np.searchsorted(ends, ends[first] + size, "right")) - 1, first + 1)
+            above, across = left[ends[first] : ends[last]], right[ends[first] : ends[last]]
+            (inner_left, inner_right), (outer_left, outer_right) = (
+                [one[:, :, ends[first] :] for one in pair] for pair in columns
+            )
+            block = inner_left[:, above] * outer_right[:, across]
+            block += inner_right[:, across] * outer_left[:, above]
+            block += inner_right[:, above] * outer_left[:, across]
+            block += inner_left[:, across] * outer_right[:, above]
+            block *= 0.5 * np.multiply.outer(self._factor[ends[first] : ends[last]], self._factor[ends[first] :])
+            whole = _summed(block, starts[first:] - ends[first])
+            whole = _flipped(_summed(_flipped(whole), starts[first:last] - ends[first]))
+            result[:, first:last, first:] += whole
+            result[:, last:, first:last] = _flipped(result[:, first:last, last:])
+            first = last
 
     def scales(self, at: Points, mu: Floats) -> Floats:
         """Square roots of the diagonal of `hessian`, shape (A, K + 1).
@@ -189,21 +212,32 @@ class Barrier:
         pairs = ((self._left, self._right), (self._right, self._left))
         whole += sum(at.inner[:, one, one] * outer[:, other, other] for one, other in pairs)
         whole += 2.0 * at.inner[:, self._left, self._right] * outer[:, self._left, self._right]
-        return np.sqrt(self._gathered(np.maximum(0.5 * self._factor**2 * whole, 0.0)))
+        return np.sqrt(_summed(np.maximum(0.5 * self._factor**2 * whole, 0.0), self._starts))
 
-    def _gathered(self, terms: Floats) -> Floats:
-        """Sums over the products that belong to one constraint, along axis 1."""
-        flat = np.moveaxis(terms, 1, 0)
-        summed = self._gather @ flat.reshape(len(flat), -1)
-        return np.ascontiguousarray(np.moveaxis(np.asarray(summed).reshape(-1, *flat.shape[1:]), 0, 1))
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the constraints: their places, their products, and where each begins among these."""
+
+    places: NDArray[np.intp]
+    terms: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, chosen: NDArray[np.bool_], owner: NDArray[np.intp]) -> _Part:
+        terms = np.flatnonzero(chosen[owner])
+        return cls(np.flatnonzero(chosen), terms, np.flatnonzero(np.diff(owner[terms], prepend=-1)))
+
+
+def _summed(terms: Floats, starts: NDArray[np.intp]) -> Floats:
+    """Sums over the products that belong to one constraint, along the last axis."""
+    if terms.shape[-1] == len(starts):
+        return terms
+    return np.asarray(np.add.reduceat(terms, starts, axis=-1))
 
 
 def _flipped(matrices: Floats) -> Floats:
     return np.swapaxes(matrices, -1, -2)
-
-
-def _entries(gram: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
-    return np.asarray(gram[:, rows][:, :, columns])
 
 
 def _factors(matrices: Floats) -> tuple[Floats, NDArray[np.bool_]]:
