@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from arfj.certify.cvar import FAMILIES, Moments, Options, certify_classes, certify_many, constraints, lifted
 from arfj.certify.cvar import certificate as certificates
@@ -135,28 +135,36 @@ def test_what_is_refused():
 class TestChunks:
     """Problems whose second derivatives do not fit into memory at once."""
 
-    def sizes(self, monkeypatch, largest, count=5):
-        problems = problems_of(np.random.default_rng(6), "products", count)
+    @pytest.fixture
+    def sizes(self, monkeypatch):
         seen, whole = [], descents._together
-        monkeypatch.setattr(descents, "LARGEST", largest)
-        monkeypatch.setattr(descents, "_together", lambda some, *rest: seen.append(len(some)) or whole(some, *rest))
-        return [size for size in seen if size], descend(problems, 0.2, seconds=30.0), seen
 
-    def test_they_go_in_turn(self, monkeypatch):
+        def spy(problems, *rest):
+            if problems[0].given.count > 3 * problems[0].given.lifted.hidden:
+                seen.append(len(problems))
+            return whole(problems, *rest)
+
+        monkeypatch.setattr(descents, "_together", spy)
+        return seen
+
+    def test_they_go_in_turn(self, monkeypatch, sizes):
         problems = problems_of(np.random.default_rng(6), "products", 5)
-        work = Barrier(problems[:1], 0.2).work
-        _, found, seen = self.sizes(monkeypatch, 2 * work)
-        assert [size for size in seen if size] == [2, 2, 2, 2, 1, 1], "and `diagonal` before each"
-        monkeypatch.undo()
-        for one, other in zip(found, descend(problems, 0.2), strict=True):
+        whole = descend(problems, 0.2)
+        monkeypatch.setattr(descents, "LARGEST", 2 * Barrier(problems[:1], 0.2).work)
+        found = descend(problems, 0.2, seconds=60.0)
+        assert sizes == [5, 2, 2, 1]
+        for one, other in zip(found, whole, strict=True):
             assert one.proof.bound == pytest.approx(other.proof.bound, rel=2e-4, abs=2e-4)
 
-    def test_gradients_alone_one_by_one(self, monkeypatch):
-        work = Barrier(problems_of(np.random.default_rng(6), "products", 1), 0.2).work
-        _, found, seen = self.sizes(monkeypatch, work - 1, 2)
-        assert seen[0] == 1
-        assert [one.status for one in found] == ["stopped"] * 2
-        assert all(np.isfinite(one.proof.bound) for one in found)
+    def test_gradients_alone_go_one_by_one(self, monkeypatch, sizes):
+        problems = problems_of(np.random.default_rng(6), "products", 2)
+        whole = descend(problems, 0.2)
+        monkeypatch.setattr(descents, "LARGEST", Barrier(problems[:1], 0.2).work - 1)
+        found = descend(problems, 0.2)
+        assert sizes == [2, 1, 1]
+        for one, other in zip(found, whole, strict=True):
+            assert one.status == "stopped"
+            assert other.proof.bound - 2e-4 <= one.proof.bound <= other.proof.bound + 0.5
 
 
 def test_a_time_limit_for_all_together():
@@ -193,5 +201,6 @@ def test_small_matrices_have_one_thread(monkeypatch):
         return descend(problems, *rest)
 
     monkeypatch.setattr(certificates, "descend", spy)
-    certify_classes(network_of(rng), moments_of(rng), 0)
+    with threadpool_limits(2):
+        certify_classes(network_of(rng), moments_of(rng), 0)
     assert threads == [1]

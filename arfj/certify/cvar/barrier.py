@@ -92,7 +92,7 @@ class Barrier:
         upper = self._table.tocsc().tocoo()  # constraint by constraint
         left, right = np.divmod(upper.coords[0], rows)
         kept = left <= right
-        left, right, owner = left[kept], right[kept], upper.coords[1][kept]
+        left, right, owner = left[kept], right[kept], np.asarray(upper.coords[1][kept], dtype=np.intp)
         self._factor = np.where(left < right, 2.0, 1.0) * upper.data[kept]
         turn = left == one
         self._left, self._right, self._one = np.where(turn, right, left), np.where(turn, one, right), one

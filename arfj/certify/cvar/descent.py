@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,12 +58,28 @@ class Descent:
         or no more progress), or "time limit". A bound is certified whatever it says.
         steps: points at which the barrier was evaluated with its derivatives.
         trace: certified bounds by the seconds at which they were known.
+        path: minima of the barrier: mu, and (beta, theta).
     """
 
     proof: Proof | None
     status: str
     steps: int
     trace: tuple[tuple[float, float], ...]
+    path: tuple[tuple[float, Floats], ...] = ()
+
+
+LOST = Descent(None, "stopped", 0, ())
+
+
+class _Start(NamedTuple):
+    """Where a descent begins: (beta, theta), shape (K + 1,), what it proves, and the first mu.
+
+    Multipliers of 0 are none of the descent's: they get its own first values.
+    """
+
+    proof: Proof
+    point: Floats
+    mu: float
 
 
 @dataclass
@@ -73,9 +89,8 @@ class _Path:
     Attributes:
         problem: itself.
         best: the best proof so far.
-        trace: see `Descent`.
+        trace, path: see `Descent`.
         scale: magnitude of its numbers.
-        weights: the parameter of the barrier: in units of mu, the gap at its minimum.
         status: how it ended, or None before that.
         steps, stages: how many so far; `inner` are the steps of this stage.
     """
@@ -84,15 +99,21 @@ class _Path:
     best: Proof
     trace: list[tuple[float, float]]
     scale: float
-    weights: float
+    path: list[tuple[float, Floats]] = field(default_factory=list)
     status: str | None = None
     steps: int = 0
     stages: int = 0
     inner: int = 0
 
+    @property
+    def weights(self) -> float:
+        """The parameter of the barrier: the gap at its minimum, in units of mu."""
+        given = self.problem.given
+        return 2.0 * (given.lifted.rank + 1) + given.lifted.hidden + 2.0 * given.count
+
     def found(self) -> Descent:
         """What it has come to."""
-        return Descent(self.best, self.status or "stopped", self.steps, tuple(self.trace))
+        return Descent(self.best, self.status or "stopped", self.steps, tuple(self.trace), tuple(self.path))
 
 
 @dataclass
@@ -168,78 +189,80 @@ def _together(
         known = descend(narrow, epsilon, clock.left(), tolerance)
         starts = [_better(*all_, epsilon, newton) for all_ in zip(problems, starts, known, strict=True)]
     if not first.count:
-        return [Descent(proof, "optimal", 0, ((clock.now(), proof.bound),)) for proof, _ in starts if proof]
-    paths = {
-        k: _Path(problem, proof, [(clock.now(), proof.bound)], *_measures(problem, proof))
-        for k, (problem, (proof, _)) in enumerate(zip(problems, starts, strict=True))
-        if proof is not None
-    }
-    if paths:
-        run = _Run(list(paths.values()), [starts[k][1] for k in paths], epsilon, tolerance, clock)
-        (run.newton if newton else run.gradients)()
-    lost = Descent(None, "stopped", 0, ())
-    return [paths[k].found() if k in paths else lost for k in range(len(problems))]
+        return [Descent(one.proof, "optimal", 0, ((clock.now(), one.proof.bound),)) for one in starts if one]
+    begun = {k: start for k, start in enumerate(starts) if start is not None}
+    if not begun:
+        return [LOST] * len(problems)
+    run = _Run([problems[k] for k in begun], list(begun.values()), epsilon, tolerance, clock)
+    (run.newton if newton else run.gradients)()
+    found = dict(zip(begun, run.paths, strict=True))
+    return [found[k].found() if k in found else LOST for k in range(len(problems))]
 
 
-def _start(problem: Problem, epsilon: float, clock: _Clock) -> tuple[Proof | None, Floats]:
+def _start(problem: Problem, epsilon: float, clock: _Clock) -> _Start | None:
     """The best multiple of the multipliers that only make the hidden block negative definite."""
     theta = max(float(np.abs(problem.loss).max()), 1e-12) * problem.given.start()
-    best, chosen = None, theta
+    best: _Start | None = None
     for power in POWERS:
         proof = proof_from(*problem, 2.0**power * theta, epsilon, (0.0,))
-        if proof is not None and (best is None or proof.bound < best.bound):
-            best, chosen = proof, 2.0**power * theta
+        if proof is not None and (best is None or proof.bound < best.proof.bound):
+            mu = BEGIN * epsilon * _scale(problem, proof)
+            best = _Start(proof, np.append(proof.worst.beta, 2.0**power * theta), mu)
         if best is not None and clock.late():
             break
-    return best, chosen
+    return best
 
 
-def _better(
-    problem: Problem, start: tuple[Proof | None, Floats], first: Descent, epsilon: float, newton: bool
-) -> tuple[Proof | None, Floats]:
-    """The start, or the multipliers of the family `diagonal`, which all families begin with, and none of the others.
+def _better(problem: Problem, start: _Start | None, first: Descent, epsilon: float, newton: bool) -> _Start | None:
+    """The start, or one from the multipliers of the family `diagonal`, which all families begin with.
 
-    Newton's method starts in the middle all the same; gradients alone find their way from a good start only.
+    Newton's method goes on from a point of that path, not from its end: it needs room on all sides.
     """
     if first.proof is None:
         return start
-    wide = np.zeros(problem.given.count)
-    wide[: len(first.proof.theta)] = first.proof.theta
-    proof = proof_from(*problem, wide, epsilon)
-    if proof is None or (start[0] is not None and start[0].bound <= proof.bound):
+    theta = np.zeros(problem.given.count)
+    theta[: len(first.proof.theta)] = first.proof.theta
+    proof = proof_from(*problem, theta, epsilon)
+    if proof is None or (start is not None and start.proof.bound <= proof.bound):
         return start
-    return proof, start[1] if newton else wide
+    mu, point = BEGIN * epsilon * _scale(problem, proof), np.append(proof.worst.beta, theta)
+    if newton and first.path:
+        mu, near = min(first.path, key=lambda one: abs(np.log(one[0] / mu)))
+        point[: len(near)] = near
+    return _Start(proof, point, mu)
 
 
-def _measures(problem: Problem, proof: Proof) -> tuple[float, float]:
-    """The magnitude of a problem's numbers, and the parameter of its barrier."""
-    given = problem.given
-    scale = abs(proof.bound) + abs(proof.worst.beta) + float(np.abs(problem.loss).max())
-    return scale, 2.0 * (given.lifted.rank + 1) + given.lifted.hidden + 2.0 * given.count
+def _scale(problem: Problem, proof: Proof) -> float:
+    """The magnitude of a problem's numbers."""
+    return abs(proof.bound) + abs(proof.worst.beta) + float(np.abs(problem.loss).max())
 
 
 class _Run:
     """All problems along their paths."""
 
     def __init__(
-        self, paths: Sequence[_Path], starts: Sequence[Floats], epsilon: float, tolerance: float, clock: _Clock
+        self, problems: Sequence[Problem], starts: Sequence[_Start], epsilon: float, tolerance: float, clock: _Clock
     ) -> None:
-        self.paths, self.epsilon, self.tolerance, self.clock = paths, epsilon, tolerance, clock
-        self.barrier = Barrier([path.problem for path in paths], epsilon)
-        mu = np.array([BEGIN * path.scale * epsilon for path in paths])
-        beta = np.array([path.best.worst.beta for path in paths])
-        self.state = _State(self._inside(beta, np.array(starts), mu), mu)
+        self.epsilon, self.tolerance, self.clock = epsilon, tolerance, clock
+        self.barrier = Barrier(problems, epsilon)
+        self.paths = [
+            _Path(problem, start.proof, [(clock.now(), start.proof.bound)], _scale(problem, start.proof))
+            for problem, start in zip(problems, starts, strict=True)
+        ]
+        mu = np.array([start.mu for start in starts])
+        self.state = _State(self._inside(np.array([start.point for start in starts]), mu), mu)
 
-    def _inside(self, beta: Floats, theta: Floats, mu: Floats) -> Floats:
+    def _inside(self, points: Floats, mu: Floats) -> Floats:
         """All multipliers positive, the new ones as large as suits the barrier."""
-        hidden, everything = max(self.barrier.hidden, 1), np.arange(len(theta))
-        usual = theta[:, :hidden].mean(axis=1, keepdims=True) / max(1.0, self.barrier.count / (3.0 * hidden))
+        hidden, everything = max(self.barrier.hidden, 1), np.arange(len(points))
+        usual = points[:, 1 : 1 + hidden].mean(axis=1, keepdims=True) / max(1.0, self.barrier.count / (3.0 * hidden))
         usual = np.where(usual > 0, usual, 1.0)
-        best, level = np.column_stack([beta, theta]), np.full(len(theta), np.inf)
+        best, level = points, np.full(len(points), np.inf)
         for power in range(16):
-            tried = np.column_stack([beta, np.maximum(theta, usual * 10.0**-power)])
+            least = usual * 10.0**-power
+            tried = np.column_stack([points[:, 0], np.maximum(points[:, 1:], least)])
             value = self.barrier.at(everything, tried, mu).value + mu * _walls(tried, CAP * _largest(tried))
-            best[value < level], level = tried[value < level], np.minimum(value, level)
+            best, level = np.where((value < level)[:, None], tried, best), np.minimum(value, level)
         return best
 
     def newton(self) -> None:
@@ -279,6 +302,8 @@ class _Run:
         if proof is not None and proof.bound < path.best.bound:
             path.best = proof
         path.trace.append((self.clock.now(), path.best.bound))
+        if centred:
+            path.path.append((mu, self.state.points[k].copy()))
         path.stages, path.inner = path.stages + 1, 0
         if self.clock.late():
             path.status = "time limit"
