@@ -34,6 +34,8 @@ from arfj.network import Floats
 
 SLAB = 2**17
 """Numbers of one block of products, as many as caches hold: their Gram matrix is summed block by block."""
+LEAST = 128
+"""Rows of such a block, at least: with fewer, adding up takes longer than multiplying."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ class Barrier:
         inside = np.zeros((len(turned), len(mixed.places), len(mixed.places)))
         above, below = np.triu_indices(curve.shape[-1])
         weights = np.sqrt(np.where(above < below, 0.5, 0.25) * curve[:, above, below])
-        length = max(1, SLAB // (len(turned) * len(mixed.terms)))
+        length = max(LEAST, SLAB // (len(turned) * len(mixed.terms)))
         for start in range(0, len(above), length):
             a, b = above[start : start + length], below[start : start + length]
             entries = left[:, a] * right[:, b]
