@@ -34,7 +34,7 @@ from arfj.certify.cvar.maximum import certify_maximum
 from arfj.certify.cvar.multipliers import Problem, reduced
 from arfj.certify.cvar.recompute import dominating, raised_for_rounding
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
-from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
+from arfj.certify.cvar.sdp import DENSE, Word, columns, load_cvxpy, solve_sdp, usual
 from arfj.certify.cvar.unroll import closed_loop, recurrent
 from arfj.errors import NetworkError, UsageError
 from arfj.graph import Activation, Affine, Graph
@@ -274,6 +274,12 @@ class TestConstraints:
         for column in range(known.count):
             middle = known.middle(np.eye(known.count)[column])
             assert np.einsum("ki,ij,kj->k", w, middle, w).min() > -1e-9 * np.abs(w).max() ** 2
+
+    def test_columns_are_what_each_multiplier_adds(self, name, family):
+        rng = np.random.default_rng(7)
+        known = constraints(lifted(NETWORKS[name](rng), random_moments(rng, 3)), family)
+        theta = rng.random(known.count)
+        assert (columns(known) @ theta).reshape(known.lifted.size, -1) == pytest.approx(known.middle(theta))
 
     def test_multipliers_prove_whatever_they_are(self, name, family):
         """Random multipliers, negative ones among them: the form lies above the loss at every input."""
@@ -564,6 +570,16 @@ class TestSolversWords:
         assert word.status.startswith("error")
         second = solve_sdp(constraints(net), net.linear_loss([1.0, -1.0]), 0.2, solvers=["NOSUCH", "CLARABEL"])
         assert (second.status, second.solver) == ("optimal", "CLARABEL")
+
+    def test_which_solvers(self):
+        """Clarabel would need gigabytes from a hundred rows on; whoever names it gets it."""
+        assert usual(DENSE) == ("CLARABEL", "SCS")
+        assert usual(DENSE + 1) == ("SCS",)
+        rng = np.random.default_rng(2)
+        net = lifted(random_network(rng, (2, 3, 2)), random_moments(rng, 2))
+        loss = net.linear_loss([1.0, -1.0])
+        words = [certify_loss(net, loss, 0.2, Options("diagonal", "sdp", None, one)).status for one in (None, ["SCS"])]
+        assert words == ["optimal (CLARABEL)", "optimal (SCS)"]
 
 
 class TestEllipsoid:

@@ -19,7 +19,7 @@ from arfj.certify.cvar.lifting import Lifted, lifted
 from arfj.certify.cvar.moments import Moments, checked_level
 from arfj.certify.cvar.multipliers import Constraints, Family, Problem, Support, constraints, reduced
 from arfj.certify.cvar.recompute import Proof, proof_from
-from arfj.certify.cvar.sdp import SOLVERS, solve_sdp
+from arfj.certify.cvar.sdp import solve_sdp
 from arfj.errors import UsageError
 from arfj.graph import Graph
 from arfj.network import Floats, Network
@@ -67,13 +67,13 @@ class Options:
         multipliers: the family of constraints.
         method: "sdp" (cvxpy), or "first-order" (descent, no solver).
         seconds: limit for all losses together, or None.
-        solvers: of cvxpy, in the order in which they are asked.
+        solvers: of cvxpy, in the order in which they are asked; None for the usual ones (`sdp.usual`).
     """
 
     multipliers: Family = "diagonal"
     method: Method = "first-order"
     seconds: float | None = None
-    solvers: Sequence[str] = SOLVERS
+    solvers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

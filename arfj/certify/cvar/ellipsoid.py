@@ -25,7 +25,7 @@ from arfj.certify.cvar.lifting import Lifted
 from arfj.certify.cvar.moments import checked_level, symmetrised
 from arfj.certify.cvar.multipliers import Constraints, Family, constraints
 from arfj.certify.cvar.recompute import DAMPINGS, dominating, proof_from, raised_for_rounding
-from arfj.certify.cvar.sdp import SOLVERS, ask, columns, load_cvxpy
+from arfj.certify.cvar.sdp import ask, columns, load_cvxpy, usual
 from arfj.errors import UsageError
 from arfj.network import Floats
 
@@ -107,7 +107,7 @@ def _solved(
     middle = cp.reshape(columns(known) @ theta, (net.size, net.size), order="C")
     slack = lift @ cover @ lift.T - middle - forms.T @ inverse @ forms
     problem = cp.Problem(cp.Maximize(cp.log_det(inverse)), [*conditions, 0.5 * (slack + slack.T) >> 0, theta <= cap])
-    word = ask(cp, problem, theta, seconds, SOLVERS)
+    word = ask(cp, problem, theta, seconds, usual(net.size))
     status = f"{word.status} ({word.solver})"
     if word.theta is None or inverse.value is None:
         return Ellipsoid(None, status, word.seconds)
