@@ -289,7 +289,7 @@ def coordinates(net, xi, network):
     graph = network.graph()
     values = graph.values(net.moments.inputs(xi))
     phi = [values[i] for i, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation)]
-    return np.hstack([xi, *phi, np.ones((len(xi), 1))]), values[-1]
+    return np.hstack([xi, np.hstack(phi) / net.units, np.ones((len(xi), 1))]), values[-1]
 
 
 NETWORKS = {

@@ -272,7 +272,7 @@ class _Run:
         """
         which, mu = np.arange(len(self.paths)), self.state.mu
         at = self.barrier.at(which, self.state.points, mu)
-        inside = np.isfinite(at.value)
+        inside = np.isfinite(at.value) & (self.state.points[:, 1:] > 0).all(axis=1)
         which, at = which[inside], at.kept(inside)
         bent, under = at, mu[which]
         while len(which):

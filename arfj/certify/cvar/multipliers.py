@@ -161,7 +161,8 @@ def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[T
 
     for row, low, up in zip(net.inputs, support.lower, support.upper, strict=True):
         both(row - low * net.one, up * net.one - row)
-    for place, (row, low, up) in enumerate(zip(net.before, support.below, support.above, strict=True)):
+    bounds = support.below / net.units, support.above / net.units
+    for place, (row, low, up) in enumerate(zip(net.before, *bounds, strict=True)):
         if not np.isfinite(low) or not np.isfinite(up):
             continue
         above, below = both(row - low * net.one, up * net.one - row)
