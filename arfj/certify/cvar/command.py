@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         choices=METHODS,
         default="first-order",
-        help="sdp: cvxpy with Clarabel, then SCS; first-order (the default): descent on the multipliers, no solver",
+        help="sdp: cvxpy with Clarabel and SCS; first-order (the default): descent on the multipliers, no solver",
     )
     parser.add_argument("--time-limit", metavar="S", help="seconds for all rivals together (default: none)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
@@ -195,13 +195,13 @@ def _print(answer: Answer) -> None:
     from rich.table import Table
 
     table = Table(title=f"Worst-case CVaR of f_rival - f_{answer.options.true}", title_justify="left")
-    for name in ("rival", "bound", "verdict", "data", "falsifier", "gap", "seconds", "solver's word"):
+    for name in ("rival", "bound", "verdict", "data", "falsifier", "gap", "solver's word"):
         table.add_column(name, justify="left" if name in ("verdict", "solver's word") else "right")
     for j, one in answer.found.items():
         verdict = "unknown" if one.bound is None else "at most 0" if one.holds else "not certified"
         numbers = [answer.observed.get(j), answer.falsified[j], answer.gap(j)]
         told = ["-" if value is None else f"{value:.4f}" for value in numbers]
-        table.add_row(str(j), _up(one.bound), verdict, *told, f"{one.seconds:.2f}", one.status)
+        table.add_row(str(j), _up(one.bound), verdict, *told, one.status)
     console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(table)
     share = f"epsilon {answer.epsilon:g}, {answer.options.multipliers} multipliers by {answer.options.method}"

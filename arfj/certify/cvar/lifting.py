@@ -3,8 +3,9 @@ r"""A ReLU network in lifted coordinates: every value of it as a linear form of 
     phi_i = max(z_i, 0),   z_i = a_i' w   (only coordinates before phi_i),   x = mu + S xi
 
 phi holds the outputs of all ReLUs of all layers, each in a unit of its own (a power of 2) in which it is at most about
-|[xi; 1]|: max(c z, 0) = c max(z, 0), so networks with large or small weights are no harder than others. Residual additions, recurrences and unrolled closed loops are forms
-like any other: whatever is a graph of affine maps and ReLUs is lifted in the same way.
+|[xi; 1]|: c max(z, 0) = max(c z, 0) for c > 0, so networks with large or small weights are no harder than others.
+Residual additions, recurrences and unrolled closed loops are forms like any other: whatever is a graph of affine maps
+and ReLUs is lifted in the same way.
 """
 
 from __future__ import annotations
