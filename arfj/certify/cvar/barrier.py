@@ -32,7 +32,7 @@ from arfj.certify.cvar.moments import symmetrised
 from arfj.certify.cvar.multipliers import Problem
 from arfj.network import Floats
 
-SLAB = 2**17
+SLAB = 2**16
 """Numbers of one block of products, as many as caches hold: their Gram matrix is summed block by block."""
 LEAST = 128
 """Rows of such a block, at least: with fewer, adding up takes longer than multiplying."""
