@@ -555,6 +555,48 @@ class TestMethods:
         assert part.proof.bound == pytest.approx(whole.proof.bound, abs=2e-4)
         assert found.bound == pytest.approx(part.proof.bound, abs=1e-9)
 
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("power", [-7, 7])
+    def test_a_layer_in_other_units(self, power, family):
+        """c max(z, 0) = max(c z, 0): the same function, and the same bound."""
+        rng = np.random.default_rng(16)
+        network, moments = random_network(rng, (3, 4, 3, 2)), random_moments(rng, 3)
+        one, two, three = network.layers
+        factor = 10.0**power * 10.0 ** np.arange(4)
+        other = Network.from_arrays(
+            [one.weight * factor, two.weight / factor[:, None], three.weight],
+            [one.bias * factor, two.bias, three.bias],
+            "linear",
+        )
+        expected = certify_classes(network, moments, 0, 0.2, Options(family))[1]
+        found = certify_classes(other, moments, 0, 0.2, Options(family))[1]
+        assert found.status == expected.status == "optimal"
+        assert found.bound == pytest.approx(expected.bound, rel=1e-3)
+
+    @pytest.mark.parametrize("method", ["sdp", "first-order"])
+    def test_neurons_that_are_alike_dead_or_idle(self, method):
+        """Twice the same, one without weights, one that is never on: as tight as without them."""
+        rng = np.random.default_rng(17)
+        network, moments = random_network(rng, (3, 4, 2)), random_moments(rng, 3)
+        one, two = network.layers
+        first = np.column_stack([one.weight, one.weight[:, 0], np.zeros(3), one.weight[:, 1]])
+        bias = np.concatenate([one.bias, one.bias[:1], [0.0, -1e6]])
+        second = np.vstack([two.weight, 0.5 * two.weight[:1], rng.normal(size=(1, 2)), 1e-3 * rng.normal(size=(1, 2))])
+        second[0] *= 0.5
+        other = Network.from_arrays([first, second], [bias, two.bias], "linear")
+        expected = certify_classes(network, moments, 0, 0.2, Options("diagonal", method))[1].bound
+        found = certify_classes(other, moments, 0, 0.2, Options("diagonal", method))[1]
+        lower = falsify(lambda x: other(x) @ [-1.0, 1.0], moments, 0.2, found.proof).value
+        assert lower <= found.bound
+        assert found.bound == pytest.approx(expected, abs=5e-3)
+
+    def test_losses_that_are_constant(self):
+        rng = np.random.default_rng(18)
+        net = lifted(random_network(rng, (3, 4, 2)), random_moments(rng, 3))
+        for constant in (0.0, 3.0, -3.0):
+            bound = certify_loss(net, net.linear_loss([0.0, 0.0], constant), 0.2).bound
+            assert constant <= bound <= constant + 1e-3
+
     def test_without_hidden_neurons_it_is_exact(self):
         network = Network.from_arrays([[[1.0, -2.0]]], [[0.5, 0.0]], "linear")
         found = certify_classes(network, Moments([1.0], [[4.0]]), 0, 0.2)[1]
@@ -749,6 +791,16 @@ class TestSupport:
         assert cvar(network(points) @ [1.0, -1.0], 0.1) <= local < plain - 0.05
         y = network(rng.uniform(-1, 1, size=(20_000, 2)))
         assert local <= (y[:, 0] - y[:, 1]).max() + 5  # no bound of this kind is absurd
+
+    @pytest.mark.parametrize("method", ["sdp", "first-order"])
+    def test_a_box_alone(self, method):
+        """Without ReLUs: x in [-1, 1] with variance 0.9 is at most 1; on the whole line the bound is 2 * 0.9^(1/2)."""
+        network = Network.from_arrays([[[1.0]]], [[0.0]], "linear")
+        net = lifted(network, Moments([0.0], [[0.9]]))
+        box = support_in(network, np.array([-1.0]), np.array([1.0]))
+        loss, how = net.linear_loss([1.0]), Options(method=method)
+        assert certify_loss(net, loss, 0.2, how).bound == pytest.approx(2 * np.sqrt(0.9), abs=1e-6)
+        assert 1.0 <= certify_loss(net, loss, 0.2, how, box).bound <= 1.0 + 1e-3
 
     def test_shapes(self):
         with pytest.raises(UsageError, match="2 inputs"):

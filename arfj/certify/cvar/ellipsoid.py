@@ -143,6 +143,7 @@ def _certified(
         return None
     if np.linalg.eigvalsh(symmetrised(shape))[0] <= 0:
         return None
+    shape *= 1.0 + 16 * len(shape) * np.finfo(float).eps * float(np.linalg.cond(inverse))  # the inverse's rounding
     loss = symmetrised(forms.T @ inverse @ forms)
     if fixed is None or multiple is None:
         proof = proof_from(known, loss, theta, epsilon)
