@@ -691,6 +691,12 @@ class TestEllipsoid:
             form[:2, :2] = TOGETHER.T @ np.linalg.inv(found.shape) @ TOGETHER
             assert worst_case_cvar(form, net.moments, epsilon).value <= 1 + 1e-9
 
+    def test_units_of_the_outputs(self):
+        """Rows of C times 1e-6 and 1e6: E times their products."""
+        net, scale = lifted(LOOP, Moments([0, 0], np.eye(2) / 4)), np.array([1e-6, 1e6])
+        plain, scaled = (least_ellipsoid(net, rows, 0.2) for rows in (self.ROWS, scale[:, None] * self.ROWS))
+        assert scaled.shape / np.multiply.outer(scale, scale) == pytest.approx(plain.shape, rel=1e-3)
+
     def test_cvar_on_it(self):
         """sup CVaR of y' E^-1 y is at most 1, and samples say so."""
         moments = Moments([0, 0], np.eye(2) / 4)

@@ -13,7 +13,7 @@ with the v that is recomputed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,16 +83,20 @@ def least_ellipsoid(
     if given.ndim != 2 or given.shape[1] != width:
         raise UsageError(f"C has shape {given.shape}; expected (q, {width}), over the inputs and the outputs")
     forms = given @ np.vstack([net.inputs, net.outputs])
+    units = np.linalg.norm(forms, axis=1)  # each row of y in a unit of its own, for the solvers' sake
+    units[units == 0] = 1.0
     known = constraints(net, family)
     fixed = None if input_form is None else net.moments.whitened(input_form)
     best: Ellipsoid | None = None
     for cap in CAPS:
-        found = _solved(known, forms, epsilon, fixed, seconds, cap)
+        found = _solved(known, forms / units[:, None], epsilon, fixed, seconds, cap)
         if best is None or (found.determinant or np.inf) < (best.determinant or np.inf):
             best = found
         if found.shape is not None and found.status.startswith("optimal ("):
             break
-    return Ellipsoid(None, "", 0.0) if best is None else best
+    if best is None or best.shape is None:
+        return best or Ellipsoid(None, "", 0.0)
+    return replace(best, shape=best.shape * np.multiply.outer(units, units))
 
 
 def _solved(
