@@ -90,6 +90,22 @@ def test_table(certify):
     assert "nan" not in ran.out
 
 
+def test_what_is_printed_is_proven():
+    for bound in (0.12341, -0.12349, -1e-9, 12345678.9, -12345678.9, 4.56789e150, -4.56789e150):
+        assert bound <= float(commands._up(bound)) <= bound + 1e-4 + 3e-4 * (abs(bound) > commands.LONG) * abs(bound)
+    assert commands._up(None) == "-"
+
+
+@pytest.mark.parametrize("mean", [1e150, 1e200])
+def test_numbers_that_are_too_large_are_unknown_or_told(certify, given, mean):
+    np.save(given / "far.npy", np.full(2, mean))
+    ran = certify("--mean", "far.npy", "--cov", "cov.npy", "--true", 0, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    found = json.loads(ran.out)
+    for j, bound in found["bounds"].items():
+        assert bound is None or bound >= found["empirical"]["falsifier"][j]
+
+
 def test_unknown_is_no_certificate(certify, monkeypatch):
     found = certify_classes(NETWORK, Moments([1.0, 0.0], np.eye(2)), 0)
     empty = {j: type(one)(None, 0.2, "sdp", "error (no multipliers)", None, 0.0) for j, one in found.items()}

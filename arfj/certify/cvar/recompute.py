@@ -47,6 +47,7 @@ class Proof:
     shift: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite proves nothing
 def proof_from(
     given: Constraints, loss: Floats, theta: Floats, epsilon: float, dampings: Sequence[float] = DAMPINGS
 ) -> Proof | None:
