@@ -22,8 +22,8 @@ from arfj.network import Floats
 
 LARGEST = 2**25
 """Numbers that the second derivatives of all problems that go together may hold: a quarter of a GiB."""
-POWERS = (0, -4, 4, -8, 8, -12)
-"""Of 2: multiples of the first multipliers that are tried as a start."""
+POWERS = ((0,), (-4, 4), (-8, 8), (-12, 12))
+"""Of 2: multiples of the first multipliers that are tried as a start, on both sides as long as one is better."""
 BEGIN = 0.01
 """The first mu, in units of eps times the magnitude of the problem's numbers."""
 TOLERANCE = 1e-4
@@ -109,12 +109,14 @@ def _start(problem: Problem, epsilon: float, clock: Clock) -> Start | None:
     """The best multiple of the multipliers that only make the hidden block negative definite."""
     theta = max(float(np.abs(problem.loss).max()), 1e-12) * problem.given.start()
     best: Start | None = None
-    for power in POWERS:
-        proof = proof_from(*problem, 2.0**power * theta, epsilon, (0.0,))
-        if proof is not None and (best is None or proof.bound < best.proof.bound):
-            mu = BEGIN * epsilon * magnitude(problem, proof)
-            best = Start(proof, np.append(proof.worst.beta, 2.0**power * theta), mu)
-        if best is not None and clock.late():
+    for powers in POWERS:
+        known = best
+        for factor in (2.0**power for power in powers):
+            proof = proof_from(*problem, factor * theta, epsilon, (0.0,))
+            if proof is not None and (best is None or proof.bound < best.proof.bound):
+                mu = BEGIN * epsilon * magnitude(problem, proof)
+                best = Start(proof, np.append(proof.worst.beta, factor * theta), mu)
+        if best is not None and (best is known or clock.late()):
             break
     return best
 
