@@ -261,7 +261,9 @@ def _curve(at: Points, mu: Floats) -> Floats:
     """Divided differences of p', shape (A, rank + 1, rank + 1)."""
     root = np.sqrt(at.values**2 + 4.0 * mu[:, None] ** 2)
     middle = (at.values[:, :, None] + at.values[:, None]) / (root[:, :, None] + root[:, None])
-    return np.asarray(at.soft[:, :, None] * at.soft[:, None] * (0.5 / mu)[:, None, None] * (1.0 - middle))
+    return np.asarray(
+        at.soft[:, :, None] * at.soft[:, None] * (0.5 / mu)[:, None, None] * np.maximum(1.0 - middle, 0.0)
+    )
 
 
 def _spectral(values: Floats, mu: Floats) -> tuple[Floats, Floats]:
