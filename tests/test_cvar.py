@@ -31,10 +31,10 @@ from arfj.certify.cvar.ellipsoid import least_ellipsoid
 from arfj.certify.cvar.falsify import falsify
 from arfj.certify.cvar.maximum import _proof as common_proof
 from arfj.certify.cvar.maximum import certify_maximum
-from arfj.certify.cvar.multipliers import reduced
+from arfj.certify.cvar.multipliers import Problem, reduced
 from arfj.certify.cvar.recompute import dominating, raised_for_rounding
 from arfj.certify.cvar.samples import LAWS, T_SCALE, draw, matched
-from arfj.certify.cvar.sdp import Word, load_cvxpy, solve_sdp
+from arfj.certify.cvar.sdp import DENSE, Word, columns, load_cvxpy, solve_sdp, usual
 from arfj.certify.cvar.unroll import closed_loop, recurrent
 from arfj.errors import NetworkError, UsageError
 from arfj.graph import Activation, Affine, Graph
@@ -188,6 +188,52 @@ class TestMoments:
         with pytest.raises(UsageError, match=told):
             Moments(mean, covariance)
 
+    def test_units_do_not_matter(self):
+        """An input in tiny units is no input that does not vary: 1e15 times its standard deviation of 1e-15 is 1."""
+        units = np.array([1.0, 1e-15, 1e9])
+        root = np.random.default_rng(1).normal(size=(3, 3))
+        plain, scaled = Moments([0, 0, 0], root @ root.T), Moments([0, 0, 0], units[:, None] * (root @ root.T) * units)
+        assert scaled.rank == 3
+        assert scaled.root @ scaled.root.T / units[:, None] / units == pytest.approx(root @ root.T, rel=1e-12)
+        network = Network.from_arrays([[[1.0, -1.0]] * 3, [[0.0, 1.0], [0.0, -1.0]]], [[0, 0], [0, 0]], "linear")
+        first = network.layers[0].weight / units[:, None]
+        other = Network.from_arrays([first, network.layers[1].weight], [[0, 0], [0, 0]], "linear")
+        exact = np.sqrt(4 * np.ones(3) @ plain.covariance @ np.ones(3))  # f_1 - f_0 is the sum of the inputs
+        for net, moments in ((network, plain), (other, scaled)):
+            found = certify_classes(net, moments, 0, 0.2)[1].bound
+            assert exact - 1e-9 <= found <= exact + 1e-3
+
+    @given(SEEDS, st.integers(1, 5), st.integers(0, 5), st.integers(-8, 8))
+    @settings(max_examples=40, deadline=None)
+    def test_the_root_covers_the_covariance(self, seed, size, rank, power):
+        """S S' >= Sigma, and next to it, whatever the rank: in the units of each input."""
+        rng = np.random.default_rng(seed)
+        units = 10.0 ** rng.integers(-abs(power), abs(power) + 1, size)
+        half = units[:, None] * rng.normal(size=(size, min(rank, size)))
+        moments = Moments(np.zeros(size), half @ half.T)
+        above = (moments.root @ moments.root.T - moments.covariance) / units[:, None] / units
+        assert np.linalg.eigvalsh(above)[0] >= 0
+        assert np.abs(above).max() <= 1e-12 * size
+        assert moments.rank == (size if rank else 0)
+
+    def test_nearly_the_same_input_twice(self):
+        """The difference has a variance below the rounding of Sigma's eigenvalues, and a network that magnifies it."""
+        beside = 1.0 - 2.0**-53
+        moments = Moments([0, 0], [[1.0, beside], [beside, 1.0]])
+        network = Network.from_arrays([[[1e8], [-1e8]], [[0.0, 1.0]]], [[0], [0, 0]], "linear")
+        spread = 1e8 * np.sqrt(2 * 2.0**-53)
+        two = spread * np.array([1, -1, 0])  # x_1 - x_2 is one of these, with probabilities eps / 2, eps / 2, 1 - eps
+        reached = cvar(np.maximum(two / np.sqrt(0.2), 0), 0.2, [0.1, 0.1, 0.8])
+        assert certify_classes(network, moments, 0, 0.2)[1].bound >= reached > 1
+
+    def test_covariances_that_tiny_variances_do_not_allow(self):
+        """Within the tolerance for all of Sigma it is no error, and what is certified covers it."""
+        for variance in (1e-30, 0.0):
+            moments = Moments([0, 0], [[1.0, 1e-12], [1e-12, variance]])
+            above = moments.root @ moments.root.T - moments.covariance
+            assert np.linalg.eigvalsh(above)[0] >= 0
+            assert np.abs(above).max() < 1e-11
+
     @pytest.mark.parametrize("rows", [np.zeros((1, 3)), np.zeros(3), np.zeros((3, 0))])
     def test_data_that_is_none(self, rows):
         with pytest.raises(UsageError, match="at least two samples"):
@@ -209,7 +255,7 @@ class TestMoments:
     def test_samplers_have_the_moments(self, law):
         moments = random_moments(np.random.default_rng(3), 3)
         drawn = draw(law, moments, 400_000, np.random.default_rng(4))
-        room = 0.12 if law in ("t", "power law") else 0.02  # their fourth moments are large or infinite
+        room = {"t": 0.12, "power law": 0.12, "lognormal": 0.06}.get(law, 0.02)  # by their fourth moments
         assert drawn.mean(axis=0) == pytest.approx(moments.mean, abs=0.02)
         assert np.cov(drawn.T) == pytest.approx(moments.covariance, abs=room)
         own = matched(drawn[:1000], moments)
@@ -244,7 +290,7 @@ def coordinates(net, xi, network):
     graph = network.graph()
     values = graph.values(net.moments.inputs(xi))
     phi = [values[i] for i, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation)]
-    return np.hstack([xi, *phi, np.ones((len(xi), 1))]), values[-1]
+    return np.hstack([xi, np.hstack(phi) / net.units, np.ones((len(xi), 1))]), values[-1]
 
 
 NETWORKS = {
@@ -269,11 +315,17 @@ class TestConstraints:
         w, outputs = coordinates(net, rng.normal(size=(200, 3)) * 2, network)
         assert w @ net.outputs.T == pytest.approx(outputs)
         assert (
-            np.einsum("ki,kj->kij", w, w).reshape(200, -1).max(axis=1) <= net.growth() * (w[:, net.seen] ** 2).sum(1)
+            np.einsum("ki,kj->kij", w, w).reshape(200, -1).max(axis=1) <= net.growth * (w[:, net.seen] ** 2).sum(1)
         ).all()
         for column in range(known.count):
             middle = known.middle(np.eye(known.count)[column])
             assert np.einsum("ki,ij,kj->k", w, middle, w).min() > -1e-9 * np.abs(w).max() ** 2
+
+    def test_columns_are_what_each_multiplier_adds(self, name, family):
+        rng = np.random.default_rng(7)
+        known = constraints(lifted(NETWORKS[name](rng), random_moments(rng, 3)), family)
+        theta = rng.random(known.count)
+        assert (columns(known) @ theta).reshape(known.lifted.size, -1) == pytest.approx(known.middle(theta))
 
     def test_multipliers_prove_whatever_they_are(self, name, family):
         """Random multipliers, negative ones among them: the form lies above the loss at every input."""
@@ -414,6 +466,10 @@ def test_the_falsifier_comes_near():
     assert 0 <= found.bound - lower.value < 0.3
 
 
+def descended(known, loss, epsilon=0.2, **how):
+    return descend([Problem(known, loss)], epsilon, **how)[0]
+
+
 class TestMethods:
     @given(SEEDS, st.sampled_from(FAMILIES), st.sampled_from(["one layer", "three layers", "residual"]))
     @settings(max_examples=6, deadline=None)
@@ -433,25 +489,23 @@ class TestMethods:
         rng = np.random.default_rng(2)
         net = lifted(random_network(rng, (2, 3, 2, 2)), random_moments(rng, 2))
         known = constraints(net, family)
-        barrier = Barrier(known, net.linear_loss([1.0, -0.5]), 0.3)
-        mu = 0.2
-        theta = known.start() + 0.01 * rng.random(known.count)
-        at = barrier.at(0.1, theta, mu)
-        hessian = barrier.hessian(at, mu)
+        barrier = Barrier([Problem(known, net.linear_loss([1.0, -0.5]))], 0.3)
+        alone, mu = np.array([0]), np.array([0.2])
+        point = np.append(0.1, known.start() + 0.01 * rng.random(known.count))[None]
+        at = barrier.at(alone, point, mu)
+        (hessian,) = barrier.hessian(at, mu)
         assert hessian == pytest.approx(hessian.T)
         step = 1e-5
         for place in range(known.count + 1):
             move = np.zeros(known.count + 1)
             move[place] = step
-            up, down = (barrier.at(0.1 + s * move[0], theta + s * move[1:], mu) for s in (1, -1))
-            slope = np.concatenate([[at.beta_slope], at.slope])[place]
-            assert (up.value - down.value) / (2 * step) == pytest.approx(slope, rel=1e-5, abs=1e-7)
-            second = np.concatenate([[up.beta_slope - down.beta_slope], up.slope - down.slope]) / (2 * step)
+            up, down = (barrier.at(alone, point + sign * move, mu) for sign in (1, -1))
+            assert (up.value - down.value) / (2 * step) == pytest.approx(at.slope[:, place], rel=1e-5, abs=1e-7)
+            second = (up.slope - down.slope)[0] / (2 * step)
             assert second == pytest.approx(hessian[place], rel=1e-4, abs=1e-5)
-        along_beta, along = barrier.scales(at, mu)
-        assert along_beta**2 == pytest.approx(hessian[0, 0])
+        (along,) = barrier.scales(at, mu)
         if family != "pairs":  # whose constraints are sums of two products: the scale is a rough one there
-            assert along**2 == pytest.approx(np.diag(hessian)[1:], rel=1e-6)
+            assert along**2 == pytest.approx(np.diag(hessian), rel=1e-6)
 
     def test_gradients_alone(self):
         rng = np.random.default_rng(8)
@@ -459,7 +513,7 @@ class TestMethods:
         loss = net.linear_loss([1.0, -1.0, 0.0])
         for family in ("diagonal", "pairs"):
             known = constraints(net, family)
-            newton, plain = (descend(known, loss, 0.2, curvature=which) for which in (True, False))
+            newton, plain = (descended(known, loss, curvature=which) for which in (True, False))
             assert newton.status == "optimal"
             assert plain.status == "stopped"
             assert plain.proof.bound == pytest.approx(newton.proof.bound, rel=2e-2, abs=2e-2)
@@ -468,7 +522,7 @@ class TestMethods:
         rng = np.random.default_rng(9)
         network, moments = random_network(rng, (3, 6, 2)), random_moments(rng, 3)
         net = lifted(network, moments)
-        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2)
+        found = descended(constraints(net, "products"), net.linear_loss([1.0, -1.0]))
         bounds = [bound for _, bound in found.trace]
         assert bounds == sorted(bounds, reverse=True)
         lower = falsify(lambda x: network(x) @ [1.0, -1.0], moments, 0.2, found.proof).value
@@ -477,7 +531,7 @@ class TestMethods:
     def test_a_time_limit_leaves_a_bound(self):
         rng = np.random.default_rng(9)
         net = lifted(random_network(rng, (3, 12, 2)), random_moments(rng, 3))
-        found = descend(constraints(net, "products"), net.linear_loss([1.0, -1.0]), 0.2, seconds=1e-3)
+        found = descended(constraints(net, "products"), net.linear_loss([1.0, -1.0]), seconds=1e-3)
         assert found.status == "time limit"
         assert np.isfinite(found.proof.bound)
 
@@ -494,13 +548,55 @@ class TestMethods:
         network, moments = random_network(rng, (9, 3, 2)), random_moments(rng, 9)
         net = lifted(network, moments)
         loss = net.linear_loss([1.0, -1.0])
-        small, inner = reduced(constraints(net, "pairs"), loss)
+        ((small, inner),) = reduced(constraints(net, "pairs"), [loss])
         assert small.lifted.rank == 3
         found = certify_loss(net, loss, 0.2, Options("pairs"))
         assert found.proof.form.shape == (10, 10)
-        whole, part = (descend(known, one, 0.2) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
+        whole, part = (descended(known, one) for known, one in ((constraints(net, "pairs"), loss), (small, inner)))
         assert part.proof.bound == pytest.approx(whole.proof.bound, abs=2e-4)
         assert found.bound == pytest.approx(part.proof.bound, abs=1e-9)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("power", [-7, 7])
+    def test_a_layer_in_other_units(self, power, family):
+        """c max(z, 0) = max(c z, 0): the same function, and the same bound."""
+        rng = np.random.default_rng(16)
+        network, moments = random_network(rng, (3, 4, 3, 2)), random_moments(rng, 3)
+        one, two, three = network.layers
+        factor = 10.0**power * 10.0 ** np.arange(4)
+        other = Network.from_arrays(
+            [one.weight * factor, two.weight / factor[:, None], three.weight],
+            [one.bias * factor, two.bias, three.bias],
+            "linear",
+        )
+        expected = certify_classes(network, moments, 0, 0.2, Options(family))[1]
+        found = certify_classes(other, moments, 0, 0.2, Options(family))[1]
+        assert found.status == expected.status == "optimal"
+        assert found.bound == pytest.approx(expected.bound, rel=1e-3)
+
+    @pytest.mark.parametrize("method", ["sdp", "first-order"])
+    def test_neurons_that_are_alike_dead_or_idle(self, method):
+        """Twice the same, one without weights, one that is never on: as tight as without them."""
+        rng = np.random.default_rng(17)
+        network, moments = random_network(rng, (3, 4, 2)), random_moments(rng, 3)
+        one, two = network.layers
+        first = np.column_stack([one.weight, one.weight[:, 0], np.zeros(3), one.weight[:, 1]])
+        bias = np.concatenate([one.bias, one.bias[:1], [0.0, -1e6]])
+        second = np.vstack([two.weight, 0.5 * two.weight[:1], rng.normal(size=(1, 2)), 1e-3 * rng.normal(size=(1, 2))])
+        second[0] *= 0.5
+        other = Network.from_arrays([first, second], [bias, two.bias], "linear")
+        expected = certify_classes(network, moments, 0, 0.2, Options("diagonal", method))[1].bound
+        found = certify_classes(other, moments, 0, 0.2, Options("diagonal", method))[1]
+        lower = falsify(lambda x: other(x) @ [-1.0, 1.0], moments, 0.2, found.proof).value
+        assert lower <= found.bound
+        assert found.bound == pytest.approx(expected, abs=5e-3)
+
+    def test_losses_that_are_constant(self):
+        rng = np.random.default_rng(18)
+        net = lifted(random_network(rng, (3, 4, 2)), random_moments(rng, 3))
+        for constant in (0.0, 3.0, -3.0):
+            bound = certify_loss(net, net.linear_loss([0.0, 0.0], constant), 0.2).bound
+            assert constant <= bound <= constant + 1e-3
 
     def test_without_hidden_neurons_it_is_exact(self):
         network = Network.from_arrays([[[1.0, -2.0]]], [[0.5, 0.0]], "linear")
@@ -563,6 +659,16 @@ class TestSolversWords:
         second = solve_sdp(constraints(net), net.linear_loss([1.0, -1.0]), 0.2, solvers=["NOSUCH", "CLARABEL"])
         assert (second.status, second.solver) == ("optimal", "CLARABEL")
 
+    def test_which_solvers(self):
+        """Clarabel would need gigabytes from a hundred rows on; whoever names it gets it."""
+        assert usual(DENSE) == ("CLARABEL", "SCS")
+        assert usual(DENSE + 1) == ("SCS",)
+        rng = np.random.default_rng(2)
+        net = lifted(random_network(rng, (2, 3, 2)), random_moments(rng, 2))
+        loss = net.linear_loss([1.0, -1.0])
+        words = [certify_loss(net, loss, 0.2, Options("diagonal", "sdp", None, one)).status for one in (None, ["SCS"])]
+        assert words == ["optimal (CLARABEL)", "optimal (SCS)"]
+
 
 class TestEllipsoid:
     ROWS = np.hstack([STATE, CONTROL])
@@ -585,6 +691,12 @@ class TestEllipsoid:
             form = np.zeros((3, 3))
             form[:2, :2] = TOGETHER.T @ np.linalg.inv(found.shape) @ TOGETHER
             assert worst_case_cvar(form, net.moments, epsilon).value <= 1 + 1e-9
+
+    def test_units_of_the_outputs(self):
+        """Rows of C times 1e-6 and 1e6: E times their products."""
+        net, scale = lifted(LOOP, Moments([0, 0], np.eye(2) / 4)), np.array([1e-6, 1e6])
+        plain, scaled = (least_ellipsoid(net, rows, 0.2) for rows in (self.ROWS, scale[:, None] * self.ROWS))
+        assert scaled.shape / np.multiply.outer(scale, scale) == pytest.approx(plain.shape, rel=1e-3)
 
     def test_cvar_on_it(self):
         """sup CVaR of y' E^-1 y is at most 1, and samples say so."""
@@ -686,6 +798,16 @@ class TestSupport:
         assert cvar(network(points) @ [1.0, -1.0], 0.1) <= local < plain - 0.05
         y = network(rng.uniform(-1, 1, size=(20_000, 2)))
         assert local <= (y[:, 0] - y[:, 1]).max() + 5  # no bound of this kind is absurd
+
+    @pytest.mark.parametrize("method", ["sdp", "first-order"])
+    def test_a_box_alone(self, method):
+        """Without ReLUs: x in [-1, 1] with variance 0.9 is at most 1; on the whole line the bound is 2 * 0.9^(1/2)."""
+        network = Network.from_arrays([[[1.0]]], [[0.0]], "linear")
+        net = lifted(network, Moments([0.0], [[0.9]]))
+        box = support_in(network, np.array([-1.0]), np.array([1.0]))
+        loss, how = net.linear_loss([1.0]), Options(method=method)
+        assert certify_loss(net, loss, 0.2, how).bound == pytest.approx(2 * np.sqrt(0.9), abs=1e-6)
+        assert 1.0 <= certify_loss(net, loss, 0.2, how, box).bound <= 1.0 + 1e-3
 
     def test_shapes(self):
         with pytest.raises(UsageError, match="2 inputs"):

@@ -11,6 +11,7 @@ from conftest import Ran
 from arfj.certify.__main__ import main
 from arfj.certify.cvar import Moments, Options, certify_classes
 from arfj.certify.cvar import command as commands
+from arfj.certify.cvar.barrier import Barrier
 from arfj.cli import run
 from arfj.network import Network
 
@@ -88,6 +89,37 @@ def test_table(certify):
     ):
         assert words in ran.out.replace("\n", " ")
     assert "nan" not in ran.out
+
+
+def test_what_is_printed_is_proven():
+    for bound in (0.12341, -0.12349, -1e-9, 12345678.9, -12345678.9, 4.56789e150, -4.56789e150):
+        assert bound <= float(commands._up(bound)) <= bound + 1e-4 + 3e-4 * (abs(bound) > commands.LONG) * abs(bound)
+    assert commands._up(None) == "-"
+
+
+def test_an_interrupt_in_the_middle_of_a_stack(certify, monkeypatch):
+    step, seen = Barrier.hessian, []
+
+    def interrupted(self, *rest):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return step(self, *rest)
+
+    monkeypatch.setattr(Barrier, "hessian", interrupted)
+    ran = certify("--data", "data.npy", "--true", 0)
+    assert (ran.status, ran.out) == (130, "")
+    assert "interrupted" in ran.err
+
+
+@pytest.mark.parametrize("mean", [1e150, 1e200])
+def test_numbers_that_are_too_large_are_unknown_or_told(certify, given, mean):
+    np.save(given / "far.npy", np.full(2, mean))
+    ran = certify("--mean", "far.npy", "--cov", "cov.npy", "--true", 0, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    found = json.loads(ran.out)
+    for j, bound in found["bounds"].items():
+        assert bound is None or bound >= found["empirical"]["falsifier"][j]
 
 
 def test_unknown_is_no_certificate(certify, monkeypatch):

@@ -37,9 +37,9 @@ STUDY = Study(
 SCALING = Study(
     "cvar-scaling",
     "what certificates of worst-case CVaR cost, by input dimension and width",
-    (scaling.stage,),
+    (scaling.stage, scaling.together_stage),
     scaling.sheets,
-    keys=("cvar/scaling/",),
+    keys=("cvar/scaling/", "cvar/together/"),
     rows=ROWS,
     document=ROOT / "PERFORMANCE.md",
 )

@@ -4,7 +4,7 @@ M. Kishida, Distributionally robust safety verification of neural networks via w
 repaired where it cannot work as printed, with bounds that are recomputed from multipliers and never a solver's word.
 """
 
-from arfj.certify.cvar.certificate import Certificate, Options, certify_classes, certify_loss, support_in
+from arfj.certify.cvar.certificate import Certificate, Options, certify_classes, certify_loss, certify_many, support_in
 from arfj.certify.cvar.lifting import Lifted, lifted
 from arfj.certify.cvar.moments import Moments
 from arfj.certify.cvar.multipliers import FAMILIES, Constraints, Support, constraints
@@ -24,6 +24,7 @@ __all__ = [
     "attaining",
     "certify_classes",
     "certify_loss",
+    "certify_many",
     "constraints",
     "cvar",
     "lifted",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from arfj.certify.cvar.descent import descend
 from arfj.certify.cvar.lifting import Lifted, lifted
 from arfj.certify.cvar.moments import Moments, checked_level
-from arfj.certify.cvar.multipliers import Family, Support, constraints, reduced
+from arfj.certify.cvar.multipliers import Constraints, Family, Problem, Support, constraints, reduced
 from arfj.certify.cvar.recompute import Proof, proof_from
-from arfj.certify.cvar.sdp import SOLVERS, solve_sdp
+from arfj.certify.cvar.sdp import solve_sdp
 from arfj.errors import UsageError
 from arfj.graph import Graph
 from arfj.network import Floats, Network
@@ -37,7 +38,7 @@ class Certificate:
         method: what made the multipliers.
         status: the solver's word, which proves nothing.
         objective: the value that a solver reports, never used; None for the first-order method.
-        seconds: wall clock.
+        seconds: wall clock, of all that were looked for together.
     """
 
     proof: Proof | None
@@ -66,13 +67,13 @@ class Options:
         multipliers: the family of constraints.
         method: "sdp" (cvxpy), or "first-order" (descent, no solver).
         seconds: limit for all losses together, or None.
-        solvers: of cvxpy, in the order in which they are asked.
+        solvers: of cvxpy, in the order in which they are asked; None for the usual ones (`sdp.usual`).
     """
 
     multipliers: Family = "diagonal"
     method: Method = "first-order"
     seconds: float | None = None
-    solvers: Sequence[str] = SOLVERS
+    solvers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -96,19 +97,9 @@ def certify_loss(
         UsageError: eps out of range, an option that is not known.
         SolverError: cvxpy is missing.
     """
-    options, began = options or Options(), time.perf_counter()
-    checked_level(epsilon)
+    options = options or Options()
     given = constraints(net, options.multipliers, support)
-    small, inner = reduced(given, loss)
-    if options.method == "sdp":
-        word = solve_sdp(small, inner, epsilon, options.seconds, options.solvers)
-        theta, objective = word.theta, word.objective
-        status = f"{word.status} ({word.solver})" if word.solver else word.status
-    else:
-        found = descend(small, inner, epsilon, options.seconds)
-        theta, objective, status = None if found.proof is None else found.proof.theta, None, found.status
-    proof = None if theta is None else proof_from(given, loss, theta, epsilon)
-    return Certificate(proof, epsilon, options.method, status, objective, time.perf_counter() - began)
+    return _certified([(given, [loss])], epsilon, options)[0]
 
 
 def certify_classes(
@@ -127,10 +118,40 @@ def certify_classes(
     Raises:
         UsageError: a class out of range, the true class among the rivals, eps out of range.
         NetworkError: another activation than ReLU.
+        SolverError: cvxpy is missing.
+    """
+    return certify_many(network, [(moments, true)], epsilon, options, rivals)[0]
+
+
+def certify_many(
+    network: Network | Graph,
+    inputs: Sequence[tuple[Moments, int]],
+    epsilon: float = 0.2,
+    options: Options | None = None,
+    rivals: Sequence[int] | None = None,
+) -> list[Mapping[int, Certificate]]:
+    """`certify_classes` for several inputs at once, each given by its moments and its true class.
+
+    By descent, all rivals of all inputs go together; the time limit is one for all of them.
+
+    Raises:
+        UsageError, NetworkError, SolverError: as there.
     """
     checked_level(epsilon)
-    net = lifted(network, moments)
-    classes = len(net.outputs)
+    options, names = options or Options(), list[list[int]]()
+    asked: list[tuple[Constraints, list[Floats]]] = []
+    for moments, true in inputs:
+        net = lifted(network, moments)
+        classes = len(net.outputs)
+        names.append(_rivals(classes, true, rivals))
+        losses = [net.linear_loss(margin(classes, j, true)) for j in names[-1]]
+        asked.append((constraints(net, options.multipliers), losses))
+    found = iter(_certified(asked, epsilon, options))
+    return [{j: next(found) for j in mine} for mine in names]
+
+
+def _rivals(classes: int, true: int, rivals: Sequence[int] | None) -> list[int]:
+    """The rivals that are asked for, or all."""
     for name in (true, *(rivals or ())):
         if not 0 <= name < classes:
             raise UsageError(f"class {name} is none of the network's; expected 0 to {classes - 1}")
@@ -139,15 +160,49 @@ def certify_classes(
     asked = [j for j in range(classes) if j != true] if rivals is None else list(rivals)
     if not asked:
         raise UsageError("the network has one output, so there is no rival; expected at least two classes")
-    options, began = options or Options(), time.perf_counter()
-    found: dict[int, Certificate] = {}
-    for left, j in zip(range(len(asked), 0, -1), asked, strict=True):
-        mine = options
-        if options.seconds is not None:
-            share = (options.seconds - (time.perf_counter() - began)) / left
-            mine = replace(options, seconds=max(share, 1e-3))
-        found[j] = certify_loss(net, net.linear_loss(margin(classes, j, true)), epsilon, mine)
-    return found
+    return asked
+
+
+def _certified(
+    asked: Sequence[tuple[Constraints, Sequence[Floats]]], epsilon: float, options: Options
+) -> list[Certificate]:
+    """The certificates of losses of one network, in their order; each is proven by the full problem."""
+    checked_level(epsilon)
+    began, found = time.perf_counter(), dict[int, Certificate]()
+    with threadpool_limits(1):  # matrices this small gain nothing by threads, and where other work runs they lose
+        whole = [Problem(given, loss) for given, losses in asked for loss in losses]
+        small = [problem for given, losses in asked for problem in reduced(given, losses)]
+        for places in _together(small, options.method):
+            started, share = time.perf_counter(), len(places) / (len(whole) - len(found))
+            left = None if options.seconds is None else max((options.seconds - (started - began)) * share, 1e-3)
+            searched = _searched([small[place] for place in places], epsilon, options, left)
+            for place, (theta, status, objective) in zip(places, searched, strict=True):
+                proof = None if theta is None else proof_from(*whole[place], theta, epsilon)
+                seconds = time.perf_counter() - started
+                found[place] = Certificate(proof, epsilon, options.method, status, objective, seconds)
+    return [found[place] for place in range(len(whole))]
+
+
+def _together(problems: Sequence[Problem], method: Method) -> list[list[int]]:
+    """Places of the problems that go together: those of one shape, by descent."""
+    if method == "sdp":
+        return [[place] for place in range(len(problems))]
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for place, (given, _) in enumerate(problems):
+        shapes.setdefault(given.forms.shape, []).append(place)
+    return list(shapes.values())
+
+
+def _searched(
+    problems: Sequence[Problem], epsilon: float, options: Options, seconds: float | None
+) -> list[tuple[Floats | None, str, float | None]]:
+    """Multipliers, status and the objective that a solver reports."""
+    if options.method == "sdp":
+        (problem,) = problems
+        word = solve_sdp(*problem, epsilon, seconds, options.solvers)
+        return [(word.theta, f"{word.status} ({word.solver})" if word.solver else word.status, word.objective)]
+    found = descend(problems, epsilon, seconds)
+    return [(None if one.proof is None else one.proof.theta, one.status, None) for one in found]
 
 
 def margin(classes: int, rival: int, true: int) -> Floats:

@@ -2,42 +2,32 @@ r"""Multipliers by descent: no semidefinite solver, and a valid bound at every s
 
 Newton steps along the central path where the second derivatives fit into memory; where they do not, L-BFGS-B on the
 gradient alone, scaled by the diagonal. Either way a step is kept only where the hidden block stays negative definite,
-and what is reported is certified by `recompute`.
+and what is reported is certified by `recompute`, problem by problem. Problems of one shape go together, in stacks of
+matrices, each at its own pace.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import minimize
 
 from arfj.certify.cvar.barrier import Barrier
-from arfj.certify.cvar.multipliers import Constraints, constraints
+from arfj.certify.cvar.multipliers import Problem, constraints
+from arfj.certify.cvar.paths import Clock, Paths, Start, magnitude
 from arfj.certify.cvar.recompute import Proof, proof_from
 from arfj.network import Floats
 
-CAP = 1e3
-"""The largest multiplier, relative to those of the start: what constrains nothing would grow without end."""
 LARGEST = 2**25
-"""Numbers that one array of second derivatives may hold: a quarter of a GiB."""
-POWERS = range(-12, 9, 4)
-"""Of 2: multiples of the first multipliers that are tried as a start."""
-FACTOR = 0.15
-"""By which mu shrinks from stage to stage."""
+"""Numbers that the second derivatives of all problems that go together may hold: a quarter of a GiB."""
+POWERS = ((0,), (-4, 4), (-8, 8), (-12, 12))
+"""Of 2: multiples of the first multipliers that are tried as a start, on both sides as long as one is better."""
+BEGIN = 0.01
+"""The first mu, in units of eps times the magnitude of the problem's numbers."""
 TOLERANCE = 1e-4
 """The gap to the optimum, relative to the bound, at which the descent ends."""
-CENTRED = 0.3
-"""Squared Newton decrement, in units of mu, at which a stage ends."""
-STEPS = 40
-"""Newton steps a stage, at most."""
-GRADIENTS = 200
-"""L-BFGS iterations a stage, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,210 +37,104 @@ class Descent:
     Attributes:
         proof: the best certified bound, or None where there is none.
         status: "optimal" (the barrier's gap is closed at its minimum), "stopped" (no such minimum: gradients alone,
-        or no
-            more progress), or "time limit". A bound is certified whatever it says.
+        or no more progress), or "time limit". A bound is certified whatever it says.
         steps: points at which the barrier was evaluated with its derivatives.
         trace: certified bounds by the seconds at which they were known.
+        path: minima of the barrier: mu, and (beta, theta).
     """
 
     proof: Proof | None
     status: str
     steps: int
     trace: tuple[tuple[float, float], ...]
+    path: tuple[tuple[float, Floats], ...] = ()
 
 
-@dataclass
-class _State:
-    """Where the descent stands."""
-
-    beta: float
-    theta: Floats
-    mu: float
-    cap: float
-    steps: int = 0
-
-    def walls(self, theta: Floats) -> float:
-        """-sum log theta - sum log(1 - theta / cap)."""
-        return -float(np.log(theta).sum() + np.log1p(-theta / self.cap).sum())
+LOST = Descent(None, "stopped", 0, ())
 
 
 def descend(
-    given: Constraints,
-    loss: Floats,
+    problems: Sequence[Problem],
     epsilon: float,
     seconds: float | None = None,
     tolerance: float = TOLERANCE,
     curvature: bool | None = None,
-) -> Descent:
-    """The least bound that multipliers of this family prove, up to `tolerance`.
+) -> list[Descent]:
+    """The least bounds that multipliers of a family prove, up to `tolerance`.
 
     Args:
-        given: the constraints.
-        loss: M_out, shape (N, N).
+        problems: of one shape: the same family on one network; losses and moments are free.
         epsilon: in (0, 1).
-        seconds: limit, or None; the best bound so far then counts.
+        seconds: limit for all together, or None; the best bounds so far then count.
         tolerance: see `TOLERANCE`.
         curvature: whether to use second derivatives; by default where they fit into memory.
     """
-    began = time.perf_counter()
-
-    def clock() -> float:
-        return time.perf_counter() - began
-
-    def late() -> bool:
-        return seconds is not None and clock() > seconds
-
-    barrier = Barrier(given, loss, epsilon)
-    newton = barrier.work <= LARGEST if curvature is None else curvature
-    best, theta = _start(given, loss, epsilon)
-    if given.count > 3 * given.lifted.hidden > 0:  # what the family `diagonal` proves is at hand soon, and never lost
-        first = descend(constraints(given.lifted), loss, epsilon, seconds, tolerance)
-        wide, proof = _extended(given, loss, epsilon, first)
-        if proof is not None and (best is None or proof.bound < best.bound):
-            # Newton's method starts in the middle; gradients alone find their way from a good start only.
-            best, theta = proof, theta if newton else wide
-    if best is None:
-        return Descent(None, "stopped", 0, ())
-    trace = [(clock(), best.bound)]
-    if not given.count:
-        return Descent(best, "optimal", 0, tuple(trace))
-    scale = abs(best.bound) + abs(best.worst.beta) + float(np.abs(loss).max())
-    inside = _inside(barrier, best.worst.beta, theta)
-    state = _State(best.worst.beta, inside, 0.1 * scale * epsilon, CAP * float(inside.max()))
-    stage = _newton if newton else _gradients
-    weights = 2 * (given.lifted.rank + 1) + given.lifted.hidden + 2 * given.count
-    status = "stopped"
-    for _ in range(60):
-        moved = stage(barrier, state, late)
-        found = proof_from(given, loss, state.theta, epsilon)
-        if found is not None and found.bound < best.bound:
-            best = found
-        trace.append((clock(), best.bound))
-        if late():
-            status = "time limit"
-            break
-        if state.mu / epsilon * weights <= tolerance * max(abs(best.bound), 1e-3 * scale):
-            status = "optimal" if moved else "stopped"
-            break
-        state.mu *= FACTOR
-    return Descent(best, status, state.steps, tuple(trace))
+    clock, found = Clock(time.perf_counter(), seconds), list[Descent]()
+    while len(found) < len(problems):
+        rest = problems[len(found) :]
+        barrier = Barrier(rest[:1], epsilon)
+        newton = barrier.work <= LARGEST if curvature is None else curvature
+        together = rest[: max(1, LARGEST // barrier.work) if newton else 1]
+        left = clock.left()
+        share = None if left is None else left * len(together) / len(rest)
+        found += _together(together, epsilon, Clock(time.perf_counter(), share), tolerance, newton)
+    return found
 
 
-def _start(given: Constraints, loss: Floats, epsilon: float) -> tuple[Proof | None, Floats]:
+def _together(
+    problems: Sequence[Problem], epsilon: float, clock: Clock, tolerance: float, newton: bool
+) -> list[Descent]:
+    """The same for problems whose second derivatives fit into memory at once, or for a single one."""
+    starts = [_start(problem, epsilon, clock) for problem in problems]
+    first = problems[0].given
+    if first.count > 3 * first.lifted.hidden > 0:  # what `diagonal` proves is at hand soon, and never lost
+        narrow = [Problem(constraints(one.given.lifted), one.loss) for one in problems]
+        known = descend(narrow, epsilon, clock.left(), tolerance)
+        starts = [_better(*three, epsilon, newton) for three in zip(problems, starts, known, strict=True)]
+    if not first.count:
+        return [Descent(one.proof, "optimal", 0, ((clock.now(), one.proof.bound),)) if one else LOST for one in starts]
+    begun = {k: start for k, start in enumerate(starts) if start is not None}
+    if not begun:
+        return [LOST] * len(problems)
+    run = Paths([problems[k] for k in begun], list(begun.values()), epsilon, tolerance, clock)
+    (run.newton if newton else run.gradients)()
+    found = [
+        Descent(one.best, one.status or "stopped", one.steps, tuple(one.trace), tuple(one.path)) for one in run.paths
+    ]
+    by = dict(zip(begun, found, strict=True))
+    return [by.get(k, LOST) for k in range(len(problems))]
+
+
+def _start(problem: Problem, epsilon: float, clock: Clock) -> Start | None:
     """The best multiple of the multipliers that only make the hidden block negative definite."""
-    theta = given.start()
-    size = max(float(np.abs(loss).max()), 1e-12)
-    tries = [(proof_from(given, loss, size * 2.0**power * theta, epsilon, (0.0,)), power) for power in POWERS]
-    found = [(one, power) for one, power in tries if one is not None]
-    if not found:
-        return None, theta
-    best, power = min(found, key=lambda pair: pair[0].bound)
-    return best, size * 2.0**power * theta
+    theta = max(float(np.abs(problem.loss).max()), 1e-12) * problem.given.start()
+    best: Start | None = None
+    for powers in POWERS:
+        known = best
+        for factor in (2.0**power for power in powers):
+            proof = proof_from(*problem, factor * theta, epsilon, (0.0,))
+            if proof is not None and (best is None or proof.bound < best.proof.bound):
+                mu = BEGIN * epsilon * magnitude(problem, proof)
+                best = Start(proof, np.append(proof.worst.beta, factor * theta), mu)
+        if best is not None and (best is known or clock.late()):
+            break
+    return best
 
 
-def _extended(given: Constraints, loss: Floats, epsilon: float, first: Descent) -> tuple[Floats, Proof | None]:
-    """The multipliers of the family `diagonal`, which all families begin with, and none of the others."""
-    wide = np.zeros(given.count)
+def _better(problem: Problem, start: Start | None, first: Descent, epsilon: float, newton: bool) -> Start | None:
+    """The start, or one from the multipliers of the family `diagonal`, which all families begin with.
+
+    Newton's method goes on from a point of that path, not from its end: it needs room on all sides.
+    """
     if first.proof is None:
-        return wide, None
-    wide[: len(first.proof.theta)] = first.proof.theta
-    return wide, proof_from(given, loss, wide, epsilon)
-
-
-def _inside(barrier: Barrier, beta: float, theta: Floats) -> Floats:
-    """All multipliers positive, the new ones so small that the hidden block stays negative definite."""
-    hidden, count = barrier.given.lifted.hidden, barrier.given.count
-    least = 1e-3 * float(theta[:hidden].mean()) / max(1.0, count / (3.0 * hidden))
-    for power in range(12):
-        found = np.maximum(theta, least * 10.0**-power)
-        if barrier.at(beta, found, 1.0) is not None:
-            return found
-    return theta
-
-
-def _newton(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:
-    """Damped Newton steps at one mu; whether they ended at its minimum."""
-    for _ in range(STEPS):
-        at = barrier.at(state.beta, state.theta, state.mu)
-        if at is None:
-            return False
-        state.steps += 1
-        scales = np.concatenate([[1.0], state.theta])  # in units of theta, the barrier of theta >= 0 is the identity
-        hessian = barrier.hessian(at, state.mu) * np.outer(scales, scales)
-        near = state.theta / (state.cap - state.theta)
-        hessian[np.arange(1, len(scales)), np.arange(1, len(scales))] += state.mu * (1.0 + near**2)
-        gradient = np.concatenate([[at.beta_slope], at.slope * state.theta + state.mu * (near - 1.0)])
-        step = _solved(hessian, -gradient)
-        if step is None:
-            return False
-        decrease = -float(gradient @ step)
-        start = at.value + state.mu * state.walls(state.theta)
-        if not _moved(barrier, state, step * scales, start, decrease):
-            return False
-        if decrease < CENTRED * state.mu:
-            return True
-        if late():
-            return False
-    return False
-
-
-def _solved(matrix: Floats, right: Floats) -> Floats | None:
-    scale = 1.0 / np.sqrt(np.diag(matrix))
-    scaled = matrix * np.outer(scale, scale)
-    for power in (-13, -11, -9, -7):
-        try:
-            factor = cho_factor(scaled + 10.0**power * np.eye(len(scaled)), lower=True)
-            return np.asarray(scale * cho_solve(factor, scale * right))
-        except (LinAlgError, ValueError):
-            continue
-    return None
-
-
-def _moved(barrier: Barrier, state: _State, step: Floats, start: float, decrease: float) -> bool:
-    """Go along the step as far as the value falls and the point stays inside."""
-    worst = max(float((-step[1:] / state.theta).max()), float((step[1:] / (state.cap - state.theta)).max()))
-    length = min(1.0, 0.95 / max(worst, 1e-300))
-    for _ in range(40):
-        beta, theta = state.beta + length * step[0], state.theta + length * step[1:]
-        at = barrier.at(float(beta), theta, state.mu)
-        if at is not None and at.value + state.mu * state.walls(theta) <= start - 1e-3 * length * decrease:
-            state.beta, state.theta = float(beta), theta
-            return True
-        length *= 0.5
-    return False
-
-
-def _gradients(barrier: Barrier, state: _State, late: Callable[[], bool]) -> bool:
-    """L-BFGS-B at one mu, in coordinates scaled by the diagonal of the second derivatives; theta >= 0 by its bounds."""
-    at = barrier.at(state.beta, state.theta, state.mu)
-    if at is None:
-        return False
-    along_beta, along = barrier.scales(at, state.mu)
-    scales = np.concatenate([[along_beta], along])
-    scales = 1.0 / np.maximum(scales, 1e-5 * scales.max())
-    best = np.concatenate([[state.beta], state.theta])
-    level = at.value
-    wall = abs(at.value) + 1.0
-
-    def objective(point: Floats) -> tuple[float, Floats]:
-        nonlocal best, level
-        there = point * scales
-        found = barrier.at(float(there[0]), there[1:], state.mu)
-        state.steps += 1
-        if found is None:
-            return 1e6 * wall, np.zeros_like(point)
-        if found.value < level:
-            best, level = there, found.value
-        return found.value, np.concatenate([[found.beta_slope], found.slope]) * scales
-
-    def stop(_: Floats) -> None:
-        if late():
-            raise StopIteration
-
-    bounds = [(None, None), *((0.0, state.cap / scale) for scale in scales[1:])]
-    solve: Any = minimize  # its published types take no objective that gives the slope as well
-    options = {"maxiter": GRADIENTS, "maxcor": 30, "ftol": 1e-12, "gtol": 0.0}
-    with contextlib.suppress(StopIteration):
-        solve(objective, best / scales, jac=True, method="L-BFGS-B", bounds=bounds, callback=stop, options=options)
-    state.beta, state.theta = float(best[0]), np.maximum(best[1:], 0.0)
-    return False
+        return start
+    theta = np.zeros(problem.given.count)
+    theta[: len(first.proof.theta)] = first.proof.theta
+    proof = proof_from(*problem, theta, epsilon)
+    if proof is None or (start is not None and start.proof.bound <= proof.bound):
+        return start
+    mu, point = BEGIN * epsilon * magnitude(problem, proof), np.append(proof.worst.beta, theta)
+    if newton and first.path:
+        mu, near = min(first.path, key=lambda one: abs(np.log(one[0] / mu)))
+        point[: len(near)] = near
+    return Start(proof, point, mu)

@@ -13,7 +13,7 @@ with the v that is recomputed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from arfj.certify.cvar.lifting import Lifted
 from arfj.certify.cvar.moments import checked_level, symmetrised
 from arfj.certify.cvar.multipliers import Constraints, Family, constraints
 from arfj.certify.cvar.recompute import DAMPINGS, dominating, proof_from, raised_for_rounding
-from arfj.certify.cvar.sdp import SOLVERS, ask, columns, load_cvxpy
+from arfj.certify.cvar.sdp import ask, columns, load_cvxpy, usual
 from arfj.errors import UsageError
 from arfj.network import Floats
 
@@ -83,16 +83,20 @@ def least_ellipsoid(
     if given.ndim != 2 or given.shape[1] != width:
         raise UsageError(f"C has shape {given.shape}; expected (q, {width}), over the inputs and the outputs")
     forms = given @ np.vstack([net.inputs, net.outputs])
+    units = np.linalg.norm(forms, axis=1)  # each row of y in a unit of its own, for the solvers' sake
+    units[units == 0] = 1.0
     known = constraints(net, family)
     fixed = None if input_form is None else net.moments.whitened(input_form)
     best: Ellipsoid | None = None
     for cap in CAPS:
-        found = _solved(known, forms, epsilon, fixed, seconds, cap)
+        found = _solved(known, forms / units[:, None], epsilon, fixed, seconds, cap)
         if best is None or (found.determinant or np.inf) < (best.determinant or np.inf):
             best = found
         if found.shape is not None and found.status.startswith("optimal ("):
             break
-    return Ellipsoid(None, "", 0.0) if best is None else best
+    if best is None or best.shape is None:
+        return best or Ellipsoid(None, "", 0.0)
+    return replace(best, shape=best.shape * np.multiply.outer(units, units))
 
 
 def _solved(
@@ -107,7 +111,7 @@ def _solved(
     middle = cp.reshape(columns(known) @ theta, (net.size, net.size), order="C")
     slack = lift @ cover @ lift.T - middle - forms.T @ inverse @ forms
     problem = cp.Problem(cp.Maximize(cp.log_det(inverse)), [*conditions, 0.5 * (slack + slack.T) >> 0, theta <= cap])
-    word = ask(cp, problem, theta, seconds, SOLVERS)
+    word = ask(cp, problem, theta, seconds, usual(net.size))
     status = f"{word.status} ({word.solver})"
     if word.theta is None or inverse.value is None:
         return Ellipsoid(None, status, word.seconds)
@@ -143,6 +147,7 @@ def _certified(
         return None
     if np.linalg.eigvalsh(symmetrised(shape))[0] <= 0:
         return None
+    shape *= 1.0 + 16 * len(shape) * np.finfo(float).eps * float(np.linalg.cond(inverse))  # the inverse's rounding
     loss = symmetrised(forms.T @ inverse @ forms)
     if fixed is None or multiple is None:
         proof = proof_from(known, loss, theta, epsilon)

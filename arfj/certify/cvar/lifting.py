@@ -2,13 +2,16 @@ r"""A ReLU network in lifted coordinates: every value of it as a linear form of 
 
     phi_i = max(z_i, 0),   z_i = a_i' w   (only coordinates before phi_i),   x = mu + S xi
 
-phi holds the outputs of all ReLUs of all layers. Residual additions, recurrences and unrolled closed loops are forms
-like any other: whatever is a graph of affine maps and ReLUs is lifted in the same way.
+phi holds the outputs of all ReLUs of all layers, each in a unit of its own (a power of 2) in which it is at most about
+|[xi; 1]|: c max(z, 0) = max(c z, 0) for c > 0, so networks with large or small weights are no harder than others.
+Residual additions, recurrences and unrolled closed loops are forms like any other: whatever is a graph of affine maps
+and ReLUs is lifted in the same way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +22,8 @@ from arfj.errors import NetworkError, UsageError
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Floats, Network
 
+TOO_LARGE = "the network's weights are too large for floating-point numbers; scale them down"
+
 
 @dataclass(frozen=True, eq=False)
 class Lifted:
@@ -26,13 +31,15 @@ class Lifted:
 
     Attributes:
         moments: of the input.
-        before: a_i of every ReLU, shape (m, N).
+        units: what a phi_i of 1 stands for, shape (m,).
+        before: a_i of every ReLU in the same unit, shape (m, N).
         inputs: the forms of x, shape (n, N).
         outputs: the forms of the network's outputs, shape (classes, N).
         groups: the ReLUs of each node of the graph, as slices of 0..m.
     """
 
     moments: Moments
+    units: Floats
     before: Floats
     inputs: Floats
     outputs: Floats
@@ -97,18 +104,16 @@ class Lifted:
         before, inputs, outputs = (turned(rows, basis) for rows in (self.before, self.inputs, self.outputs))
         return replace(self, before=before, inputs=inputs, outputs=outputs)
 
+    @cached_property
     def growth(self) -> float:
         """K with |w|^2 <= K |[xi; 1]|^2 on the network: 1 + sum_i kappa_i^2, |phi_i| <= kappa_i |[xi; 1]|.
 
-        kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j, as |phi_i| <= |z_i|.
+        See `_reach`.
         """
-        kappa = np.zeros(self.hidden)
-        for place in range(self.hidden):
-            row = self.before[place]
-            own = float(np.linalg.norm(row[self.seen]))
-            kappa[place] = own + float(np.abs(row[self.rank : self.rank + place]) @ kappa[:place])
-        return 1.0 + float(kappa @ kappa)
+        reach = _reach(self.before, self.rank)
+        return 1.0 + float(reach @ reach)
 
+    @cached_property
     def damping(self) -> Floats:
         """d > 0, shape (m,), with diag(d) - sym(diag(d) Z) >= I, Z the part of `before` over phi.
 
@@ -125,7 +130,7 @@ class Lifted:
             least = float(np.linalg.eigvalsh(symmetrised(np.diag(weights) - weights[:, None] * inner))[0])
             if least > 1e-3 * weights.min():
                 return weights / least
-        raise NetworkError("the network's weights are too large for floating-point numbers; scale them down")
+        raise NetworkError(TOO_LARGE)
 
 
 def lifted(network: Network | Graph, moments: Moments) -> Lifted:
@@ -161,7 +166,21 @@ def lifted(network: Network | Graph, moments: Moments) -> Lifted:
         groups.append(slice(at, at + count))
         at += count
     rows = np.vstack(before) if before else np.zeros((0, size))
-    return Lifted(moments, rows, start, values[-1], tuple(groups))
+    reach = _reach(rows, moments.rank)
+    if not np.isfinite(reach).all():
+        raise NetworkError(TOO_LARGE)
+    units = np.exp2(np.round(np.log2(np.where(reach > 0, reach, 1.0))))
+    for forms in (rows, start, values[-1]):
+        forms[:, moments.rank : moments.rank + hidden] *= units
+    return Lifted(moments, units, rows / units[:, None], start, values[-1], tuple(groups))
+
+
+def _reach(before: Floats, rank: int) -> Floats:
+    """kappa, shape (m,): |phi_i| <= |z_i| <= kappa_i |[xi; 1]|, kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j."""
+    own = np.hypot(np.linalg.norm(before[:, :rank], axis=1), before[:, -1])
+    for place, row in enumerate(np.abs(before[:, rank:-1])):
+        own[place] += row[:place] @ own[:place]
+    return np.asarray(own)
 
 
 def turned(rows: Floats, basis: Floats) -> Floats:

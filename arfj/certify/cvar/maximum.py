@@ -18,7 +18,7 @@ from arfj.certify.cvar.lifting import Lifted
 from arfj.certify.cvar.moments import checked_level, symmetrised
 from arfj.certify.cvar.multipliers import Constraints, constraints
 from arfj.certify.cvar.recompute import Proof, proof_from
-from arfj.certify.cvar.sdp import CAP, ask, columns, load_cvxpy
+from arfj.certify.cvar.sdp import CAP, ask, columns, load_cvxpy, usual
 from arfj.certify.cvar.worst import worst_of_white
 from arfj.errors import UsageError
 from arfj.network import Floats
@@ -60,7 +60,7 @@ def certify_maximum(
         slack = lift @ cover @ lift.T + beta * corner - middle - loss / scale
         conditions.append(0.5 * (slack + slack.T) >> 0)
     problem = cp.Problem(cp.Minimize(beta + cp.trace(cover) / epsilon), conditions)
-    word = ask(cp, problem, theta, options.seconds, options.solvers)
+    word = ask(cp, problem, theta, options.seconds, options.solvers or usual(net.size))
     proof = None
     if word.theta is not None and cover.value is not None and beta.value is not None:
         common = scale * np.asarray(cover.value, dtype=np.float64)

@@ -2,9 +2,12 @@ r"""What is known of the input: its mean and covariance, and the coordinates in 
 
     P(mu, Sigma) = {distributions with E x = mu, E (x - mu)(x - mu)' = Sigma},   x = mu + S xi,   S S' = Sigma
 
-S has one column for each positive eigenvalue of Sigma, so a singular Sigma is nothing special: almost surely
-x - mu lies in the range of Sigma, and xi has as many entries as Sigma has rank. With F = [[S, mu], [0, 1]],
-Omega = E [x; 1][x; 1]' = F F', and a form [x; 1]' H [x; 1] is [xi; 1]' F' H F [xi; 1] with E [xi; 1][xi; 1]' = I.
+With F = [[S, mu], [0, 1]], Omega = E [x; 1][x; 1]' = F F', and a form [x; 1]' H [x; 1] is [xi; 1]' F' H F [xi; 1] with
+E [xi; 1][xi; 1]' = I. Inputs that do not vary have no part in xi.
+
+S S' is Sigma with the rounding of its eigenvalues on top, as worst-case CVaR does not fall where Sigma grows: it is a
+minimum of Tr(Omega N) with N >= 0. Nothing is dropped as too small to matter: a network may read the difference of two
+inputs that are nearly the same, or an input in units in which it is tiny.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class Moments:
     Attributes:
         mean: mu, shape (n,).
         covariance: Sigma, shape (n, n), symmetric and positive semidefinite up to `TOLERANCE`.
-        root: S, shape (n, rank), made here.
+        root: S, shape (n, rank), made here; rank is the number of inputs that vary.
 
     Raises:
         UsageError: shapes that do not fit, NaN, a covariance that is not symmetric or is indefinite.
@@ -52,17 +55,12 @@ class Moments:
                 f"the covariance is not symmetric: entries differ by {apart:.3g}; average it with its transpose"
             )
         covariance = 0.5 * (covariance + covariance.T)
-        values, vectors = np.linalg.eigh(covariance)
-        if values[0] < -room:
+        least = float(np.linalg.eigvalsh(covariance)[0])
+        if least < -room:
             raise UsageError(
-                f"the covariance has the eigenvalue {values[0]:.3g}; expected none below 0, as no distribution has it"
+                f"the covariance has the eigenvalue {least:.3g}; expected none below 0, as no distribution has it"
             )
-        kept = values > size * np.finfo(float).eps * max(values[-1], 0.0)
-        for name, array in (
-            ("mean", mean),
-            ("covariance", covariance),
-            ("root", vectors[:, kept] * np.sqrt(values[kept])),
-        ):
+        for name, array in (("mean", mean), ("covariance", covariance), ("root", _root(covariance))):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
@@ -85,7 +83,7 @@ class Moments:
 
     @property
     def rank(self) -> int:
-        """The rank of Sigma: the size of xi."""
+        """The size of xi: the number of inputs that vary."""
         return int(self.root.shape[1])
 
     @property
@@ -112,6 +110,27 @@ class Moments:
         """
         given = symmetric(form, "the form", self.size + 1)
         return symmetrised(self.factor.T @ given @ self.factor)
+
+
+def _root(covariance: Floats) -> Floats:
+    """S with S S' >= Sigma up to rounding, shape (n, rank), from the eigenvalues of the correlations: then the units of
+    the inputs do not matter.
+    """
+    size, moving = len(covariance), np.abs(covariance).max(axis=1) > 0
+    inner = covariance[np.ix_(moving, moving)]
+    root = np.zeros((size, len(inner)))
+    if not len(inner):
+        return root
+    for scale in (np.sqrt(np.maximum(np.diag(inner), 0.0)), np.full(len(inner), np.sqrt(np.abs(inner).max()))):
+        if not (scale > 0).all():
+            continue
+        values, vectors = np.linalg.eigh(inner / scale[:, None] / scale)
+        # Below: covariances that are too large for their tiny variances, within the tolerance for all of Sigma.
+        if values[0] >= -TOLERANCE * values[-1]:
+            break
+    least = 4.0 * size * np.finfo(float).eps * values[-1]
+    root[moving] = scale[:, None] * vectors * np.sqrt(np.maximum(values, 0.0) + least)
+    return root
 
 
 def symmetric(form: ArrayLike, what: str, size: int) -> Floats:

@@ -18,10 +18,10 @@ forms: u - z, z - l, and the slack u (z - l) / (u - l) - phi of the triangle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -70,23 +70,20 @@ class Constraints:
         """K, the number of multipliers."""
         return int(self.table.shape[1])
 
+    @property
+    def one(self) -> int:
+        """The place of the form 1 in g."""
+        return 2 * self.lifted.hidden
+
     def middle(self, theta: Floats) -> Floats:
         """M_mid = sum_k theta_k L' C_k L, shape (N, N)."""
         rows = len(self.forms)
         return np.asarray(self.forms.T @ (self.table @ theta).reshape(rows, rows) @ self.forms)
 
-    def products_with(self, moment: Floats) -> Floats:
-        """<L' C_k L, X> for every k, shape (K,): the adjoint of `middle`."""
-        return np.asarray(self._adjoint @ (self.forms @ moment @ self.forms.T).ravel())
-
-    @cached_property
-    def _adjoint(self) -> csr_array:
-        return csr_array(self.table.T)
-
     def start(self) -> Floats:
         """lambda = `Lifted.damping`, all else 0: the hidden block is at most -2 I."""
         theta = np.zeros(self.count)
-        theta[: self.lifted.hidden] = self.lifted.damping()
+        theta[: self.lifted.hidden] = self.lifted.damping
         return theta
 
     def damped(self, theta: Floats, amount: float) -> Floats:
@@ -94,25 +91,32 @@ class Constraints:
         return theta + amount * self.start()
 
 
-def reduced(given: Constraints, loss: Floats) -> tuple[Constraints, Floats]:
-    """The same problem over the directions of xi that constraints and loss read: no more than a first layer has
+class Problem(NamedTuple):
+    """A loss to be bounded: the constraints, and M_out, shape (N, N)."""
+
+    given: Constraints
+    loss: Floats
+
+
+def reduced(given: Constraints, losses: Sequence[Floats]) -> list[Problem]:
+    """The same problems over the directions of xi that constraints and losses read: seldom more than a first layer has
     neurons.
 
     In all other directions the best form is 0, so the optimum is the same; multipliers found here are proven by the
     full problem.
     """
     rank = given.lifted.rank
-    rows = np.vstack([given.forms[:, :rank], loss[:, :rank]])
+    rows = np.vstack([given.forms[:, :rank], *(loss[:, :rank] for loss in losses)])
     sizes = np.linalg.norm(rows, axis=1)
     rows = rows[sizes > 0] / sizes[sizes > 0, None]
     if len(rows) == 0 or rank == 0:
-        return given, loss
+        return [Problem(given, loss) for loss in losses]
     _, values, basis = np.linalg.svd(rows, full_matrices=False)
     basis = basis[values > 1e-12 * values[0]].T
     if basis.shape[1] == rank:
-        return given, loss
+        return [Problem(given, loss) for loss in losses]
     small = Constraints(given.lifted.turned(basis), turned(given.forms, basis), given.table)
-    return small, turned(turned(loss, basis).T, basis).T
+    return [Problem(small, turned(turned(loss, basis).T, basis).T) for loss in losses]
 
 
 def constraints(net: Lifted, family: Family = "diagonal", support: Support | None = None) -> Constraints:
@@ -157,7 +161,8 @@ def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[T
 
     for row, low, up in zip(net.inputs, support.lower, support.upper, strict=True):
         both(row - low * net.one, up * net.one - row)
-    for place, (row, low, up) in enumerate(zip(net.before, support.below, support.above, strict=True)):
+    bounds = support.below / net.units, support.above / net.units
+    for place, (row, low, up) in enumerate(zip(net.before, *bounds, strict=True)):
         if not np.isfinite(low) or not np.isfinite(up):
             continue
         above, below = both(row - low * net.one, up * net.one - row)

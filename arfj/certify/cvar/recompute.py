@@ -47,6 +47,7 @@ class Proof:
     shift: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite proves nothing
 def proof_from(
     given: Constraints, loss: Floats, theta: Floats, epsilon: float, dampings: Sequence[float] = DAMPINGS
 ) -> Proof | None:
@@ -113,7 +114,7 @@ def raised_for_rounding(given: Constraints, loss: Floats, theta: Floats, form: F
         float(np.linalg.norm(_absolute(given, theta))) + float(np.linalg.norm(loss)) + float(np.linalg.norm(form))
     )
     top = float(np.linalg.eigvalsh(symmetrised(gap))[-1])
-    shift = max(top + 4.0 * size * magnitude, 0.0) * net.growth()
+    shift = max(top + 4.0 * size * magnitude, 0.0) * net.growth
     return form + shift * np.eye(len(form)), shift
 
 

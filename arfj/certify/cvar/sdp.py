@@ -1,4 +1,4 @@
-r"""Multipliers by semidefinite programming (cvxpy with Clarabel, then SCS).
+r"""Multipliers by semidefinite programming (cvxpy with Clarabel, then SCS; large ones with SCS alone).
 
     min beta + Tr(N) / eps   s.t.  N >= 0,   theta >= 0,   lift(N + beta e e') >= M_mid(theta) + M_out
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, kron
+from scipy.sparse import csr_array
 
 from arfj.certify.cvar.multipliers import Constraints
 from arfj.errors import SolverError
@@ -24,6 +24,8 @@ from arfj.network import Floats
 
 SOLVERS = ("CLARABEL", "SCS")
 """In the order in which they are asked: the second where the first leaves no multipliers."""
+DENSE = 110
+"""The largest matrix for which Clarabel is asked, too: its memory grows with the fourth power, to 3 GiB at 130 rows."""
 CAP = 1e4
 """The largest multiplier, relative to the loss: product cuts make some of them grow without end."""
 
@@ -52,7 +54,7 @@ def solve_sdp(
     loss: Floats,
     epsilon: float,
     seconds: float | None = None,
-    solvers: Sequence[str] = SOLVERS,
+    solvers: Sequence[str] | None = None,
     cap: float = CAP,
 ) -> Word:
     """The multipliers of the joint problem.
@@ -62,7 +64,7 @@ def solve_sdp(
         loss: M_out, shape (N, N).
         epsilon: in (0, 1).
         seconds: limit of all solvers together, or None.
-        solvers: names of cvxpy's, in the order in which they are asked.
+        solvers: names of cvxpy's, in the order in which they are asked; by default see `usual`.
         cap: see `CAP`.
 
     Raises:
@@ -80,15 +82,31 @@ def solve_sdp(
     middle = cp.reshape(columns(given) @ theta, (net.size, net.size), order="C")
     slack = lift @ cover @ lift.T + beta * corner - middle - loss / scale
     problem = cp.Problem(cp.Minimize(beta + cp.trace(cover) / epsilon), [0.5 * (slack + slack.T) >> 0, theta <= cap])
-    word = ask(cp, problem, theta, seconds, solvers)
+    word = ask(cp, problem, theta, seconds, solvers or usual(net.size))
     objective = None if word.objective is None else word.objective * scale
     return Word(None if word.theta is None else word.theta * scale, word.status, word.solver, objective, word.seconds)
 
 
+def usual(rows: int) -> Sequence[str]:
+    """The solvers for a matrix of so many rows."""
+    return SOLVERS if rows <= DENSE else SOLVERS[1:]
+
+
 def columns(given: Constraints) -> csr_array:
     """Column k is L' C_k L, row-major, shape (N^2, K)."""
-    forms = csr_array(given.forms.T)
-    return csr_array(kron(forms, forms, format="csr") @ given.table)
+    size, table, forms = given.lifted.size, given.table.tocoo(), csr_array(given.forms)
+    places, owners, entries = [], [], []
+    left, right = np.divmod(table.coords[0], len(given.forms))
+    for i, j, owner, coefficient in zip(left, right, table.coords[1], table.data, strict=True):
+        one, other = (slice(forms.indptr[row], forms.indptr[row + 1]) for row in (i, j))
+        found = coefficient * np.multiply.outer(forms.data[one], forms.data[other])
+        places.append(np.add.outer(forms.indices[one].astype(np.int64) * size, forms.indices[other]).ravel())
+        owners.append(np.full(found.size, owner))
+        entries.append(found.ravel())
+    shape = (size * size, given.count)
+    if not entries:
+        return csr_array(shape)
+    return csr_array((np.concatenate(entries), (np.concatenate(places), np.concatenate(owners))), shape=shape)
 
 
 def load_cvxpy() -> Any:  # noqa: ANN401 - a module without types

@@ -29,13 +29,17 @@ CLOSE = 1e-13
 """The search ends when the gap to the least value is this share of the magnitude."""
 
 
+TINY = float(np.finfo(float).tiny)
+
+
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """Value and slope of the objective at one beta."""
+    """Value, slope and second derivative of the objective at one beta."""
 
     beta: float
     value: float
     slope: float
+    bend: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,7 @@ def worst_of_white(form: Floats, epsilon: float) -> WorstCase:
     if not np.isfinite(form).all():
         raise UsageError("the form holds NaN or infinity, or is too large for floating-point numbers")
     diagonal, beside = _tridiagonal(form)
-    size, scale = len(form), float(np.linalg.norm(form)) + float(np.finfo(float).tiny)
+    size, scale = len(form), float(np.linalg.norm(form)) + TINY
 
     def line(beta: float) -> _Line:
         return _line(diagonal, beside, beta, epsilon)
@@ -127,8 +131,10 @@ def _line(diagonal: Floats, beside: Floats, beta: float, epsilon: float) -> _Lin
     shifted[0] -= beta
     values, vectors = eigh_tridiagonal(shifted, beside) if len(beside) else (shifted, np.ones((1, 1)))
     positive = values > 0
-    weight = float((vectors[0, positive] ** 2).sum())
-    return _Line(beta, beta + float(values[positive].sum()) / epsilon, 1.0 - weight / epsilon)
+    weights, above, below = vectors[0] ** 2, values[positive], values[~positive]
+    bend = float(weights[positive] @ (1.0 / (above[:, None] - below + TINY)) @ weights[~positive])
+    slope = 1.0 - float(weights[positive].sum()) / epsilon
+    return _Line(beta, beta + float(above.sum()) / epsilon, slope, 2.0 * bend / epsilon)
 
 
 def _crossing(low: _Line, high: _Line) -> tuple[float, float]:
@@ -141,9 +147,15 @@ def _crossing(low: _Line, high: _Line) -> tuple[float, float]:
 
 
 def _next(low: _Line, high: _Line, step: int) -> float:
-    """The tangents' crossing, and the middle now and then: neither alone is fast on kinks and on curves."""
+    """A Newton step from the better end, or the tangents' crossing, and the middle now and then: none of them alone is
+    fast both on kinks and on curves.
+    """
     if step % 3 == 2:
         return 0.5 * (low.beta + high.beta)
+    near = low if -low.slope < high.slope else high
+    newton = near.beta - near.slope / max(near.bend, TINY)
+    if low.beta < newton < high.beta:
+        return newton
     return float(np.clip(_crossing(low, high)[0], low.beta, high.beta))
 
 
