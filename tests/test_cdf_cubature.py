@@ -39,7 +39,7 @@ def test_bounds_hold_a_finer_rule(seed, size, spread, components):
     assert (low <= true + 1e-11).all()
     assert (true <= high + 1e-11).all()
     assert (cubature.greatest(corners, means, weights, 0.0) >= high - 1e-11).all()
-    _, radius = cubature.balls(corners)
+    _, radius = cubature.balls(np.moveaxis(corners, 0, 2))
     assert (high - low <= 2.1 * cubature.ENOUGH * weights.sum())[radius < 1].all()
 
 
@@ -96,7 +96,7 @@ def test_remainders_are_moments(degree):
     """The mean of |y - c|^(n+1) over a cell and over the nodes, the first one in fractions by another rule."""
     corners = simplices(2, 3, 1.0, 7)
     steps = corners - corners.mean(axis=1, keepdims=True)
-    found = cubature._remainders(steps, degree)
+    found = cubature._remainders(np.moveaxis(steps, 0, 2), degree)
     shares, masses = rational(3, degree + 1)
     for row, step in zip(found, steps, strict=True):
         exact = [[Fraction(float(value)) for value in corner] for corner in step]

@@ -41,16 +41,20 @@ ENOUGH = 1e-7
 CRAMER = 1.0865
 ROUNDING = 4e-12
 """Relative: of exponents (T + 6 roundings of terms of size (FAR + 2 WIDE)^2 / 2 at most), of exp, and of sums."""
+CELLS = 2**16
+"""Cells that are worked on at a time: their corners stay in the cache."""
 BLOCK = 2**18
 """Values at nodes that are worked on at a time."""
 Pair = tuple[Floats, Floats]
 
 
 def balls(corners: Floats) -> Pair:
-    """The centroid of each cell, and the radius around it that holds its corners."""
-    centre = corners.mean(axis=1)
-    radius = np.sqrt(((corners - centre[:, None]) ** 2).sum(axis=2).max(axis=1)) * (1 + 1e-12)
-    return centre, radius
+    """The centroid of each cell, shape (d, cells), and the radius around it that holds its corners."""
+    centre = corners.sum(axis=0) / len(corners)
+    squares = np.zeros(centre.shape[1])
+    for corner in corners:
+        np.maximum(squares, ((corner - centre) ** 2).sum(axis=0), out=squares)
+    return centre, np.sqrt(squares) * (1 + 1e-12)
 
 
 def greatest(corners: Floats, means: Floats, weights: Floats, slip: float) -> Floats:
@@ -64,7 +68,7 @@ def greatest(corners: Floats, means: Floats, weights: Floats, slip: float) -> Fl
     """
     result = np.zeros(len(corners))
     for part in _parts(len(corners), len(means)):
-        _, _, gap = _gaps(corners[part], means, slip)
+        _, _, gap = _gaps(_cells_last(corners[part]), means, slip)
         result[part] = np.exp(-0.5 * gap**2) @ weights
     return result * (1 + 1e-9)
 
@@ -73,39 +77,44 @@ def mean_values(corners: Floats, means: Floats, weights: Floats, slip: float) ->
     """Bounds of the mean of sum_k w_k exp(-|y - m_k|^2 / 2) over each cell, shapes (cells,); arguments as above."""
     low, high = np.zeros(len(corners)), np.zeros(len(corners))
     for part in _parts(len(corners), len(means)):
-        here = corners[part]
+        here = _cells_last(corners[part])
         centre, radius, gap = _gaps(here, means, slip)
         least, most = np.zeros(gap.shape), np.exp(-0.5 * gap**2) * (1 + 1e-12)
         cell, component = np.nonzero((gap < FAR) & (radius < WIDE)[:, None])
         if len(cell):
             least[cell, component], most[cell, component] = _near(
-                here, centre, cell, means[component], gap[cell, component], most[cell, component], slip
+                here, centre, cell, means.T[:, component], gap[cell, component], most[cell, component], slip
             )
         low[part], high[part] = least @ weights * (1 - 1e-12), most @ weights * (1 + 1e-12)
     return low, high
 
 
+def _cells_last(corners: Floats) -> Floats:
+    """The same as (d + 1, d, cells): what is done for each coordinate is then done along memory."""
+    return np.ascontiguousarray(np.moveaxis(corners, 0, 2))
+
+
 def _parts(cells: int, components: int) -> list[slice]:
-    step = max(1, BLOCK // components)
+    step = max(1, min(CELLS, BLOCK // components))
     return [slice(at, min(at + step, cells)) for at in range(0, cells, step)]
 
 
 def _gaps(corners: Floats, means: Floats, slip: float) -> tuple[Floats, Floats, Floats]:
-    """Centroids, radii, and lower bounds of the distance from each mean to each cell."""
+    """Centroids, radii, and lower bounds of the distance from each mean to each cell, shape (cells, components)."""
     from scipy.spatial.distance import cdist
 
     centre, radius = balls(corners)
-    far = cdist(centre, means) * (1 - 1e-12)
+    far = cdist(centre.T, means) * (1 - 1e-12)
     return centre, radius, np.maximum(far - radius[:, None] - slip, 0.0)
 
 
 def _near(corners: Floats, centre: Floats, cell: Ints, mean: Floats, gap: Floats, most: Floats, slip: float) -> Pair:
-    """Bounds of the mean value for pairs of a cell and a mean."""
+    """Bounds of the mean value for pairs of a cell and a mean, shape (d, pairs)."""
     least, most = np.zeros(len(cell)), most.copy()
-    degree, rest = _chosen(corners - centre[:, None], cell, CRAMER * np.exp(-0.25 * gap**2) * (1 + 1e-9))
-    for each in ladder(corners.shape[2]):
+    degree, rest = _chosen(corners - centre, cell, CRAMER * np.exp(-0.25 * gap**2) * (1 + 1e-9))
+    for each in ladder(len(centre)):
         ready = np.flatnonzero((degree == each) & (rest < most))  # no other remainder says anything
-        value = _values(corners[cell[ready]] - mean[ready][:, None], each)
+        value = _values(np.take(corners, cell[ready], axis=2) - mean[:, ready], each)
         margin = rest[ready] + ROUNDING * value + slip + 1e-14
         least[ready] = np.maximum(value - margin, 0.0)
         most[ready] = np.minimum(most[ready], value + margin)
@@ -116,9 +125,9 @@ def _chosen(steps: Floats, cell: Ints, damped: Floats) -> tuple[Ints, Floats]:
     """The degree of each pair and its remainder: the first that is good enough, or the best of all."""
     degree, rest = np.zeros(len(cell), np.intp), np.full(len(cell), np.inf)
     open_ = np.arange(len(cell))
-    for each in ladder(steps.shape[2]):
+    for each in ladder(steps.shape[1]):
         wanted, place = np.unique(cell[open_], return_inverse=True)
-        found = _remainders(steps[wanted], each)[place] * damped[open_]
+        found = _remainders(np.take(steps, wanted, axis=2), each)[place] * damped[open_]
         better = found < rest[open_]
         degree[open_[better]], rest[open_[better]] = each, found[better]
         open_ = open_[found > ENOUGH]
@@ -135,24 +144,27 @@ def ladder(d: int) -> tuple[int, ...]:
 
 @functools.cache
 def _forms(d: int, degree: int) -> tuple[Floats, Floats]:
-    """(T, nodes) and weights: upper triangles of scalar products times the first are the |sum_i t_i a_i|^2 at nodes."""
+    """(nodes, T) and weights: the first times upper triangles of scalar products are the |sum_i t_i a_i|^2 at nodes."""
     shares, weights = conical(d, degree)
     one, two = np.triu_indices(d + 1)
-    return np.ascontiguousarray((shares[:, one] * shares[:, two] * np.where(one == two, 1.0, 2.0)).T), weights
+    return shares[:, one] * shares[:, two] * np.where(one == two, 1.0, 2.0), weights
 
 
 def _products(steps: Floats) -> Floats:
-    """The upper triangle of scalar products of the rows, shape (cells, T)."""
-    one, two = np.triu_indices(steps.shape[1])
-    return np.asarray((steps @ np.swapaxes(steps, 1, 2))[:, one, two])
+    """The upper triangle of scalar products of the corners, shape (T, cells)."""
+    one, two = np.triu_indices(len(steps))
+    result = np.empty((len(one), steps.shape[2]))
+    for row, i, j in zip(result, one, two, strict=True):
+        np.einsum("kn,kn->n", steps[i], steps[j], out=row)
+    return result
 
 
 def _remainders(steps: Floats, degree: int) -> Floats:
     """(the mean of |y - c|^(n+1) over each cell + that over the nodes) / sqrt((n+1)!), from v_i - c."""
-    d, total = steps.shape[2], np.zeros(len(steps))
+    total, products = np.zeros(steps.shape[2]), _products(steps)
     for rule in (degree, degree + 2):  # the second one is exact for degree n + 1
-        form, weights = _forms(d, rule)
-        total += _by_blocks(_products(steps), form, weights, functools.partial(_power, exponent=(degree + 1) // 2))
+        form, weights = _forms(steps.shape[1], rule)
+        total += _by_blocks(products, form, weights, functools.partial(_power, exponent=(degree + 1) // 2))
     return total / sqrt(factorial(degree + 1)) * (1 + 1e-9)
 
 
@@ -166,13 +178,13 @@ def _power(base: Floats, exponent: int) -> Floats:
 
 def _values(steps: Floats, degree: int) -> Floats:
     """The rule for exp(-|y - m|^2 / 2), from v_i - m."""
-    form, weights = _forms(steps.shape[2], degree)
+    form, weights = _forms(steps.shape[1], degree)
     return _by_blocks(_products(steps), -0.5 * form, weights, np.exp)
 
 
 def _by_blocks(products: Floats, form: Floats, weights: Floats, function: Callable[[Floats], Floats]) -> Floats:
     """The rule of a function of quadratic forms."""
-    result, step = np.zeros(len(products)), max(1, BLOCK // len(weights))
-    for at in range(0, len(products), step):
-        result[at : at + step] = function(products[at : at + step] @ form) @ weights
+    result, step = np.zeros(products.shape[1]), max(1, BLOCK // len(weights))
+    for at in range(0, len(result), step):
+        result[at : at + step] = weights @ function(form @ products[:, at : at + step])
     return result

@@ -127,13 +127,18 @@ class Mixture:
         if self.inputs == 1:
             return self._of_intervals(points, cells)
         low, high = np.zeros(len(cells)), np.zeros(len(cells))
+        if self.inputs > 2:
+            volume, error = volumes(points, cells)
         for whitening, chosen, height, norm in self._groups:
             slip = self._slip(points, norm)
             if self.inputs == 2:
                 self._of_triangles(points @ whitening, cells, (self.means[chosen] @ whitening, self.weights[chosen]),
                                    slip, low, high)  # fmt: skip
             else:
-                self._of_simplices(points, cells, (whitening, chosen, height), slip, low, high)
+                least, most = self._of_simplices(
+                    points, cells, (np.abs(volume), error), (whitening, chosen, height), slip
+                )
+                low, high = low + least, high + most
         return np.maximum(low, 0.0), high
 
     @cached_property
@@ -184,17 +189,19 @@ class Mixture:
         high += mass + margin
 
     def _of_simplices(
-        self, points: Array, cells: Ints, group: tuple[Floats, Ints, float], slip: float, low: Floats, high: Floats
-    ) -> None:
-        """Adds to both bounds."""
+        self, points: Array, cells: Ints, sizes: Pair, group: tuple[Floats, Ints, float], slip: float
+    ) -> Pair:
+        """Bounds for the components of one covariance; sizes are volumes and their errors."""
         whitening, chosen, height = group
-        volume, error = volumes(points, cells)
+        volume, error = sizes
         least, most = mean_values(
             (points @ whitening)[cells], self.means[chosen] @ whitening, self.weights[chosen], slip
         )
         relative = 1e-12 + 16 * self.inputs**2 * UNIT * self._worst
-        low += np.maximum(np.abs(volume) - error, 0.0) * height * least * (1 - relative)
-        high += (np.abs(volume) + error) * height * most * (1 + relative)
+        return (
+            np.maximum(volume - error, 0.0) * height * least * (1 - relative),
+            (volume + error) * height * most * (1 + relative),
+        )
 
 
 def sectors(p: Floats, q: Floats) -> Floats:
