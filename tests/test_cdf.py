@@ -457,6 +457,17 @@ def test_classes_in_fractions(seed, rounded):
     assert (as_fractions(found[:, 1]) >= exact[:, 1]).all()
 
 
+def test_classes_in_fractions_that_no_time_was_left_to_cut():
+    """Cells on both sides of a tie are neither won nor lost: bounds, and no longer one number."""
+    this = asked(random_network((2, 3, 3), 1))
+    pieces = this.pieces(exact=True)
+    exact = answers.class_probabilities(pieces, this, Budget())
+    found = answers.class_probabilities(pieces, this, Budget(seconds=-1.0))
+    assert (found[:, 0] <= exact[:, 0]).all()
+    assert (found[:, 1] >= exact[:, 1]).all()
+    assert (found[:, 0] < found[:, 1]).any()
+
+
 def test_pieces_of_a_density():
     """Half of the mass on [-1, 0], evenly, and half on [0, 1], as 2 x: F(0.5) = 1/2 + 1/8."""
     axis = Axis((-1.0, 0.0, 1.0), ((0.5,), (0.0, 1.0)))
