@@ -67,7 +67,7 @@ def joint(
     places = [np.unique(y[:, column], return_inverse=True) for column in columns]
     where = np.stack([place.ravel() for _, place in places], axis=1)
     asked = Asked(tuple(columns), tuple(level for level, _ in places), where, outside, tolerance)
-    return _sound(refined(pieces, question.density, asked, budget))
+    return sound(refined(pieces, question.density, asked, budget))
 
 
 def grid(
@@ -93,10 +93,10 @@ def grid_of(
 ) -> Found:
     """As `grid`, of some of the outputs."""
     asked = Asked(columns, levels, None, outside, tolerance)
-    return _sound(refined(pieces, question.density, asked, budget))
+    return sound(refined(pieces, question.density, asked, budget))
 
 
-def _sound(found: Found) -> Found:
+def sound(found: Found) -> Found:
     """The same.
 
     Raises:
