@@ -1,6 +1,7 @@
 """Worst-case CVaR of forms and networks: closed forms, references, and distributions that no bound may miss."""
 
 import json
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -590,6 +591,21 @@ class TestMethods:
         lower = falsify(lambda x: other(x) @ [-1.0, 1.0], moments, 0.2, found.proof).value
         assert lower <= found.bound
         assert found.bound == pytest.approx(expected, abs=5e-3)
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_what_biases_cancel_is_not_lost(self, seed):
+        """The bound of a linear loss in fractions, where biases of 1e12 leave 1e-4 of what is asked."""
+        rng = np.random.default_rng(seed)
+        weights, root, mean = rng.normal(size=(3, 2)), rng.normal(size=(3, 3)), rng.normal(size=3)
+        bias, covariance = rng.normal(size=2) + 1e12, root @ root.T
+        network = Graph(3, (Affine((0,), (weights,), bias),))
+        bound = certify_classes(network, Moments(mean, covariance), 0, 0.5)[1].bound
+        one, two = (np.vectorize(Fraction, otypes=[object])(column) for column in weights.T)
+        slope, exact = two - one, np.vectorize(Fraction, otypes=[object])
+        centre = slope @ exact(mean) + Fraction(bias[1]) - Fraction(bias[0])
+        assert Fraction(bound) >= centre
+        assert (Fraction(bound) - centre) ** 2 >= slope @ exact(covariance) @ slope
+        assert bound == pytest.approx(float(centre) + float(slope @ exact(covariance) @ slope) ** 0.5, abs=0.2)
 
     def test_losses_that_are_constant(self):
         rng = np.random.default_rng(18)

@@ -10,6 +10,7 @@ and ReLUs is lifted in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +23,7 @@ from arfj.errors import NetworkError, UsageError
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Floats, Network
 
+EPS = float(np.finfo(float).eps)
 TOO_LARGE = "the network's weights are too large for floating-point numbers; scale them down"
 
 
@@ -36,6 +38,8 @@ class Lifted:
         inputs: the forms of x, shape (n, N).
         outputs: the forms of the network's outputs, shape (classes, N).
         groups: the ReLUs of each node of the graph, as slices of 0..m.
+        slips, output_slips: the norms of what rounding may have done to the rows of `before` and `outputs`; where a
+        bias and a mean are large and cancel, that is far more than the rounding of what they leave.
     """
 
     moments: Moments
@@ -44,6 +48,8 @@ class Lifted:
     inputs: Floats
     outputs: Floats
     groups: tuple[slice, ...]
+    slips: Floats
+    output_slips: Floats
 
     @property
     def hidden(self) -> int:
@@ -76,7 +82,7 @@ class Lifted:
         return [*range(self.rank), self.size - 1]
 
     def linear_loss(self, weights: ArrayLike, constant: float = 0.0) -> Floats:
-        """M_out of the loss c' f(x) + d: symmetric, shape (N, N).
+        """M_out of the loss c' f(x) + d, with what rounding may have left out of it on top: symmetric, shape (N, N).
 
         Raises:
             UsageError: c does not have an entry for each output.
@@ -85,7 +91,9 @@ class Lifted:
         if given.shape != (len(self.outputs),):
             raise UsageError(f"a loss has the weights {given.shape}; the network has {len(self.outputs)} outputs")
         form = np.asarray(given @ self.outputs + constant * self.one)
-        return symmetrised(np.outer(form, self.one))
+        terms = np.abs(given) @ np.abs(self.outputs) + abs(constant) * self.one
+        lost = np.abs(given) @ self.output_slips + (len(given) + 2) * EPS * float(_norms(terms[None])[0])
+        return symmetrised(np.outer(form, self.one)) + self._raised(float(lost))
 
     def quadratic_loss(self, form: ArrayLike) -> Floats:
         """M_out(S) of the loss [x; f; 1]' S [x; f; 1] (or [f; 1]' S [f; 1], by the shape of S), shape (N, N).
@@ -97,7 +105,17 @@ class Lifted:
         rows = np.vstack([self.outputs, self.one])
         if given.shape[:1] != (len(rows),):
             rows = np.vstack([self.inputs, rows])
-        return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows)
+        sizes, size = np.abs(symmetric(given, "the output form", len(rows))), np.linalg.norm(rows, axis=1)
+        slips = np.zeros(len(rows))
+        slips[-1 - len(self.outputs) : -1] = self.output_slips
+        lost = (2.0 * size + slips) @ sizes @ slips
+        return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows) + self._raised(float(lost))
+
+    def _raised(self, lost: float) -> Floats:
+        """A form over w that is at least `lost` |w|^2 on the network, with |w|^2 <= K |[xi; 1]|^2."""
+        places = np.zeros(self.size)
+        places[self.seen] = lost * self.growth
+        return np.diag(places)
 
     def turned(self, basis: Floats) -> Lifted:
         """The same network over basis' xi, for an orthonormal basis (rank, k) of a space that its ReLUs read."""
@@ -110,8 +128,9 @@ class Lifted:
 
         See `_reach`.
         """
-        reach = _reach(self.before, self.rank)
-        return 1.0 + float(reach @ reach)
+        reach = _reach(self.before, self.rank, self.slips)
+        with np.errstate(over="ignore"):  # what is not finite proves nothing
+            return 1.0 + float(reach @ reach)
 
     @cached_property
     def damping(self) -> Floats:
@@ -153,33 +172,62 @@ def lifted(network: Network | Graph, moments: Moments) -> Lifted:
     start = np.zeros((moments.size, size))
     start[:, : moments.rank], start[:, -1] = moments.root, moments.mean
     values, before, groups, at = [start], [], [], 0
+    errors, lost = [np.zeros_like(start)], []
     for node in graph.nodes:
         if isinstance(node, Affine):
             form = sum(_transposed(matrix) @ values[j] for j, matrix in zip(node.sources, node.maps, strict=True))
             form = np.asarray(form, dtype=np.float64)
             form[:, -1] += node.bias
             values.append(form)
+            errors.append(_rounding(node, values, errors))
             continue
         before.append(values[node.source])
+        lost.append(errors[node.source])
+        errors.append(np.zeros((len(before[-1]), size)))
         count = len(before[-1])
         values.append(np.eye(size)[moments.rank + at : moments.rank + at + count])
         groups.append(slice(at, at + count))
         at += count
     rows = np.vstack(before) if before else np.zeros((0, size))
-    reach = _reach(rows, moments.rank)
+    slips = np.vstack(lost) if lost else np.zeros((0, size))
+    reach = _reach(rows, moments.rank, np.zeros(hidden))
     if not np.isfinite(reach).all():
         raise NetworkError(TOO_LARGE)
     units = np.exp2(np.round(np.log2(np.where(reach > 0, reach, 1.0))))
-    for forms in (rows, start, values[-1]):
+    for forms in (rows, start, values[-1], slips, errors[-1]):
         forms[:, moments.rank : moments.rank + hidden] *= units
-    return Lifted(moments, units, rows / units[:, None], start, values[-1], tuple(groups))
+    of_rows, of_outputs = (_norms(part) for part in (slips / units[:, None], errors[-1]))
+    return Lifted(moments, units, rows / units[:, None], start, values[-1], tuple(groups), of_rows, of_outputs)
 
 
-def _reach(before: Floats, rank: int) -> Floats:
-    """kappa, shape (m,): |phi_i| <= |z_i| <= kappa_i |[xi; 1]|, kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j."""
+def _rounding(node: Affine, values: Sequence[Floats], errors: Sequence[Floats]) -> Floats:
+    """By how much each entry of a node's forms may be off: gamma_k (|W|' |v| + |b|) + |W|' times what v is off by.
+
+    Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.5.
+    """
+    unit = (sum(matrix.shape[0] for matrix in node.maps) + 3) * EPS
+    total = np.zeros((len(node.bias), values[0].shape[1]))
+    for source, matrix in zip(node.sources, node.maps, strict=True):
+        total += np.abs(_transposed(matrix)) @ (unit * np.abs(values[source]) + 1.001 * errors[source])
+    total[:, -1] += unit * np.abs(node.bias)
+    return total
+
+
+def _norms(rows: Floats) -> Floats:
+    """Upper bounds of the norms of rows, without squares that overflow."""
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    scale = np.where(largest > 0, largest, 1.0)
+    return np.asarray(largest * np.linalg.norm(rows / scale[:, None], axis=1) * (1 + 1e-9))
+
+
+def _reach(before: Floats, rank: int, slips: Floats) -> Floats:
+    """kappa, shape (m,): |phi_i| <= |z_i| <= kappa_i |[xi; 1]|, kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j, and
+    what a_i may be off by, times 1 + sum_j kappa_j.
+    """
     own = np.hypot(np.linalg.norm(before[:, :rank], axis=1), before[:, -1])
     for place, row in enumerate(np.abs(before[:, rank:-1])):
-        own[place] += row[:place] @ own[:place]
+        known = own[:place]
+        own[place] += row[:place] @ known + slips[place] * (1.0 + known.sum())
     return np.asarray(own)
 
 

@@ -26,12 +26,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from arfj.certify.cvar.lifting import Lifted, turned
+from arfj.certify.cvar.lifting import EPS, Lifted, turned
 from arfj.errors import UsageError
 from arfj.network import Floats
 
 Family = Literal["diagonal", "pairs", "products"]
 FAMILIES: tuple[Family, ...] = ("diagonal", "pairs", "products")
+SMALL = 1e-6
+"""Relative to a loss: so much of the identity in it may be there for rounding, and is left out of the search."""
 Term = tuple[int, int, float]
 """A product g_i g_j and its coefficient."""
 
@@ -59,11 +61,13 @@ class Constraints:
         lifted: the network.
         forms: g as rows over w, shape (R, N).
         table: column k holds C_k, row-major, shape (R^2, K).
+        slips: the norms of what rounding may have done to the forms, shape (R,).
     """
 
     lifted: Lifted
     forms: Floats
     table: csr_array
+    slips: Floats
 
     @property
     def count(self) -> int:
@@ -103,9 +107,12 @@ def reduced(given: Constraints, losses: Sequence[Floats]) -> list[Problem]:
     neurons.
 
     In all other directions the best form is 0, so the optimum is the same; multipliers found here are proven by the
-    full problem.
+    full problem. What was added to a loss for rounding, to all directions alike, is none that a loss reads.
     """
     rank = given.lifted.rank
+    if not all(np.isfinite(loss).all() for loss in losses):  # nothing is proven
+        return [Problem(given, loss) for loss in losses]
+    losses = [_unraised(given.lifted, loss) for loss in losses]
     rows = np.vstack([given.forms[:, :rank], *(loss[:, :rank] for loss in losses)])
     sizes = np.linalg.norm(rows, axis=1)
     rows = rows[sizes > 0] / sizes[sizes > 0, None]
@@ -115,8 +122,16 @@ def reduced(given: Constraints, losses: Sequence[Floats]) -> list[Problem]:
     basis = basis[values > 1e-12 * values[0]].T
     if basis.shape[1] == rank:
         return [Problem(given, loss) for loss in losses]
-    small = Constraints(given.lifted.turned(basis), turned(given.forms, basis), given.table)
+    small = Constraints(given.lifted.turned(basis), turned(given.forms, basis), given.table, given.slips)
     return [Problem(small, turned(turned(loss, basis).T, basis).T) for loss in losses]
+
+
+def _unraised(net: Lifted, loss: Floats) -> Floats:
+    """The loss without a small multiple of the identity over [xi; 1]: only the search does without it."""
+    diagonal = np.zeros(net.size)
+    diagonal[net.seen] = np.diag(loss)[: net.rank].min(initial=np.inf)
+    small = net.rank and 0 < diagonal[-1] <= SMALL * float(np.abs(loss).max())
+    return np.asarray(loss - np.diag(diagonal)) if small else loss
 
 
 def constraints(net: Lifted, family: Family = "diagonal", support: Support | None = None) -> Constraints:
@@ -136,11 +151,13 @@ def constraints(net: Lifted, family: Family = "diagonal", support: Support | Non
         terms += [_pair(i, j, hidden) for i, j in combinations(range(hidden), 2)]
     if family == "products":
         terms += [[(i, j, 1.0)] for i, j in combinations(range(2 * hidden), 2) if j != i + hidden]
+    slips = [np.zeros(hidden), net.slips, np.zeros(1)]
     if support is not None:
-        extra, more = _local(net, support, one)
+        extra, more, lost = _local(net, support, one)
         forms.append(extra)
         terms += more
-    return Constraints(net, np.vstack(forms), _table(terms, sum(map(len, forms))))
+        slips.append(lost)
+    return Constraints(net, np.vstack(forms), _table(terms, sum(map(len, forms))), np.concatenate(slips))
 
 
 def _pair(i: int, j: int, hidden: int) -> list[Term]:
@@ -148,24 +165,33 @@ def _pair(i: int, j: int, hidden: int) -> list[Term]:
     return [(i, hidden + j, 1.0), (j, hidden + i, 1.0)]
 
 
-def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[Term]]]:
-    """Forms that are not negative on the support, and products of them: x - l, u - x, z - l, u - z, triangles."""
+def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[Term]], Floats]:
+    """Forms that are not negative on the support, and products of them: x - l, u - x, z - l, u - z, triangles.
+
+    The last of what is returned are their slips: each is off by as much as z, and by a few roundings of its terms.
+    """
     forms: list[Floats] = []
     terms: list[list[Term]] = []
+    slips: list[float] = []
 
-    def both(low: Floats, high: Floats) -> tuple[int, int]:
+    def slip(row: Floats, low: float, up: float, of_row: float = 0.0) -> float:
+        return of_row + 8 * EPS * float(np.linalg.norm(row) + abs(low) + abs(up))
+
+    def both(low: Floats, high: Floats, lost: float) -> tuple[int, int]:
         places = one + 1 + len(forms), one + 2 + len(forms)
         forms.extend((low, high))
+        slips.extend((lost, lost))
         terms.extend([[(places[0], one, 1.0)], [(places[1], one, 1.0)], [(places[0], places[1], 1.0)]])
         return places
 
     for row, low, up in zip(net.inputs, support.lower, support.upper, strict=True):
-        both(row - low * net.one, up * net.one - row)
+        both(row - low * net.one, up * net.one - row, slip(row, low, up))
     bounds = support.below / net.units, support.above / net.units
     for place, (row, low, up) in enumerate(zip(net.before, *bounds, strict=True)):
         if not np.isfinite(low) or not np.isfinite(up):
             continue
-        above, below = both(row - low * net.one, up * net.one - row)
+        lost = slip(row, low, up, net.slips[place])
+        above, below = both(row - low * net.one, up * net.one - row, lost)
         # phi (u - z) >= 0, s (z - l) >= 0: products of forms of one neuron
         terms.extend([[(place, below, 1.0)], [(net.hidden + place, above, 1.0)]])
         after = net.after[place]
@@ -177,7 +203,8 @@ def _local(net: Lifted, support: Support, one: int) -> tuple[Floats, list[list[T
             slack = up / (up - low) * (row - low * net.one) - after
         terms.append([(one + 1 + len(forms), one, 1.0)])
         forms.append(slack)
-    return np.array(forms).reshape(-1, net.size), terms
+        slips.append(lost)
+    return np.array(forms).reshape(-1, net.size), terms, np.array(slips)
 
 
 def _table(terms: list[list[Term]], rows: int) -> csr_array:

@@ -114,8 +114,15 @@ def raised_for_rounding(given: Constraints, loss: Floats, theta: Floats, form: F
         float(np.linalg.norm(_absolute(given, theta))) + float(np.linalg.norm(loss)) + float(np.linalg.norm(form))
     )
     top = float(np.linalg.eigvalsh(symmetrised(gap))[-1])
-    shift = max(top + 4.0 * size * magnitude, 0.0) * net.growth
+    shift = max(top + 4.0 * size * magnitude + _slip(given, theta), 0.0) * net.growth
     return form + shift * np.eye(len(form)), shift
+
+
+def _slip(given: Constraints, theta: Floats) -> float:
+    """By how much, times |w|^2, w' M_mid w may be off where forms l are off by e: sum T_ij (2 |l_i| + |e_i|) |e_j|."""
+    rows = len(given.forms)
+    table = (abs(given.table) @ theta).reshape(rows, rows)
+    return float((2.0 * np.linalg.norm(given.forms, axis=1) + given.slips) @ table @ given.slips) * (1 + 1e-9)
 
 
 def _absolute(given: Constraints, theta: Floats) -> Floats:
