@@ -128,6 +128,7 @@ def test_a_plot_is_written(cdf, folder):
         (("--free", "0", "--density", "beta:1,1", "--box", "zero"), "is no box"),
         (("--free", "0", "--density", "beta:1,1", "--box=1e300:1e305"), "scale the input"),
         (("--free", "0", "--density", "beta:1,1", "--box=0:1e-40"), "scale the input"),
+        (("--free", "0", "--density", "beta:1,1", "--box=-1e308:1e308"), "scale the input"),
         (("--free", "0", "--density", "beta:1,1", "--box=nan:1"), "NaN or infinity"),
         (("--free", "0", "--density", "gauss:inf,1", "--box=0:1"), "not finite"),
         (("--free", "0", "--density", "beta:1,1", "--plot", "p.jpg"), "is no picture"),

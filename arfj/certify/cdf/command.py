@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FORM",
         help="beta:A,B;.. (scaled to the box), gauss:MEAN,STD;.. or mixture:FILE.npz (means, cov, weights)",
     )
-    parser.add_argument("--box", metavar="LO:HI | FILE.npy", help="of the free inputs; [0, 1] for beta by default")
+    parser.add_argument("--box", metavar="LO:HI | FILE.npy", help="of the free inputs; a file is of shape (2, free inputs), lower and upper corner; [0, 1] for beta by default")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--output", type=int, default=0, metavar="I", help="the output; 0 by default")
     which.add_argument("--joint", action="store_true", help="of all outputs together")
@@ -217,6 +217,9 @@ class _Answer:
 
 def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budget) -> _Answer:
     fixed, outside = options.segments is not None, options.outside
+    classes = None
+    if options.classes and asked.logits is not None:  # first, as they cost little: later no time may be left
+        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
     first = enclosures.enclosure(asked, options.segments or enclosures.FIRST, budget)
     y = _points(options, asked.outputs, lambda column: enclosures.output_range(first, column))
     if options.joint:
@@ -227,10 +230,7 @@ def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budge
     of_quantile = None
     if options.quantile is not None:
         of_quantile = enclosures.quantile(last, options.output, options.quantile, budget, outside)
-    classes = None
-    if options.classes and asked.logits is not None:
-        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
-    elif options.classes:
+    if options.classes and classes is None:
         classes = enclosures.class_probabilities(last, asked.outputs, budget, 1e-6, outside)
     return _Answer(y, found, last.pieces, of_quantile, classes, last.segments)
 
