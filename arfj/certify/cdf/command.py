@@ -95,7 +95,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FORM",
         help="beta:A,B;.. (scaled to the box), gauss:MEAN,STD;.. or mixture:FILE.npz (means, cov, weights)",
     )
-    parser.add_argument("--box", metavar="LO:HI | FILE.npy", help="of the free inputs; a file is of shape (2, free inputs), lower and upper corner; [0, 1] for beta by default")
+    parser.add_argument(
+        "--box",
+        metavar="LO:HI | FILE.npy",
+        help="of the free inputs; a file has shape (2, free inputs): lower, upper corner; [0, 1] for beta by default",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--output", type=int, default=0, metavar="I", help="the output; 0 by default")
     which.add_argument("--joint", action="store_true", help="of all outputs together")
