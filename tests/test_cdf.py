@@ -582,18 +582,22 @@ def test_restricted_holds_the_other_inputs():
     )
 
 
-def test_hundred_points_are_quick():
-    """2 inputs, 3 x 12 neurons: a tenth of a second's work after enumeration, here with room for a busy machine."""
+def test_hundred_points_take_about_as_long_as_enumeration():
+    """2 inputs, 3 x 12 neurons: 1.5 times as long where it was measured, and 15 times is too long anywhere."""
     import time
 
-    network = random_network((2, 12, 12, 12, 3), 0)
-    this = asked(network)
+    this, y = asked(random_network((2, 12, 12, 12, 3), 0)), np.linspace(-1, 1, 100)
     pieces = this.pieces()
-    y = np.linspace(-1, 1, 100)
-    answers.one_output(pieces, this, 0, y, Budget(), 1e-9)
-    began = time.perf_counter()
-    answers.one_output(pieces, this, 0, y, Budget(), 1e-9)
-    assert time.perf_counter() - began < 2.0
+
+    def least(call):
+        taken = []
+        for _ in range(6):
+            began = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - began)
+        return min(taken)
+
+    assert least(lambda: answers.one_output(pieces, this, 0, y, Budget(), 1e-9)) < 15 * least(this.pieces)
 
 
 def test_question_is_a_record():

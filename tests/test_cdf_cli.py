@@ -121,6 +121,7 @@ def test_a_plot_is_written(cdf, folder):
         (("--free", "0", "--density", "gauss:0,1", "--box", "1:1"), "no mass"),
         (("--free", "0", "--density", "gauss:0,1", "--box", "0:1", "--exact"), "polynomial density"),
         (("--free", "0", "--density", "beta:1,1", "--output", "2"), "does not exist"),
+        (("--free", "0", "--density", "beta:1,1", "--samples", "50"), "name its file with --plot"),
         (("--free", "0", "--density", "beta:1,1", "--quantile", "1.5"), "between 0 and 1"),
         (("--free", "0", "--density", "beta:1,1", "--points", "0"), "expected 1 to"),
         (("--free", "0", "--density", "beta:1,1", "--joint", "--points", "1000"), "too many"),
