@@ -413,6 +413,15 @@ def test_mass_outside_the_box_leaves_quantiles_open():
     assert answers.quantile(this.pieces(), this, 0, 0.9, Budget()).upper == np.inf
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_box_whose_mass_underflows_says_nothing():
+    density = Mixture(np.ones(1), np.full((1, 3), 100.0), np.eye(3)[None])
+    this = asked(random_network((3, 4, 2), 0), density)
+    found = answers.one_output(this.pieces(), this, 0, np.zeros(1), Budget(1000), 1e-3, "renormalise").bounds
+    assert (found.lower == 0.0).all()
+    assert (found.upper == 1.0).all()
+
+
 def test_both_ends_of_a_quantile_are_found_where_mass_lies_outside():
     """f(x) = x under N(0, 1) on [-2, 2]: L and U are Phi(y) - Phi(-2) and that plus the mass outside."""
     this = asked(IDENTITY, NORMAL, -2.0, 2.0)
@@ -455,6 +464,17 @@ def test_classes_in_fractions(seed, rounded):
     found = answers.class_probabilities(this.pieces(), this, Budget())
     assert (as_fractions(found[:, 0]) <= exact[:, 0]).all()
     assert (as_fractions(found[:, 1]) >= exact[:, 1]).all()
+
+
+def test_classes_in_fractions_that_no_time_was_left_to_cut():
+    """Cells on both sides of a tie are neither won nor lost: bounds, and no longer one number."""
+    this = asked(random_network((2, 3, 3), 1))
+    pieces = this.pieces(exact=True)
+    exact = answers.class_probabilities(pieces, this, Budget())
+    found = answers.class_probabilities(pieces, this, Budget(seconds=-1.0))
+    assert (found[:, 0] <= exact[:, 0]).all()
+    assert (found[:, 1] >= exact[:, 1]).all()
+    assert (found[:, 0] < found[:, 1]).any()
 
 
 def test_pieces_of_a_density():

@@ -43,6 +43,17 @@ def test_envelopes_enclose_the_function(kind, low, width, segments):
     assert (finer[1](t) <= above(t) + slack).all()
 
 
+@pytest.mark.parametrize("kind", ["tanh", "sigmoid", "elu", "softplus"])
+@pytest.mark.parametrize(("low", "high"), [(-1.7e15, 7.8e15), (-5e12, 5e12), (-1e30, 1e15), (-3e14, 2.0)])
+def test_intervals_in_which_an_activation_is_a_step_are_enclosed(kind, low, high):
+    """Knots that are too near to each other to be told apart may have values that are not."""
+    t = np.concatenate([np.linspace(low, high, 101), np.clip(np.linspace(-20.0, 20.0, 101), low, high)])
+    for segments in (1, 2, 8):
+        below, above = envelope(kind, low, high, segments)
+        assert (below(t) <= SHAPES[kind].value(t)).all()
+        assert (above(t) >= SHAPES[kind].value(t)).all()
+
+
 def tanh_layers(seed, sizes=(2, 6, 5, 2), kind="tanh"):
     rng = np.random.default_rng(seed)
     layers = []

@@ -139,9 +139,10 @@ def _made(points: list[tuple[float, float]], low: float, high: float, side: int)
     keep[-1] = True
     if len(at) > 2 and not at[-1] - at[keep][-2] > 1e-12 * max(1.0, high - low):
         keep[np.flatnonzero(keep)[-2]] = False
+    apart = np.abs(np.interp(at, at[keep], values[keep]) - values).max()  # knots that were next to others, on a cliff
     at, values = at[keep], values[keep]
     steepest = float(np.abs(np.diff(values) / np.diff(at)).max())
-    lost = 4e-12 * max(1.0, high - low) * steepest  # knots that were next to others
+    lost = 4e-12 * max(1.0, high - low) * steepest + float(apart)
     margin = 16 * UNIT * (len(at) + 8) * (1 + np.abs(values).max() + np.ptp(values)) + lost
     values = values + side * margin
     values = np.maximum.accumulate(values) if side > 0 else np.minimum.accumulate(values[::-1])[::-1]

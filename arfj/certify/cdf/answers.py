@@ -67,7 +67,7 @@ def joint(
     places = [np.unique(y[:, column], return_inverse=True) for column in columns]
     where = np.stack([place.ravel() for _, place in places], axis=1)
     asked = Asked(tuple(columns), tuple(level for level, _ in places), where, outside, tolerance)
-    return _sound(refined(pieces, question.density, asked, budget))
+    return sound(refined(pieces, question.density, asked, budget))
 
 
 def grid(
@@ -93,10 +93,10 @@ def grid_of(
 ) -> Found:
     """As `grid`, of some of the outputs."""
     asked = Asked(columns, levels, None, outside, tolerance)
-    return _sound(refined(pieces, question.density, asked, budget))
+    return sound(refined(pieces, question.density, asked, budget))
 
 
-def _sound(found: Found) -> Found:
+def sound(found: Found) -> Found:
     """The same.
 
     Raises:
@@ -173,20 +173,25 @@ def class_probabilities(
         y = np.zeros((2, len(others)), dtype=np.float64)
         y[1, first] = np.nextafter(0.0, -1.0)
         if exact and others:
-            result[i] = _won(joint(rivals, question, as_fractions(y[:1]), budget, tolerance, outside), first)
+            result[i] = _won_and_not_lost(
+                joint(rivals, question, as_fractions(y[:1]), budget, tolerance, outside), first
+            )
         elif others:
             found = joint(rivals, question, y, budget, tolerance, outside)
             result[i] = found.bounds.lower[1], found.bounds.upper[0]
     return result
 
 
-def _won(found: Found, first: NDArray[np.bool_]) -> Fraction:
-    """The mass of cells, cut at 0, where no rival is above 0, and none of the `first` ones is 0 everywhere."""
+def _won_and_not_lost(found: Found, first: NDArray[np.bool_]) -> tuple[Fraction, Fraction]:
+    """The mass of cells where no rival is above 0, and none of the `first` ones is 0 everywhere; and that of those that
+    are not lost for certain. They are the same where there was time to cut all cells at 0.
+    """
     cells = found.cells
     values = cells.mesh.fields[cells.mesh.cells]
     low, high = values.min(axis=1), values.max(axis=1)
     won = np.asarray((high <= 0) & ((low < 0) | ~first), dtype=bool).all(axis=1)
-    return Fraction(cells.least[won].sum())
+    lost = np.asarray((low >= 0) & ((high > 0) | first), dtype=bool).any(axis=1)
+    return Fraction(cells.least[won].sum()), Fraction(cells.least[~lost].sum())
 
 
 def margin_question(question: Question, true: int) -> Question:

@@ -258,6 +258,6 @@ def finished(low: Array, high: Array, cells: Weighed, outside: Outside) -> Bound
     below = np.maximum(low * (1 - room) - cells.twice, 0.0)
     not_below = np.maximum(sure - high * (1 + room) - room - cells.twice, 0.0)
     most = float(cells.inside[1])
-    if outside == "renormalise":
+    if outside == "renormalise" and most > 0:  # where it underflows nothing is certain
         below, not_below = below / most * (1 - 4 * UNIT), not_below / most * (1 - 4 * UNIT)
     return Bounds(np.clip(below, 0.0, 1.0), np.clip(1.0 - not_below + UNIT, 0.0, 1.0))

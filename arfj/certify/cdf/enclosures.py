@@ -135,7 +135,7 @@ def both_sides(found: Enclosure, ask: Ask, outside: Outside, tolerance: float) -
     """L from the upper network, U from the lower one."""
     low, high = ask(found.above, found.question), ask(found.below, found.question)
     bounds = Bounds(low.bounds.lower, high.bounds.upper)
-    return Found(bounds, low.pieces, low.cells, apart(bounds, low, outside) <= tolerance)
+    return answers.sound(Found(bounds, low.pieces, low.cells, apart(bounds, low, outside) <= tolerance))
 
 
 def apart(bounds: Bounds, found: Found, outside: Outside) -> float:
@@ -158,7 +158,7 @@ def tightened(
         bounds = Bounds(
             np.maximum(found.bounds.lower, finer.bounds.lower), np.minimum(found.bounds.upper, finer.bounds.upper)
         )
-        found = Found(bounds, finer.pieces, finer.cells, apart(bounds, finer, outside) <= tolerance)
+        found = answers.sound(Found(bounds, finer.pieces, finer.cells, apart(bounds, finer, outside) <= tolerance))
     return enclosing, found
 
 
