@@ -4,7 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
-from math import erf, sqrt
+from math import erf, factorial, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from arfj.certify.cdf import answers, regions, units
 from arfj.certify.cdf.densities import Axes, Axis, Betas, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
-from arfj.certify.cdf.mesh import halved, volumes
+from arfj.certify.cdf.mesh import BLOCK, halved, volumes
 from arfj.certify.cdf.question import Question, beta, question
 from arfj.certify.cdf.regions import Budget
 from arfj.errors import UsageError
@@ -602,18 +602,22 @@ def test_restricted_holds_the_other_inputs():
     )
 
 
-def test_hundred_points_are_quick():
-    """2 inputs, 3 x 12 neurons: a tenth of a second's work after enumeration, here with room for a busy machine."""
+def test_hundred_points_take_about_as_long_as_enumeration():
+    """2 inputs, 3 x 12 neurons: 1.5 times as long where it was measured, and 15 times is too long anywhere."""
     import time
 
-    network = random_network((2, 12, 12, 12, 3), 0)
-    this = asked(network)
+    this, y = asked(random_network((2, 12, 12, 12, 3), 0)), np.linspace(-1, 1, 100)
     pieces = this.pieces()
-    y = np.linspace(-1, 1, 100)
-    answers.one_output(pieces, this, 0, y, Budget(), 1e-9)
-    began = time.perf_counter()
-    answers.one_output(pieces, this, 0, y, Budget(), 1e-9)
-    assert time.perf_counter() - began < 2.0
+
+    def least(call):
+        taken = []
+        for _ in range(6):
+            began = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - began)
+        return min(taken)
+
+    assert least(lambda: answers.one_output(pieces, this, 0, y, Budget(), 1e-9)) < 15 * least(this.pieces)
 
 
 def test_question_is_a_record():
@@ -715,3 +719,17 @@ def test_a_time_limit_holds():
     found = answers.one_output(pieces, this, 0, np.linspace(-1, 1, 40), budget, 1e-3).bounds
     assert (found.lower <= found.upper).all()
     assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("d", range(1, 8))
+def test_volumes_are_what_fractions_say(d):
+    """Up to the rounding that is told; of simplices in several blocks, some of them flat."""
+    rng = np.random.default_rng(d)
+    points, cells = rng.normal(size=(12, d)), rng.integers(0, 12, (BLOCK + 5, d + 1))
+    volume, error = volumes(points, cells)
+    assert volume.shape == error.shape == (len(cells),)
+    some = np.r_[:4, BLOCK - 2 : BLOCK + 3]
+    exact = volumes(as_fractions(points), cells[some])[0]
+    assert (np.abs(as_fractions(volume[some]) - exact) <= as_fractions(error[some])).all()
+    edges = points[cells[:, 1:]] - points[cells[:, :1]]
+    assert volume == pytest.approx(np.linalg.det(edges) / factorial(d), abs=1e-9)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 
 import numpy as np
 import pytest
@@ -211,6 +212,21 @@ def test_the_command_knows_probabilities(cdf, tmp_path):
     assert "logits" not in told.out
     cdf(tmp_path / "net.npz", "--softmax", "--exact").is_error(2, "ReLUs alone")
     cdf(tmp_path / "net.npz", "--segments", "0").is_error(2, "expected 1 to")
+
+
+def test_classes_do_not_wait_for_segments(cdf, tmp_path, monkeypatch):
+    """Those of logits cost little: they are exact though the rest takes all of the time."""
+    Network.from_arrays([[[1.0, -1.0], [0.0, 0.0]]], [[0.0, 0.0]], "linear").save(tmp_path / "net.npz")
+    enclosure = enclosures.enclosure
+
+    def slow(asked, segments, budget):
+        time.sleep(max(0.0, budget.until - time.monotonic()) + 0.01)
+        return enclosure(asked, segments, budget)
+
+    monkeypatch.setattr(enclosures, "enclosure", slow)
+    options = ("--softmax", "--classes", "--points", "1", "--time-limit", "0.5", "--json")
+    for one in json.loads(cdf(tmp_path / "net.npz", *options).out)["classes"]:
+        assert [one["lower"], one["upper"]] == pytest.approx([0.5, 0.5], abs=1e-9)
 
 
 def test_the_command_reads_curved_networks(cdf, tmp_path):

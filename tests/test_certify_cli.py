@@ -96,6 +96,11 @@ def test_rows_of_noise(command, asked, tmp_path):
         ran.is_error(ran.status, words)
 
 
+def test_no_rows_of_noise(command, asked, tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros((0, 2)))
+    command(*asked, "--noise", tmp_path / "none.npy").is_error(2, "has 0 rows, more are needed")
+
+
 def test_clipping(command, asked):
     asked = [*asked, "--noise", "gauss:3", "--json"]
     assert json.loads(command(*asked).out)["bound"] < -10

@@ -122,6 +122,12 @@ def test_numbers_that_are_too_large_are_unknown_or_told(certify, given, mean):
         assert bound is None or bound >= found["empirical"]["falsifier"][j]
 
 
+def test_a_share_that_is_next_to_nothing_is_unknown(certify, given):
+    ran = certify("--data", "data.npy", "--true", 0, "--epsilon", 1e-300, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert set(json.loads(ran.out)["bounds"].values()) == {None}
+
+
 def test_unknown_is_no_certificate(certify, monkeypatch):
     found = certify_classes(NETWORK, Moments([1.0, 0.0], np.eye(2)), 0)
     empty = {j: type(one)(None, 0.2, "sdp", "error (no multipliers)", None, 0.0) for j, one in found.items()}

@@ -45,7 +45,7 @@ EXAMPLES = f"""\
   {PROG} --network iris.npz --input x.npy --free 0,1 --density "gauss:0,1;gauss:0,1" --box=-4:4 --joint --at y.npy
   {PROG} --network iris.npz --input x.npy --free 3 --density mixture:m.npz --box box.npy --quantile 0.05 --json
 """
-TOLERANCE, POINTS, LIMIT, CELLS = 1e-3, 20, 60.0, 1_000_000
+TOLERANCE, POINTS, LIMIT, CELLS, SAMPLES = 1e-3, 20, 60.0, 1_000_000, 100_000
 _BLOCK = 10**4000
 SEGMENTS = 1000
 GRID = 200_000
@@ -78,7 +78,15 @@ def main(argv: Sequence[str]) -> int:
     if options.plot is not None:  # after the answer, which is not lost where a picture cannot be written
         from arfj.certify.cdf.plot import draw
 
-        draw(options.plot, answer.y, answer.found.bounds, asked, options.output, options.samples, options.outside)
+        draw(
+            options.plot,
+            answer.y,
+            answer.found.bounds,
+            asked,
+            options.output,
+            options.samples or SAMPLES,
+            options.outside,
+        )
     return ANSWERED
 
 
@@ -95,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FORM",
         help="beta:A,B;.. (scaled to the box), gauss:MEAN,STD;.. or mixture:FILE.npz (means, cov, weights)",
     )
-    parser.add_argument("--box", metavar="LO:HI | FILE.npy", help="of the free inputs; [0, 1] for beta by default")
+    parser.add_argument(
+        "--box",
+        metavar="LO:HI | FILE.npy",
+        help="of the free inputs; a file has shape (2, free inputs): lower, upper corner; [0, 1] for beta by default",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--output", type=int, default=0, metavar="I", help="the output; 0 by default")
     which.add_argument("--joint", action="store_true", help="of all outputs together")
@@ -130,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quantile", type=float, metavar="Q", help="bounds of a quantile of the output as well")
     parser.add_argument("--classes", action="store_true", help="bounds of the probability of each class as well")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="bounds of one output beside Monte Carlo")
-    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="of the Monte Carlo in the plot")
+    parser.add_argument("--samples", type=int, metavar="N", help=f"of the Monte Carlo in the plot (default {SAMPLES})")
     parser.add_argument("--time-limit", default=f"{LIMIT:g}", metavar="S", help="seconds; looser bounds then count")
     parser.add_argument("--cells", type=int, default=CELLS, metavar="N", help=f"regions at most; {CELLS} by default")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
@@ -143,7 +155,9 @@ def _check(options: argparse.Namespace) -> None:
     Raises:
         UsageError: options that do not fit each other. ArfjError: no picture can be drawn.
     """
-    if not 0 <= options.tolerance < 1 or options.cells < 1 or options.samples < 1:
+    if options.samples is not None and options.plot is None:
+        raise UsageError("--samples is about the Monte Carlo in a plot; name its file with --plot, or leave it out")
+    if not 0 <= options.tolerance < 1 or options.cells < 1 or (options.samples is not None and options.samples < 1):
         raise UsageError("--tolerance must lie in [0, 1), --cells and --samples must be at least 1")
     if options.joint and (options.plot is not None or options.quantile is not None):
         raise UsageError("--plot and --quantile are about one output; name it with --output, and leave out --joint")
@@ -217,6 +231,9 @@ class _Answer:
 
 def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budget) -> _Answer:
     fixed, outside = options.segments is not None, options.outside
+    classes = None
+    if options.classes and asked.logits is not None:  # first, as they cost little: later no time may be left
+        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
     first = enclosures.enclosure(asked, options.segments or enclosures.FIRST, budget)
     y = _points(options, asked.outputs, lambda column: enclosures.output_range(first, column))
     if options.joint:
@@ -227,10 +244,7 @@ def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budge
     of_quantile = None
     if options.quantile is not None:
         of_quantile = enclosures.quantile(last, options.output, options.quantile, budget, outside)
-    classes = None
-    if options.classes and asked.logits is not None:
-        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
-    elif options.classes:
+    if options.classes and classes is None:
         classes = enclosures.class_probabilities(last, asked.outputs, budget, 1e-6, outside)
     return _Answer(y, found, last.pieces, of_quantile, classes, last.segments)
 
@@ -368,9 +382,11 @@ def _sentences(
 ) -> list[str]:
     """What is claimed, on which assumptions, and what is not."""
     count = "" if document["complete"] else " at least (the budget ended)"
-    lines = [f"{document['regions']} linear regions{count}, {document['seconds']:.2f} s."]
+    what = "region" if document["regions"] == 1 else "regions"
+    lines = [f"{document['regions']} linear {what}{count}, {document['seconds']:.2f} s."]
     if answer.segments is not None:
-        lines[0] = f"Of networks below and above, {answer.segments} segments for each part of an activation: {lines[0]}"
+        what = "segment" if answer.segments == 1 else "segments"
+        lines[0] = f"Of networks below and above, {answer.segments} {what} for each part of an activation: {lines[0]}"
     if found := document.get("quantile"):
         low, high = ("unbounded" if found[end] is None else f"{found[end]:.9g}" for end in ("lower", "upper"))
         lines.append(f"The {found['q']:g}-quantile of output {options.output} lies between {low} and {high}.")

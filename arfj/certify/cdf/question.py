@@ -132,7 +132,9 @@ def checked_box(lower: Floats, upper: Floats) -> None:
         raise UsageError("the box holds NaN or infinity; expected finite bounds")
     for k in np.flatnonzero(lower > upper):
         raise UsageError(f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}], which is empty")
-    far, width = np.maximum(np.abs(lower), np.abs(upper)), upper - lower
+    far = np.maximum(np.abs(lower), np.abs(upper))
+    with np.errstate(over="ignore"):  # too far apart for a double is too far as well
+        width = upper - lower
     for k in np.flatnonzero((far > LARGE) | ((width > 0) & (width < SMALL))):
         raise UsageError(
             f"the box of free input number {k} is [{lower[k]:g}, {upper[k]:g}]; expected bounds up to {LARGE:g} and "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from arfj.certify.cdf import mesh as simplices
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions
 from arfj.certify.cdf.interpolation import deviations
-from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, signs, volumes
+from arfj.certify.cdf.mesh import UNIT, Array, Ints, Mesh, signs
 from arfj.certify.cdf.polytopes import (
     Polytopes,
     box_polytope,
@@ -255,7 +255,7 @@ def levels_cut(found: Pieces, levels: list[Array], most: int, budget: Budget | N
 
 def _patterns(found: Pieces) -> int:
     mesh, owner = found.mesh
-    volume, error = volumes(mesh.points, mesh.cells)
+    volume, error = mesh.volumes
     solid = np.bincount(owner, np.asarray(np.abs(volume) > error, dtype=bool), found.polytopes.count) > 0
     start, _ = grouped(found.polytopes.owner, found.polytopes.count)
     values = found.evaluation.values(found.polytopes.points)

@@ -114,7 +114,10 @@ def worst_of_white(form: Floats, epsilon: float) -> WorstCase:
             break
     # A symmetric eigenvalue problem is solved up to a small multiple of n u ||G||; sums of n positive ones carry n of
     # these.
-    rounding = 8 * np.finfo(float).eps * size * (np.sqrt(size) * (scale + abs(best.beta)) / epsilon + abs(best.beta))
+    with np.errstate(over="ignore"):  # an infinite bound is seen, and unknown
+        rounding = (
+            8 * np.finfo(float).eps * size * (np.sqrt(size) * (scale + abs(best.beta)) / epsilon + abs(best.beta))
+        )
     return WorstCase(best.value + float(rounding), best.beta, form, epsilon, (low, high))
 
 

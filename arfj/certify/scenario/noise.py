@@ -8,6 +8,7 @@ samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -219,7 +220,9 @@ def parsed(text: str) -> Noise:
     """
     if text.endswith(".npy"):
         values = load_array(text)
-        return Rows(values.reshape(len(values), -1) if values.ndim > 1 else values)  # images: whatever their shape
+        if values.ndim > 1:  # images: whatever their shape; of an empty file -1 would be no number
+            values = values.reshape(len(values), math.prod(values.shape[1:]))
+        return Rows(values)
     kind, _, number = text.partition(":")
     laws: dict[str, Callable[[float], Noise]] = {"uniform": Uniform, "gauss": Gaussian, "l1": L1Ball}
     try:
