@@ -107,6 +107,8 @@ def _together(
 
 def _start(problem: Problem, epsilon: float, clock: Clock) -> Start | None:
     """The best multiple of the multipliers that only make the hidden block negative definite."""
+    if not np.isfinite(problem.loss).all():  # what is not finite proves nothing
+        return None
     theta = max(float(np.abs(problem.loss).max()), 1e-12) * problem.given.start()
     best: Start | None = None
     for powers in POWERS:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import csr_array
 
-from arfj.certify.cvar.lifting import Lifted
+from arfj.certify.cvar.lifting import EPS, Lifted
 from arfj.certify.cvar.moments import checked_level, symmetrised
 from arfj.certify.cvar.multipliers import Constraints, Family, constraints
 from arfj.certify.cvar.recompute import DAMPINGS, dominating, proof_from, raised_for_rounding
@@ -83,13 +83,14 @@ def least_ellipsoid(
     if given.ndim != 2 or given.shape[1] != width:
         raise UsageError(f"C has shape {given.shape}; expected (q, {width}), over the inputs and the outputs")
     forms = given @ np.vstack([net.inputs, net.outputs])
+    slips = _slips(net, given)
     units = np.linalg.norm(forms, axis=1)  # each row of y in a unit of its own, for the solvers' sake
     units[units == 0] = 1.0
     known = constraints(net, family)
     fixed = None if input_form is None else net.moments.whitened(input_form)
     best: Ellipsoid | None = None
     for cap in CAPS:
-        found = _solved(known, forms / units[:, None], epsilon, fixed, seconds, cap)
+        found = _solved(known, forms / units[:, None], slips / units, epsilon, fixed, seconds, cap)
         if best is None or (found.determinant or np.inf) < (best.determinant or np.inf):
             best = found
         if found.shape is not None and found.status.startswith("optimal ("):
@@ -99,8 +100,21 @@ def least_ellipsoid(
     return replace(best, shape=best.shape * np.multiply.outer(units, units))
 
 
+def _slips(net: Lifted, rows: Floats) -> Floats:
+    """The norms of what rounding may have done to the rows of C [x; f(x)] as forms, shape (q,)."""
+    sizes, both = np.abs(rows), np.vstack([net.inputs, net.outputs])
+    of_parts = np.concatenate([np.zeros(len(net.inputs)), net.output_slips])
+    return np.asarray(sizes @ (of_parts + (len(both) + 2) * EPS * np.linalg.norm(both, axis=1)) * (1 + 1e-9))
+
+
 def _solved(
-    known: Constraints, forms: Floats, epsilon: float, fixed: Floats | None, seconds: float | None, cap: float
+    known: Constraints,
+    forms: Floats,
+    slips: Floats,
+    epsilon: float,
+    fixed: Floats | None,
+    seconds: float | None,
+    cap: float,
 ) -> Ellipsoid:
     cp = load_cvxpy()
     net = known.lifted
@@ -117,7 +131,9 @@ def _solved(
         return Ellipsoid(None, status, word.seconds)
     form = symmetrised(np.asarray(inverse.value, dtype=np.float64))
     multiple = None if scale is None else max(float(scale.value), 0.0)
-    return Ellipsoid(_certified(known, forms, form, word.theta, epsilon, fixed, multiple), status, word.seconds)
+    lost = float((2.0 * np.linalg.norm(forms, axis=1) + slips) @ np.abs(form) @ slips) * (1 + 1e-9)
+    loss = symmetrised(forms.T @ form @ forms) + net.raised(lost)
+    return Ellipsoid(_certified(known, loss, form, word.theta, epsilon, fixed, multiple), status, word.seconds)
 
 
 def _cover(cp: Any, size: int, epsilon: float, fixed: Floats | None) -> tuple[Any, Any, list[Any]]:  # noqa: ANN401
@@ -133,7 +149,7 @@ def _cover(cp: Any, size: int, epsilon: float, fixed: Floats | None) -> tuple[An
 
 def _certified(
     known: Constraints,
-    forms: Floats,
+    loss: Floats,
     inverse: Floats,
     theta: Floats,
     epsilon: float,
@@ -148,7 +164,6 @@ def _certified(
     if np.linalg.eigvalsh(symmetrised(shape))[0] <= 0:
         return None
     shape *= 1.0 + 16 * len(shape) * np.finfo(float).eps * float(np.linalg.cond(inverse))  # the inverse's rounding
-    loss = symmetrised(forms.T @ inverse @ forms)
     if fixed is None or multiple is None:
         proof = proof_from(known, loss, theta, epsilon)
         return None if proof is None or proof.bound <= 0 else symmetrised(proof.bound * shape)

@@ -93,7 +93,7 @@ class Lifted:
         form = np.asarray(given @ self.outputs + constant * self.one)
         terms = np.abs(given) @ np.abs(self.outputs) + abs(constant) * self.one
         lost = np.abs(given) @ self.output_slips + (len(given) + 2) * EPS * float(_norms(terms[None])[0])
-        return symmetrised(np.outer(form, self.one)) + self._raised(float(lost))
+        return symmetrised(np.outer(form, self.one)) + self.raised(float(lost))
 
     def quadratic_loss(self, form: ArrayLike) -> Floats:
         """M_out(S) of the loss [x; f; 1]' S [x; f; 1] (or [f; 1]' S [f; 1], by the shape of S), shape (N, N).
@@ -109,9 +109,9 @@ class Lifted:
         slips = np.zeros(len(rows))
         slips[-1 - len(self.outputs) : -1] = self.output_slips
         lost = (2.0 * size + slips) @ sizes @ slips
-        return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows) + self._raised(float(lost))
+        return symmetrised(rows.T @ symmetric(given, "the output form", len(rows)) @ rows) + self.raised(float(lost))
 
-    def _raised(self, lost: float) -> Floats:
+    def raised(self, lost: float) -> Floats:
         """A form over w that is at least `lost` |w|^2 on the network, with |w|^2 <= K |[xi; 1]|^2."""
         places = np.zeros(self.size)
         places[self.seen] = lost * self.growth
