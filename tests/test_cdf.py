@@ -620,6 +620,12 @@ def test_hundred_points_take_about_as_long_as_enumeration():
     assert least(lambda: answers.one_output(pieces, this, 0, y, Budget(), 1e-9)) < 15 * least(this.pieces)
 
 
+@pytest.mark.parametrize("density", [uniform(1, 0.0, 1.0), Betas(((1.5, 2.5),), (0.0,), (1.0,))])
+def test_a_product_has_its_density_on_the_box(density):
+    with pytest.raises(UsageError, match=r"input 0 is one on \[0, 1\], its box is \[0, 2\]; expected the same"):
+        asked(IDENTITY, density, 0.0, 2.0)
+
+
 def test_question_is_a_record():
     assert isinstance(asked(IDENTITY), Question)
 

@@ -94,8 +94,9 @@ def placed(
     """The whole input, which of its values are random, their density and box; of no width none is.
 
     Raises:
-        UsageError: a box that is empty or does not fit, or without width under a density that is no product; an input
-            of another size, or that is no number; free inputs that are none, or twice the same.
+        UsageError: a box that is empty or does not fit, or without width under a density that is no product, or that is
+            not where a product has its density; an input of another size, or that is no number; free inputs that are
+            none, or twice the same.
     """
     flat, d = np.array(inputs, dtype=np.float64).ravel(), len(free)
     if flat.size != size:
@@ -119,7 +120,20 @@ def placed(
         wide = [k for k in range(d) if lower[k] < upper[k]]
         density = _marginal(density, wide)
         free, lower, upper = [free[k] for k in wide], lower[wide], upper[wide]
+    for index, low, high, support in zip(free, lower, upper, _supports(density), strict=False):
+        if support != (low, high):
+            raise UsageError(
+                f"the density of input {index} is one on [{support[0]:g}, {support[1]:g}], its box is [{low:g}, "
+                f"{high:g}]; expected the same"
+            )
     return flat, tuple(free), in_units(density) if isinstance(density, Mixture) else density, lower, upper
+
+
+def _supports(density: Density) -> list[tuple[float, float]]:
+    """Where each input of a product has its density; nothing for others, which have one everywhere."""
+    if isinstance(density, Axes):
+        return [(axis.breaks[0], axis.breaks[-1]) for axis in density.axes]
+    return list(zip(density.lower, density.upper, strict=True)) if isinstance(density, Betas) else []
 
 
 def checked_box(lower: Floats, upper: Floats) -> None:
