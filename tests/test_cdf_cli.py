@@ -13,7 +13,7 @@ import pytest
 from conftest import Ran
 
 from arfj.certify.__main__ import main
-from arfj.certify.cdf import command
+from arfj.certify.cdf import command, report
 from arfj.certify.cdf.distribution import Bounds
 from arfj.cli import run
 from arfj.network import Network
@@ -220,11 +220,11 @@ def test_numbers_that_are_none_are_no_answer(cdf, monkeypatch):
 
 def test_fractions_of_any_length():
     long = Fraction(7**9000, 3**9000)
-    top, bottom = command.told(long).split("/")
+    top, bottom = report.told(long).split("/")
     assert (len(top), len(bottom)) == (7606, 4295)
     assert [int(text[:2000]) for text in (top, bottom)] == [7**9000 // 10**5606, 3**9000 // 10**2295]
-    assert command.told(Fraction(10**4000 + 7, 3)) == f"1{7:04000d}/3"
-    assert [command.told(Fraction(*pair)) for pair in ((0, 1), (1, 1), (3, 8))] == ["0", "1", "3/8"]
+    assert report.told(Fraction(10**4000 + 7, 3)) == f"1{7:04000d}/3"
+    assert [report.told(Fraction(*pair)) for pair in ((0, 1), (1, 1), (3, 8))] == ["0", "1", "3/8"]
 
 
 def test_how_far_it_is_stands_on_a_terminal_only(cdf, monkeypatch):

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy as np
 
 from arfj.certify.cdf import enclosures
 from arfj.certify.cdf.answers import (
-    Quantile,
     class_probabilities,
     grid,
     joint,
@@ -28,12 +26,13 @@ from arfj.certify.cdf.answers import (
 )
 from arfj.certify.cdf.enclosures import Enclosed, enclosed
 from arfj.certify.cdf.evaluation import as_fractions
-from arfj.certify.cdf.layers import Layers, load, with_softmax
+from arfj.certify.cdf.layers import Layers, layers_of, load, with_softmax
 from arfj.certify.cdf.mesh import Array
 from arfj.certify.cdf.question import Question, cost, question, read_box, read_density, read_fixed
 from arfj.certify.cdf.refine import Found
-from arfj.certify.cdf.regions import Budget, Pieces
-from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
+from arfj.certify.cdf.regions import Budget
+from arfj.certify.cdf.report import Answer, document_of, sentences, show
+from arfj.cli import ANSWERED, Parser, checked_seconds, status_line
 from arfj.errors import UsageError
 from arfj.files import load_array
 from arfj.graph import Graph
@@ -46,7 +45,6 @@ EXAMPLES = f"""\
   {PROG} --network iris.npz --input x.npy --free 3 --density mixture:m.npz --box box.npy --quantile 0.05 --json
 """
 TOLERANCE, POINTS, LIMIT, CELLS, SAMPLES = 1e-3, 20, 60.0, 1_000_000, 100_000
-_BLOCK = 10**4000
 SEGMENTS = 1000
 GRID = 200_000
 """Points of a joint distribution function that are computed at most."""
@@ -69,12 +67,12 @@ def main(argv: Sequence[str]) -> int:
             answer = _enclosed_answer(options, asked, budget)
         else:
             answer = _answered(options, asked, budget)
-    document = _document(answer, time.perf_counter() - began)
+    document = document_of(answer, time.perf_counter() - began)
     if options.json:
         print(json.dumps(document, indent=2, allow_nan=False))
     else:
         logits = network.softmax and not options.softmax
-        _print(document, _sentences(document, answer, asked, options, logits))
+        show(document, sentences(document, answer, asked, options, logits))
     if options.plot is not None:  # after the answer, which is not lost where a picture cannot be written
         from arfj.certify.cdf.plot import draw
 
@@ -180,8 +178,9 @@ def _question(options: argparse.Namespace, plain: Network | Graph | Layers) -> Q
         UsageError: options that do not fit the network.
     """
     network = with_softmax(plain) if options.softmax else plain
-    by_segments = options.segments is not None or isinstance(network, Layers)
-    if options.exact and by_segments:
+    if options.segments is not None:
+        network = layers_of(network)
+    if options.exact and isinstance(network, Layers):
         raise UsageError("--exact needs a network with ReLUs alone; leave out --exact, --softmax and --segments")
     if not 0 <= options.output < network.classes:
         raise UsageError(f"--output {options.output} does not exist; expected 0 to {network.classes - 1}")
@@ -192,7 +191,7 @@ def _question(options: argparse.Namespace, plain: Network | Graph | Layers) -> Q
     lower, upper = read_box(options.box, len(free), options.density)
     density = read_density(options.density, lower, upper)
     fixed = read_fixed(options.input, network.input_shape)
-    if by_segments or isinstance(network, Layers):
+    if isinstance(network, Layers):
         asked = enclosed(network, fixed, free, density, lower, upper)
         if not options.softmax or isinstance(plain, Layers):
             return asked
@@ -217,23 +216,11 @@ class Watched(Budget):
         return super().spent(cells)
 
 
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """What was found: points y, bounds there, the regions, and what else was asked for."""
-
-    y: Array
-    found: Found
-    pieces: Pieces
-    quantile: Quantile | None
-    classes: Array | None
-    segments: int | None = None
-
-
-def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budget) -> _Answer:
+def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budget) -> Answer:
     fixed, outside = options.segments is not None, options.outside
     classes = None
     if options.classes and asked.logits is not None:  # first, as they cost little: later no time may be left
-        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, 1e-6, outside)
+        classes = class_probabilities(asked.logits.pieces(budget), asked.logits, budget, options.tolerance, outside)
     first = enclosures.enclosure(asked, options.segments or enclosures.FIRST, budget)
     y = _points(options, asked.outputs, lambda column: enclosures.output_range(first, column))
     if options.joint:
@@ -243,13 +230,13 @@ def _enclosed_answer(options: argparse.Namespace, asked: Enclosed, budget: Budge
         last, found = enclosures.one_output(asked, first, column, y, budget, options.tolerance, outside, fixed)
     of_quantile = None
     if options.quantile is not None:
-        of_quantile = enclosures.quantile(last, options.output, options.quantile, budget, outside)
+        of_quantile = enclosures.quantile(last, options.output, options.quantile, budget, outside, options.tolerance)
     if options.classes and classes is None:
-        classes = enclosures.class_probabilities(last, asked.outputs, budget, 1e-6, outside)
-    return _Answer(y, found, last.pieces, of_quantile, classes, last.segments)
+        classes = enclosures.class_probabilities(last, asked.outputs, budget, options.tolerance, outside)
+    return Answer(y, found, last.pieces, of_quantile, classes, last.segments)
 
 
-def _answered(options: argparse.Namespace, asked: Question, budget: Budget) -> _Answer:
+def _answered(options: argparse.Namespace, asked: Question, budget: Budget) -> Answer:
     pieces = asked.pieces(budget, options.exact)
     y = _points(options, asked.graph.classes, lambda column: output_range(pieces, column))
     if options.joint and options.at is None:
@@ -273,7 +260,7 @@ def _answered(options: argparse.Namespace, asked: Question, budget: Budget) -> _
         if options.classes
         else None
     )
-    return _Answer(y, found, pieces, of_quantile, classes)
+    return Answer(y, found, pieces, of_quantile, classes)
 
 
 def _flat(found: Found) -> Any:  # noqa: ANN401 - Bounds
@@ -307,105 +294,3 @@ def _points(options: argparse.Namespace, outputs: int, range_of: Callable[[int],
         levels = [np.unique(np.linspace(low, high, count + 2)[1:-1]) for low, high in ranges]
         y = np.array(list(itertools.product(*levels))) if options.joint else levels[0]
     return as_fractions(y) if options.exact else y
-
-
-def _document(answer: _Answer, seconds: float) -> dict[str, Any]:
-    bounds, found = answer.found.bounds, answer.found
-    lower, upper = (np.asarray(side, dtype=np.float64) for side in (bounds.lower, bounds.upper))
-    if found.pieces.evaluation.exact:  # the nearest float may lie on the wrong side
-        lower = np.array([_down(value, exact) for value, exact in zip(lower, bounds.lower, strict=True)])
-        upper = np.array([-_down(-value, -exact) for value, exact in zip(upper, bounds.upper, strict=True)])
-    inside = found.cells.inside
-    document: dict[str, Any] = {
-        "y": np.asarray(answer.y, dtype=np.float64).tolist(),
-        "lower": lower.tolist(),
-        "upper": upper.tolist(),
-        "regions": answer.pieces.regions,
-        "outside_mass": float(1 - inside[0]),
-        "seconds": round(seconds, 3),
-        "complete": bool(answer.pieces.complete),
-        "tolerance_met": bool(found.reached),
-    }
-    if found.pieces.evaluation.exact:
-        document["fractions"] = {"lower": list(map(told, bounds.lower)), "upper": list(map(told, bounds.upper))}
-    if answer.segments is not None:
-        document["segments"] = answer.segments
-    if answer.quantile is not None:
-        ends = [None if math.isinf(end) else end for end in (answer.quantile.lower, answer.quantile.upper)]
-        document["quantile"] = {"q": answer.quantile.q, "lower": ends[0], "upper": ends[1]}
-    if answer.classes is not None:
-        document["classes"] = [
-            {"lower": _down(float(low), low), "upper": -_down(-float(high), -high)} for low, high in answer.classes
-        ]
-        if found.pieces.evaluation.exact:
-            document["fractions"]["classes"] = [
-                {"lower": told(low), "upper": told(high)} for low, high in answer.classes
-            ]
-    return document
-
-
-def told(exact: Fraction | int) -> str:
-    """A fraction in decimal digits, however many: Python's own conversion ends at 4300 of them."""
-    ends = [_digits(exact.numerator), _digits(exact.denominator)]
-    return ends[0] if exact.denominator == 1 else "/".join(ends)
-
-
-def _digits(number: int) -> str:
-    """Of an integer >= 0, in blocks of 4000."""
-    blocks: list[int] = []
-    while number >= _BLOCK:
-        number, block = divmod(number, _BLOCK)
-        blocks.append(block)
-    return f"{number}" + "".join(f"{block:04000d}" for block in reversed(blocks))
-
-
-def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction
-    return value if value <= exact else float(np.nextafter(value, -np.inf))
-
-
-def _print(document: dict[str, Any], sentences: Sequence[str]) -> None:
-    from rich.table import Table
-
-    table = Table(title="P(f <= y)", title_justify="left")
-    for name in ("y", "lower bound", "upper bound"):
-        table.add_column(name, justify="right", overflow="fold")
-    for y, low, high in zip(document["y"], document["lower"], document["upper"], strict=True):
-        shown = ", ".join(f"{value:.6g}" for value in y) if isinstance(y, list) else f"{y:.6g}"
-        table.add_row(shown, f"{math.floor(low * 1e9) / 1e9:.9f}", f"{math.ceil(high * 1e9) / 1e9:.9f}")
-    console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(table)
-    console.print("\n".join(sentences), soft_wrap=True)
-
-
-def _sentences(
-    document: dict[str, Any], answer: _Answer, asked: Question | Enclosed, options: argparse.Namespace, logits: bool
-) -> list[str]:
-    """What is claimed, on which assumptions, and what is not."""
-    count = "" if document["complete"] else " at least (the budget ended)"
-    what = "region" if document["regions"] == 1 else "regions"
-    lines = [f"{document['regions']} linear {what}{count}, {document['seconds']:.2f} s."]
-    if answer.segments is not None:
-        what = "segment" if answer.segments == 1 else "segments"
-        lines[0] = f"Of networks below and above, {answer.segments} {what} for each part of an activation: {lines[0]}"
-    if found := document.get("quantile"):
-        low, high = ("unbounded" if found[end] is None else f"{found[end]:.9g}" for end in ("lower", "upper"))
-        lines.append(f"The {found['q']:g}-quantile of output {options.output} lies between {low} and {high}.")
-    for index, row in enumerate(document.get("classes", [])):
-        low, high = math.floor(row["lower"] * 1e9) / 1e9, math.ceil(row["upper"] * 1e9) / 1e9
-        lines.append(f"Class {index} has a probability from {low:.9f} to {high:.9f}.")
-    if logits:
-        lines.append(
-            "The outputs are logits: the softmax at the end of the file is left out; --softmax is about probabilities."
-        )
-    outside = document["outside_mass"]
-    if not asked.density.whole:
-        what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"
-        lines.append(f"At most {outside:.3g} of the mass lies outside the box, and is {what}.")
-    if not document["tolerance_met"]:
-        lines.append(
-            f"They are farther apart than {options.tolerance:g}: an output has an atom there, or the budget ended."
-        )
-    lines.append(
-        "They hold for the density that is given, at every point of the box; that the density is right is assumed."
-    )
-    return lines

@@ -186,14 +186,16 @@ def joint(
     return tightened(asked, first, ask, budget, tolerance, outside, fixed)
 
 
-def quantile(found: Enclosure, column: int, q: float, budget: Budget, outside: Outside = "add") -> Quantile:
+def quantile(
+    found: Enclosure, column: int, q: float, budget: Budget, outside: Outside = "add", tolerance: float = 1e-6
+) -> Quantile:
     """Bounds of a quantile: that of f_lower is below it, that of f_upper above.
 
     Raises:
         UsageError: q is not between 0 and 1.
     """
-    low = answers.quantile(found.below, found.question, column, q, budget, outside).lower
-    return Quantile(q, low, answers.quantile(found.above, found.question, column, q, budget, outside).upper)
+    low = answers.quantile(found.below, found.question, column, q, budget, outside, tolerance).lower
+    return Quantile(q, low, answers.quantile(found.above, found.question, column, q, budget, outside, tolerance).upper)
 
 
 def class_probabilities(

@@ -6,9 +6,11 @@ so that nothing is rounded there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -37,22 +39,23 @@ def restricted(network: Network | Graph, fixed: Floats, free: tuple[int, ...]) -
         raise UsageError("the input holds NaN or infinity; expected finite numbers")
     if len(set(free)) != len(free) or any(not 0 <= index < graph.inputs for index in free):
         raise UsageError(f"free inputs {list(free)} are not distinct indices of the {graph.inputs} inputs from 0 on")
-    rest = flat.copy()
+    first = held(flat, free)
+    return Graph(first.maps[0].shape[0], (first, *(moved(node) for node in graph.nodes)))
+
+
+def held(fixed: Floats, free: Sequence[int]) -> Affine:
+    """The node that puts free inputs between those that are held; without any, one input that nothing reads."""
+    rest = fixed.copy()
     rest[list(free)] = 0.0
-    if not free:  # a function of one input that it does not read
-        return _shifted(graph, csr_array((1, graph.inputs)), rest, 1)
-    ones = csr_array((np.ones(len(free)), (np.arange(len(free)), list(free))), shape=(len(free), graph.inputs))
-    return _shifted(graph, ones, rest, len(free))
+    shape = (max(1, len(free)), len(fixed))
+    return Affine((0,), (csr_array((np.ones(len(free)), (np.arange(len(free)), list(free))), shape=shape),), rest)
 
 
-def _shifted(graph: Graph, matrix: csr_array, bias: Floats, inputs: int) -> Graph:
-    nodes: list[Node] = [Affine((0,), (matrix,), bias)]
-    for node in graph.nodes:
-        if isinstance(node, Affine):
-            nodes.append(replace(node, sources=tuple(source + 1 for source in node.sources)))
-        else:
-            nodes.append(replace(node, source=node.source + 1))
-    return Graph(inputs, tuple(nodes))
+def moved(node: Any) -> Any:  # noqa: ANN401 - a node, or a layer that no graph holds
+    """The same layer, one place later."""
+    if isinstance(node, Affine):
+        return replace(node, sources=tuple(source + 1 for source in node.sources))
+    return replace(node, source=node.source + 1)
 
 
 @dataclass(frozen=True, eq=False)

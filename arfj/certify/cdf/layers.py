@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from arfj.builder import Builder, Tensor
 from arfj.certify.cdf.activations import Layer, Maximum, Pointwise, evaluate, product, softmax, square
+from arfj.certify.cdf.evaluation import held, moved
 from arfj.errors import UsageError
 from arfj.graph import Activation, Affine, Graph, Node
 from arfj.network import Floats, Network, load_network
@@ -91,16 +91,7 @@ def with_softmax(network: Network | Graph | Layers) -> Layers:
 
 def restricted_layers(network: Layers, fixed: Floats, free: Sequence[int]) -> Layers:
     """The network as a function of the inputs `free`, the others held: one more layer of ones and zeros before it."""
-    rest = fixed.copy()
-    rest[list(free)] = 0.0
-    ones = csr_array((np.ones(len(free)), (np.arange(len(free)), list(free))), shape=(len(free), network.inputs))
-    moved: list[Layer] = [Affine((0,), (ones,), rest)]
-    for layer in network.layers:
-        if isinstance(layer, Affine):
-            moved.append(replace(layer, sources=tuple(source + 1 for source in layer.sources)))
-        else:
-            moved.append(replace(layer, source=layer.source + 1))
-    return Layers(len(free), tuple(moved))
+    return Layers(len(free), (held(fixed, free), *(moved(layer) for layer in network.layers)))
 
 
 class LayerBuilder(Builder):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from arfj.certify.cdf.densities import Axes, Betas, Density, beta_axis
+from arfj.certify.cdf.betas import Betas
+from arfj.certify.cdf.densities import Axes, Density, beta_axis
 from arfj.certify.cdf.evaluation import Evaluation, as_fractions, restricted
 from arfj.certify.cdf.gaussians import Mixture
 from arfj.certify.cdf.regions import Budget, Pieces, pieces

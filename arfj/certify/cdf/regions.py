@@ -232,11 +232,10 @@ def levels_cut(found: Pieces, levels: list[Array], most: int, budget: Budget | N
 
     Where there are more than `most` parts, or the time is over, the levels that are left cut nothing any more.
     """
+    each = len(found.mesh[0].cells) / found.polytopes.count
 
     def ended(count: int) -> bool:
         return count > most or (budget is not None and budget.short(count * each, found.polytopes.inputs))
-
-    each = len(found.mesh[0].cells) / found.polytopes.count
 
     tolerances = [_zero(found.evaluation, 8 * UNIT * float(np.abs(f).max())) for f in found.polytopes.fields.T]
     polytopes, parent = found.polytopes, np.arange(found.polytopes.count)
