@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.errors import ArfjError
+from arfj.errors import ArfjError, UsageError
 
 _CURES = {
     errno.EACCES: "no permission to write there; choose another folder",
@@ -159,6 +159,20 @@ def load_array(path: str | os.PathLike[str]) -> NDArray[np.generic]:
     except _DAMAGE as error:
         raise ArfjError(_unreadable(name, error)) from error
     raise ArfjError(f"{name} is a .npz archive; expected one bare array in a .npy file (numpy.save writes one)")
+
+
+def load_numbers(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Read finite real numbers from a `.npy` file.
+
+    Raises:
+        ArfjError: as `load_array`. UsageError: it holds something else, or nothing.
+    """
+    found = load_array(path)
+    if found.dtype.kind not in "fiu":
+        raise UsageError(f"{os.fspath(path)} holds {found.dtype} values; expected real numbers")
+    if not found.size or not np.isfinite(found).all():
+        raise UsageError(f"{os.fspath(path)} is empty or holds NaN or infinity; expected finite numbers")
+    return np.asarray(found, dtype=np.float64)
 
 
 def _unreadable(name: str, error: Exception) -> str:

@@ -157,6 +157,13 @@ def test_many_free_inputs_are_told_beforehand(tmp_path, capsys):
         assert f"{count} free inputs: the box" in capsys.readouterr().err or status
 
 
+@pytest.mark.parametrize(("values", "words"), [(["a"], "holds <U1 values"), ([np.nan], "NaN"), ([], "is empty")])
+@pytest.mark.parametrize("option", ["--at", "--box", "--input"])
+def test_files_without_numbers_are_told_by_what_they_hold(cdf, folder, option, values, words):
+    np.save(folder / "bad.npy", np.array(values))
+    cdf(*UNIFORM, option, folder / "bad.npy").is_error(2, f"bad.npy {words}" if words != "NaN" else words)
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_points_are_of_the_asked_shape(cdf, folder, joint):
     np.save(folder / "y.npy", np.zeros(3) if joint else np.zeros((2, 2)))

@@ -34,7 +34,7 @@ from arfj.certify.cdf.regions import Budget
 from arfj.certify.cdf.report import Answer, document_of, sentences, show
 from arfj.cli import ANSWERED, Parser, checked_seconds, status_line
 from arfj.errors import UsageError
-from arfj.files import load_array
+from arfj.files import load_numbers
 from arfj.graph import Graph
 from arfj.network import Network
 
@@ -276,12 +276,11 @@ def _points(options: argparse.Namespace, outputs: int, range_of: Callable[[int],
         UsageError: a file of another shape, or a grid that is too large.
     """
     if options.at is not None:
-        y = load_array(options.at)
+        y = load_numbers(options.at)
         good = (y.ndim == 2 and y.shape[1] == outputs) if options.joint else y.ndim == 1
-        if not good or y.dtype.kind not in "fiu" or y.size == 0 or not np.isfinite(y).all():
+        if not good:
             expected = f"(points, {outputs})" if options.joint else "(points,)"
-            raise UsageError(f"{options.at} has shape {y.shape}; expected finite numbers of shape {expected}")
-        y = y.astype(np.float64)
+            raise UsageError(f"{options.at} has shape {y.shape}; expected {expected}")
     else:
         count = POINTS if options.points is None else options.points
         columns = range(outputs) if options.joint else [options.output]

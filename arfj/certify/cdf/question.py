@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, factorial
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from arfj.certify.cdf.gaussians import Mixture
 from arfj.certify.cdf.regions import Budget, Pieces, pieces
 from arfj.certify.cdf.units import in_units
 from arfj.errors import UsageError
-from arfj.files import load_array, load_arrays
+from arfj.files import load_arrays, load_numbers
 from arfj.graph import Activation, Graph
 from arfj.network import Floats, Network
 
@@ -178,12 +177,12 @@ def read_box(text: str | None, count: int, density: str) -> tuple[Floats, Floats
             raise UsageError("--box is missing: a Gaussian needs one, as LO:HI or a .npy of shape (2, free inputs)")
         return np.zeros(count), np.ones(count)
     if text.endswith(".npy"):
-        array = load_array(text)
-        if array.shape != (2, count) or array.dtype.kind not in "fiu":
+        array = load_numbers(text)
+        if array.shape != (2, count):
             raise UsageError(
                 f"{text} has shape {array.shape}; expected numbers of shape (2, {count}): lower, upper corner"
             )
-        return array[0].astype(np.float64), array[1].astype(np.float64)
+        return array[0], array[1]
     try:
         low, high = map(float, text.split(":"))
     except ValueError:
@@ -269,10 +268,10 @@ def read_fixed(path: str, input_shape: tuple[int, ...]) -> Floats:
     Raises:
         UsageError: another number of values.
     """
-    array, count = load_array(Path(path)), int(np.prod(input_shape))
-    if array.size != count or array.dtype.kind not in "fiu":
+    array, count = load_numbers(path), int(np.prod(input_shape))
+    if array.size != count:
         raise UsageError(f"{path} has shape {array.shape}; expected {count} numbers, of shape {input_shape}")
-    return array.astype(np.float64).ravel()
+    return array.ravel()
 
 
 def cost(graph: Graph, budget: Budget) -> str | None:

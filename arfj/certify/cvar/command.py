@@ -19,7 +19,7 @@ from arfj.certify.cvar.multipliers import FAMILIES
 from arfj.certify.cvar.worst import cvar
 from arfj.cli import ANSWERED, Parser, answer_console, checked_seconds, status_line
 from arfj.errors import UsageError
-from arfj.files import load_array
+from arfj.files import load_numbers
 from arfj.graph import Graph
 from arfj.network import Floats, Network, load_network
 
@@ -145,29 +145,20 @@ def _moments(options: argparse.Namespace, network: Network | Graph) -> tuple[Mom
         raise UsageError("the moments are needed once: give --data FILE.npy, or --mean FILE.npy and --cov FILE.npy")
     size = network.inputs
     if options.data is not None:
-        rows = _numbers(options.data)
+        rows = load_numbers(options.data)
         if rows.ndim < 2 or rows[0].size != size:
             raise UsageError(f"{options.data} has shape {rows.shape}; expected (samples, {size}), one input a row")
         flat = rows.reshape(len(rows), size)
         return Moments.of(flat), flat
     if options.mean is None or options.cov is None:
         raise UsageError(f"{'--cov' if options.cov is None else '--mean'} is missing; --mean and --cov go together")
-    mean, covariance = _numbers(options.mean), _numbers(options.cov)
+    mean, covariance = load_numbers(options.mean), load_numbers(options.cov)
     if mean.size != size or covariance.shape != (size, size):
         raise UsageError(
             f"the mean has shape {mean.shape}, the covariance {covariance.shape}; "
             f"expected ({size},) and ({size}, {size}) for this network"
         )
     return Moments(mean.ravel(), covariance), None
-
-
-def _numbers(name: str) -> Floats:
-    found = load_array(name)
-    if found.dtype.kind not in "fiu":
-        raise UsageError(f"{name} holds {found.dtype} values; expected real numbers")
-    if not found.size or not np.isfinite(found).all():
-        raise UsageError(f"{name} is empty or holds NaN or infinity; expected finite numbers")
-    return np.asarray(found, dtype=np.float64)
 
 
 def _answer(
