@@ -41,6 +41,15 @@ def larger(seed):
     return setting(seed, 3, inputs=10, hidden=(5, 5, 4), classes=4)
 
 
+HARDER = (62, 70, 72)
+"""Trees of some hundred nodes."""
+
+
+@functools.cache
+def harder(seed):
+    return setting(seed, 5, inputs=12, hidden=(6, 6, 5), classes=4)
+
+
 def relaxed(seed, column=None):
     question, x, bounds = SETTINGS[seed]
     relaxation = Relaxation(question, bounds)

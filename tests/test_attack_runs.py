@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import sys
@@ -10,8 +11,11 @@ import time
 import numpy as np
 import pytest
 from conftest import everything
+from joblib import parallel_config
 from processes import LIMIT, started
 
+from arfj.attack.run import Share, share_of_cores
+from arfj.attack.solve import solve_question
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.evaluate import load_witness, replay
 from arfj.network import Network
@@ -143,6 +147,44 @@ def test_a_second_run_is_never_worse_than_the_first(attack, files, out, monkeypa
     assert second["distance"] == pytest.approx(first["distance"], rel=1e-6)
     assert second["bound"] == 0.3
     assert second["status"] == "feasible"
+
+
+class TestCores:
+    @pytest.mark.parametrize(
+        ("cores", "n_jobs", "images", "expected"),
+        [(8, -1, 10, 1), (8, -1, 1, 8), (8, -1, 3, 2), (8, 2, 10, 4), (8, 1, 10, 8), (8, -2, 10, 1), (2, 16, 9, 1)],
+    )
+    def test_of_each_process(self, monkeypatch, cores, n_jobs, images, expected):
+        monkeypatch.setattr("arfj.attack.run.cpu_count", lambda: cores)
+        assert share_of_cores(n_jobs, images) == expected
+
+    def test_grow_in_all_processes_as_images_end(self, tmp_path):
+        share = Share(tmp_path / "cores", 2)
+        there = pickle.loads(pickle.dumps(share))  # noqa: S301
+        assert (share(), there()) == (2, 2)
+        for cores, expected in ((4, 4), (8, 8), (1, 2)):
+            share.write(cores)
+            assert (share(), there()) == (expected, expected)
+        (tmp_path / "cores").write_text("")
+        assert there() == 2, "a file that makes no sense is none"
+
+    def test_the_last_image_has_them_all(self, attack, monkeypatch, tmp_path):
+        """What a question may use changes while others end."""
+        seen = {}
+
+        def solve(question, options, witness, label, told=None, earlier=None, cores=None):
+            until = time.monotonic() + LIMIT
+            while question.true == 9 and cores() < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            seen[question.true] = options.threads, cores()
+            return solve_question(question, options, witness, label, told, earlier)
+
+        monkeypatch.setattr("arfj.attack.run.cpu_count", lambda: 2)
+        monkeypatch.setattr("arfj.attack.run.solve_question", solve)
+        arguments = ["--nominal", "--time-limit", 1e-3, "--output", tmp_path, "--json", "--n-jobs", 2]
+        with parallel_config(backend="threading"):
+            assert attack(*arguments).status == 0
+        assert seen == {true: (1, 2 if true == 9 else 1) for true in range(10)}
 
 
 @pytest.mark.slow

@@ -139,7 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     solving.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds an image (600)")
     solving.add_argument("--memory-limit", type=float, metavar="MIB", help="of the solver (bab: of open nodes), in MiB")
-    solving.add_argument("--n-jobs", type=int, default=-1, metavar="N", help="images at a time (-1: as many as cores)")
+    solving.add_argument(
+        "--n-jobs",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="images at a time (-1: as many as cores); cores that are left over help with the proofs",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", default=OUTPUT, metavar="DIR", help=f"witnesses, pictures, results.jsonl ({OUTPUT})"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from arfj.attack.descent import Corner, Regions, phases_at
 from arfj.attack.neighbourhood import search_neighbourhoods
-from arfj.bab import Relaxation, Search
+from arfj.bab import Others, Relaxation, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats
 from arfj.question import Question
@@ -40,6 +41,22 @@ class OutgrownError(Exception):
     """Ends a search: the part cannot prove what is asked of it."""
 
 
+class Helpers(Others, Protocol):
+    """Processes that take part in the longer searches (`arfj.attack.crew`).
+
+    Attributes:
+        lost: whether one has ended that held nodes.
+    """
+
+    lost: bool
+
+    def prepare(self, closing: Closing) -> None:
+        """From now on search this part."""
+
+    def rest(self) -> None:
+        """The search is over."""
+
+
 class Closing:
     """Branch and bound on one part, from a known answer.
 
@@ -51,6 +68,7 @@ class Closing:
         memory: for open nodes, in MiB, or None.
         whole: whether an answer to the part answers the whole question. One that is nearer than the known one and does
             not ends the search: the part's optimum is not that of the whole then.
+        helpers: processes that take part after the first search.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
@@ -69,10 +87,12 @@ class Closing:
         progress: Progress | None = None,
         memory: float | None = None,
         whole: Callable[[Floats], bool] | None = None,
+        helpers: Helpers | None = None,
     ) -> None:
         self.question = question
         self.bounds = bounds
         self.whole = whole
+        self.helpers = helpers
         self.regions, self.edges = Regions(question), Regions(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
         self.least = self.best.distance
@@ -112,6 +132,7 @@ class Closing:
         deadline = self.began + seconds
         most = float(FIRST)
         reason = ""
+        others: Helpers | None = None
         try:
             while not self.closed and not reason:
                 limit = most if most < LAST else np.inf
@@ -120,16 +141,29 @@ class Closing:
                     self.met(search_neighbourhoods(self.regions.program(self.best.x), self.best, until))
                     look = False
                 found = self.search.run(
-                    {}, -self.least, deadline, GAP, most=limit, room=self.room, leaf=self.leaf, told=self.report
+                    {},
+                    -self.least,
+                    deadline,
+                    GAP,
+                    most=limit,
+                    room=self.room,
+                    leaf=self.leaf,
+                    told=self.report,
+                    others=others,
                 )
                 self.settle()
-                if len(self.search.heap) > self.room:
+                if others is not None and others.lost:
+                    reason = "a process that took part has ended, and what it held is open"
+                elif found.open > self.room:
                     reason = "memory limit reached"
                 elif time.perf_counter() >= deadline:
                     reason = "time limit reached"
                 elif found.nodes < limit:
                     reason = "linear programs come no nearer to the answer: numerical trouble"
                 most *= GROWTH
+                if others is None and self.helpers is not None and not self.closed:
+                    others = self.helpers
+                    others.prepare(self)
         except OutgrownError:
             self.outgrown = True
             self.settle()
@@ -137,6 +171,8 @@ class Closing:
             reason = "interrupted"
             self.settle()
         self.search.heap = []
+        if others is not None and reason != "interrupted":  # which may have come in the middle of a message
+            others.rest()
         interrupted = reason == "interrupted"
         spent = time.perf_counter() - self.began
         distance = self.best.distance
@@ -175,6 +211,12 @@ class Closing:
             self.least = min(self.least, found.distance)
         if not whole and self.best is found:
             raise OutgrownError
+
+    def heard(self, best: Corner | None, least: float) -> None:
+        """What another process has found, and the least distance that it knows."""
+        if best is not None:
+            self.met(best)
+        self.least = min(self.least, self.best.distance, least)
 
     def report(self) -> None:
         """Tell of the progress, not too often."""

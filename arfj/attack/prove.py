@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from arfj.attack.closing import Closing
+from arfj.attack.crew import Crew
 from arfj.attack.descent import Corner, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.warm import warm_start
@@ -27,7 +28,6 @@ from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Engine, Limits, Solution, Step, solve
-from arfj.tighten import tighten
 
 TIME_LIMIT = 600.0
 WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
@@ -64,7 +64,7 @@ class Options:
             start (otherwise only where a part of the question proves hard).
         solver: "bab", our own branch and bound, "scip" or "gurobi".
         time_limit: seconds for one image, everything included.
-        threads: solver threads.
+        threads: of the solver; processes of "bab", which takes others for searches that last.
         seed: of the warm start and the solver.
         memory: limit in MiB for the solver, or for the open nodes of "bab", or None.
     """
@@ -128,9 +128,17 @@ class Prover:
         optimum: the optimum of the last part.
         last: the search of the last part and its scenarios, if it was ours.
         begun: the scenarios that the first try came to need.
+        crew: other processes.
     """
 
-    def __init__(self, question: Question, options: Options, told: Phase, earlier: Earlier | None = None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        options: Options,
+        told: Phase,
+        earlier: Earlier | None = None,
+        cores: Callable[[], int] | None = None,
+    ) -> None:
         self.question = question
         self.options = options
         self.told = told
@@ -151,11 +159,13 @@ class Prover:
         self.last: tuple[Closing, list[int]] | None = None
         self.begun: list[int] = []
         self.earlier = earlier
+        self.crew = Crew(cores or (lambda: options.threads))
 
     def prove(self) -> Proof:
         """The optimum, as far as the time allows and the user lets it."""
         try:
-            return self.searched()
+            with self.crew:
+                return self.searched()
         except KeyboardInterrupt:  # outside of the solver, which listens for itself
             self.interrupted = True
             return Proof(self.bound, False, "interrupted")
@@ -226,6 +236,8 @@ class Prover:
                 solution, _ = self.solved_part(self.best, active, seconds)
                 if not self.outgrown:
                     self.failed = before if solution.status == "feasible" else np.inf
+                    if solution.status == "feasible":
+                        self.crew.gather()  # while the search for an answer goes on, helpers begin
                     break
                 self.begun = active = self.extended(active)
         except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
@@ -328,7 +340,7 @@ class Prover:
         bounds = self.bounds_of(part, radius, active)
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole)
+        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew)
         look = self.hard and self.outgrown
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
             closing.learn_from(self.last[0])
@@ -357,7 +369,7 @@ class Prover:
         radius = cut_off_radius(best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
-        found = tighten(part, known, radius, deadline)
+        found = self.crew.tighten(part, known, radius, deadline)
         for index, bounds in zip(indices, found, strict=True):
             # An answer at hand outside of them would mean a solver's error.
             if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):

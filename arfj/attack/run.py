@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from arfj.attack.progress import Progress
 from arfj.attack.prove import Earlier, Options
@@ -200,23 +201,55 @@ def _one_by_one(
 def _spread(
     jobs: Sequence[Job], options: Options, folder: Path, rows: Rows, n_jobs: int
 ) -> Iterator[tuple[Job, AttackResult]]:
-    """Several jobs at a time. At Ctrl-C the running ones, which hear it too, are waited for, and no others begin."""
-    with _Stop() as stop:
+    """Several jobs at a time. At Ctrl-C the running ones, which hear it too, are waited for, and no others begin.
+
+    Towards the end, where there are fewer jobs left than processes, each may use more cores.
+    """
+    with _Stop() as stop, tempfile.TemporaryDirectory(prefix="arfj-") as place:
+        share = Share(Path(place) / "cores", options.threads)
 
         def calls() -> Iterator[Any]:
             for index, job in enumerate(jobs):
                 if stop.asked:
                     return
                 known = earlier(job, options, folder, rows)
-                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known, os.getpid())
+                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known, share, os.getpid())
 
         # Not more are handed out than run: what is handed out is waited for.
         parallel = Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", return_as="generator_unordered")
-        for index, result in parallel(calls()):
+        for done, (index, result) in enumerate(parallel(calls()), start=1):
+            if done < len(jobs):
+                share.write(share_of_cores(n_jobs, len(jobs) - done))
             keep(jobs[index], options, rows, result)
             yield jobs[index], result
     if stop.asked:
         raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many cores each job may use at present: a number in a file, which all processes read.
+
+    Attributes:
+        path: of the file.
+        least: where there is no file, as at the beginning and on other machines.
+    """
+
+    path: Path
+    least: int
+
+    def write(self, cores: int) -> None:
+        """From now on so many, if that is more."""
+        beside = self.path.with_suffix(".new")
+        beside.write_text(str(max(cores, self.least)), encoding="ascii")
+        beside.replace(self.path)
+
+    def __call__(self) -> int:
+        """The number."""
+        try:
+            return int(self.path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return self.least
 
 
 class _Stop:
@@ -244,10 +277,10 @@ class _Stop:
 
 
 def _indexed(
-    index: int, job: Job, options: Options, witness: Path, known: Earlier | None, asker: int
+    index: int, job: Job, options: Options, witness: Path, known: Earlier | None, share: Share, asker: int
 ) -> tuple[int, AttackResult]:
     _end_with(asker)
-    return index, solve_question(job.question, options, witness, job.label, earlier=known)
+    return index, solve_question(job.question, options, witness, job.label, earlier=known, cores=share)
 
 
 @functools.cache
@@ -280,6 +313,6 @@ def keep(job: Job, options: Options, rows: Rows, result: AttackResult) -> None:
 
 def share_of_cores(n_jobs: int, jobs: int) -> int:
     """Solver threads of each process: cores divided by processes, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = int(cpu_count())
     processes = max(1, min(cores + 1 + n_jobs if n_jobs < 0 else n_jobs, jobs))
     return max(1, cores // processes)

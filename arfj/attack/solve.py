@@ -6,6 +6,7 @@ through every network in float64; an answer that the networks do not confirm is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def solve_question(
     label: str = "",
     told: Phase | None = None,
     earlier: Earlier | None = None,
+    cores: Callable[[], int] | None = None,
 ) -> AttackResult:
     """Solve one question and replay the answer from its file.
 
@@ -38,12 +40,13 @@ def solve_question(
         label: what the image is called in the result.
         told: told of the progress.
         earlier: answer and bound of an earlier run, to go on from.
+        cores: how many of them this question may use at present, where that changes; else `options.threads`.
 
     Raises:
         SolverError: the solver is missing, unlicensed, or refuses the model.
         ArfjError: the witness cannot be written.
     """
-    prover = Prover(question, options, told or (lambda _name, _step: None), earlier)
+    prover = Prover(question, options, told or (lambda _name, _step: None), earlier, cores)
     with threadpool_limits(1):  # products with eight columns: threads of the BLAS only get in each other's way
         proof = prover.prove()
     replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best.x, proof.bound, witness)

@@ -32,12 +32,19 @@ RECENT = 100
 """A proof that was of use counts as so many keepings younger than it is."""
 
 
+Kept = tuple[float, Floats, float]
+"""A proof: B, D (2 times the neurons), and by how much of the target B may exceed it."""
+
+
 class Proofs:
     """The proofs of one relaxation and objective.
 
     Args:
         relaxation: the linear program.
         room: proofs kept; a new one then takes the place of the one that was kept or of use longest ago.
+
+    Attributes:
+        new: those that were kept since it was emptied, where it is a list.
     """
 
     def __init__(self, relaxation: Relaxation, room: int) -> None:
@@ -51,6 +58,7 @@ class Proofs:
         self.of_objective = np.zeros(room)
         self.used = np.zeros(room)
         self.said: tuple[int, Floats] | None = None
+        self.new: list[Kept] | None = None
 
     def keep(self, phases: Phases, target: float) -> None:
         """Keep the proof behind the relaxation's last bound, if it closes the node with these phases."""
@@ -64,11 +72,23 @@ class Proofs:
         needed = total - of_objective * target
         if not np.isfinite(needed) or needed <= 0 or gains @ self._held(phases) < needed:
             return
+        self.add((total, gains, of_objective))
+        if self.new is not None:
+            self.new.append((total, gains, of_objective))
+
+    def add(self, kept: Kept) -> None:
+        """Keep a proof of this relaxation and objective."""
+        total, gains, of_objective = kept
         self.clock += 1
         place = self.count if self.count < self.room else int(np.argmin(self.used))
         self.count = min(self.room, self.count + 1)
         self.totals[place], self.gains[place], self.of_objective[place] = total, gains, of_objective
         self.largest[place], self.used[place] = gains.max(), self.clock
+
+    def kept(self) -> list[Kept]:
+        """All of them."""
+        numbers = range(self.count)
+        return [(float(self.totals[k]), self.gains[k].copy(), float(self.of_objective[k])) for k in numbers]
 
     def take(self, other: Proofs, places: Indices, phases: NDArray[np.bool_]) -> None:
         """Begin with the proofs of another relaxation, every point that counts here being one there.

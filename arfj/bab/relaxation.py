@@ -51,6 +51,8 @@ from arfj.question import Question, class_rows
 Phases = Mapping[int, bool]
 """Neurons whose phase is held, by their number in the relaxation: on or off."""
 Basis = tuple[bytes, bytes]
+Moved = tuple[bytes, bytes, tuple[tuple[int, int], ...]]
+"""A basis without the order in which pixels have entered: columns and rows, and pixels that are not at 0."""
 Proof = tuple[Floats, int | None, float]
 """Multipliers, objective column (None: the distance), cost of the pixels."""
 End = Literal["optimal", "pixels entered", "stopped"]
@@ -220,6 +222,10 @@ class Relaxation:
     def enter_of(self, other: Relaxation) -> None:
         """Let the pixels enter that have entered another relaxation of the same image."""
         self._enter(np.flatnonzero(other.entered))
+
+    def enter_pixels(self, pixels: Sequence[int]) -> None:
+        """Let these enter, by their number in `order`."""
+        self._enter(np.array(pixels, dtype=np.intp))
 
     def _enter(self, pixels: Indices) -> bool:
         pixels = pixels[~self.entered[pixels] & (self.caps[pixels] > 0)]
@@ -401,6 +407,20 @@ class Relaxation:
         """Go on from there; pixels that entered since stay where they were."""
         columns, rows = basis
         self.program.setBase([*columns, *[0] * (self.program.ncols() - len(columns))], list(rows))
+
+    def moved(self, basis: Basis) -> Moved:
+        """A basis as another relaxation of the same question and bounds reads it."""
+        columns, rows = basis
+        count = len(self.low)
+        pixels = zip(self.order, columns[count:], strict=False)  # those that entered later are not in it
+        return columns[:count], rows, tuple((pixel, status) for pixel, status in pixels if status)
+
+    def arrived(self, moved: Moved) -> Basis:
+        """A basis of another relaxation; the pixels that it needs enter."""
+        columns, rows, pixels = moved
+        self.enter_pixels([pixel for pixel, _ in pixels])
+        statuses = dict(pixels)
+        return columns + bytes(statuses.get(pixel, 0) for pixel in self.order), rows
 
 
 class _Rows:

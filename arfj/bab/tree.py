@@ -12,6 +12,9 @@ What branchings gain high up says little about what they gain below, where most 
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
 for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
 of open ones whenever they are branched on.
+
+Other processes may take part (`Others`): each has a relaxation and a search of its own on the same question and bounds,
+works on the open nodes that it was handed, and tells of what it has learnt.
 """
 
 from __future__ import annotations
@@ -19,14 +22,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab.proofs import Proofs
-from arfj.bab.relaxation import OPEN, Basis, Phases, Relaxation
+from arfj.bab.proofs import Kept, Proofs
+from arfj.bab.relaxation import OPEN, Basis, Moved, Phases, Relaxation
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
 
@@ -39,6 +43,12 @@ BEYOND = 0.05
 
 LEAST_IMPORTANCE, POWER = 0.05, 0.3
 """Growth rates are divided by this power of what neurons matter in the proofs kept, and by so much at least."""
+
+MEETING = 25
+"""Branchings between two looks at what other processes have come to."""
+
+Note = tuple[int, int, float, float]
+"""A branching's gain: off or on, neuron, gain, amount; see `arfj.solver.branching.Costs.note`."""
 
 Leaf = Callable[[Floats, float], float]
 """Told of the image and the objective of a point that keeps all phases; gives the best value known then."""
@@ -61,6 +71,55 @@ class Node:
     basis: Basis
 
 
+@dataclass(frozen=True, eq=False)
+class Parcel:
+    """An open node on its way to another process.
+
+    Attributes:
+        bound, phases, amounts: as those of `Node`.
+        basis: see `arfj.bab.relaxation.Relaxation.moved`.
+    """
+
+    bound: float
+    phases: Phases
+    amounts: NDArray[np.float32]
+    basis: Moved
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a search has learnt that others may use.
+
+    Attributes:
+        notes: gains of branchings.
+        proofs: of closed nodes.
+    """
+
+    notes: tuple[Note, ...] = ()
+    proofs: tuple[Kept, ...] = ()
+
+
+class Others(Protocol):
+    """Other processes that work on open nodes of a search.
+
+    Nothing is lost: what they hold counts until they say that it is done.
+    """
+
+    @property
+    def bound(self) -> float:
+        """Certified upper bound of the objective below all nodes that they hold, -inf where they hold none."""
+
+    @property
+    def open(self) -> int:
+        """How many they hold."""
+
+    def begin(self, search: Search) -> None:
+        """Drop all nodes, and work for this search."""
+
+    def meet(self, search: Search) -> None:
+        """Take up what they have come to, and deal nodes anew; wait for some where the search has none itself."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search came to.
@@ -70,12 +129,14 @@ class Found:
         value: the best value known.
         closed: whether the bound is within the gap of it.
         nodes: branchings.
+        open: nodes that are left.
     """
 
     bound: float
     value: float
     closed: bool
     nodes: int
+    open: int = 0
 
 
 class Search:
@@ -99,6 +160,8 @@ class Search:
         self.reliable = reliable
         self.bound = np.inf
         self.nodes = 0
+        self.heap: list[tuple[float, int, Node]] = []
+        self.notes: list[Note] | None = None
 
     def take(self, other: Search, places: NDArray[np.intp], phases: NDArray[np.bool_]) -> None:
         """Begin with what a search on another relaxation has learnt; see `arfj.bab.proofs.Proofs.take`."""
@@ -119,6 +182,7 @@ class Search:
         room: float = np.inf,
         leaf: Leaf | None = None,
         told: Callable[[], None] | None = None,
+        others: Others | None = None,
     ) -> Found:
         """Bound the objective that the relaxation has at present.
 
@@ -132,36 +196,53 @@ class Search:
             room: open nodes at which to stop.
             leaf: told of points that keep all phases; without it they are believed (which is no matter of the bound).
             told: called at every node.
+            others: processes that take part.
         """
-        self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
         enough = max(gap, enough)
-        self.bound, self.nodes, self.stuck = np.inf, 0, -np.inf
-        self.heap: list[tuple[float, int, Node]] = []
-        self.count = itertools.count()
-        self.scale = 1.0
+        self.begin(value, deadline, gap, leaf)
         root = self.solved(dict(held), np.inf)
         if isinstance(root, Node):
             self.scale = max(root.bound - self.value if np.isfinite(self.value) else abs(root.bound), 1e-9)
             self.push(root)
         elif root is not None:
             self.stuck = root
-        while self.heap:
-            top = max(-self.heap[0][0], self.stuck)
-            self.bound = min(self.bound, max(top, self.target))
+        if others is not None:
+            others.begin(self)
+        met = 0
+        while True:
+            if others is not None and (self.idle or self.nodes >= met + MEETING):
+                others.meet(self)
+                met = self.nodes
+            mine = -self.heap[0][0] if self.heap else -np.inf
+            top = max(mine, -np.inf if others is None else others.bound)
+            self.bound = min(self.bound, max(top, self.stuck, self.target))
             if told is not None:
                 told()
-            if top <= above(self.value, enough):
+            if max(top, self.stuck) <= above(self.value, enough):
                 return Found(self.bound, self.value, True, self.nodes)
-            if (
-                self.nodes >= most
-                or len(self.heap) > room
-                or time.perf_counter() > deadline
-                or self.stuck > -self.heap[0][0]
-            ):
-                return Found(self.bound, self.value, False, self.nodes)
-            self.branch(heapq.heappop(self.heap)[2])
-        self.bound = min(self.bound, max(self.stuck, self.target))
-        return Found(self.bound, self.value, self.bound <= above(self.value, enough), self.nodes)
+            if self.stuck > top or self.stopped(most, room, others):
+                open_ = len(self.heap) + (0 if others is None else others.open)
+                return Found(self.bound, self.value, False, self.nodes, open_)
+            if not self.idle:
+                self.branch(heapq.heappop(self.heap)[2])
+
+    def begin(self, value: float, deadline: float, gap: float, leaf: Leaf | None) -> None:
+        """Drop all nodes; the arguments are those of `run`."""
+        self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
+        self.bound, self.nodes, self.stuck = np.inf, 0, -np.inf
+        self.heap = []
+        self.count = itertools.count()
+        self.scale = 1.0
+
+    def stopped(self, most: float, room: float, others: Others | None) -> bool:
+        """Whether nodes, memory or time are used up."""
+        open_ = len(self.heap) + (0 if others is None else others.open)
+        return self.nodes >= most or open_ > room or time.perf_counter() > self.deadline
+
+    @property
+    def idle(self) -> bool:
+        """Whether no node is left that has to be branched on."""
+        return not self.heap or -self.heap[0][0] <= self.target
 
     @property
     def target(self) -> float:
@@ -281,9 +362,47 @@ class Search:
         found: list[Node | float | None] = []
         for side in (0, 1):
             child = self.solved({**node.phases, neuron: bool(side)}, node.bound, node)
-            self.costs.note(side, neuron, self.gain(node, child) / self.scale, float(node.amounts[side, neuron]))
+            note = side, neuron, self.gain(node, child) / self.scale, float(node.amounts[side, neuron])
+            self.costs.note(*note)
+            if self.notes is not None:
+                self.notes.append(note)
             found.append(child)
         return found
+
+    def teach(self) -> None:
+        """From now on keep a record of what is learnt, for others."""
+        self.notes = []
+        if self.proofs is not None:
+            self.proofs.new = []
+
+    def learnt(self) -> Lesson:
+        """What was learnt since this was asked last."""
+        notes, self.notes = self.notes, []
+        proofs: list[Kept] = []
+        if self.proofs is not None:
+            proofs, self.proofs.new = self.proofs.new or [], []
+        return Lesson(tuple(notes or ()), tuple(proofs))
+
+    def learn(self, lesson: Lesson) -> None:
+        """What others have learnt: theirs is the same relaxation and objective."""
+        for note in lesson.notes:
+            self.costs.note(*note)
+        if self.proofs is not None:
+            for kept in lesson.proofs:
+                self.proofs.add(kept)
+
+    def handed(self, most: int) -> list[Parcel]:
+        """Every other open node, the best ones first, for others to work on; at least one is left."""
+        looked = [heapq.heappop(self.heap) for _ in range(min(2 * most, len(self.heap)))]
+        for entry in looked[::2]:
+            heapq.heappush(self.heap, entry)
+        nodes = [entry[2] for entry in looked[1::2]]
+        return [Parcel(one.bound, one.phases, one.amounts, self.relaxation.moved(one.basis)) for one in nodes]
+
+    def receive(self, parcels: Sequence[Parcel]) -> None:
+        """Take over nodes of others."""
+        for one in parcels:
+            self.push(Node(one.bound, one.phases, one.amounts, self.relaxation.arrived(one.basis)))
 
     def gain(self, node: Node, child: Node | float | None) -> float:
         """By how much a child's bound is better than its parent's, the target at best."""

@@ -1,0 +1,491 @@
+"""Processes that help one search: they take over open nodes, find answers, learn and teach, and tighten bounds.
+
+Every helper has a relaxation and a search of its own, built from the same question and bounds, so that what it says of
+a node, and what it learns, is what this process would say and learn. It works on the nodes that it was handed. Where it
+has none, it gets every other one of this process; where this process has none, it asks for every other one of theirs.
+No bound is lost on the way: nodes count as a helper's until its report without them is read, and with their bounds
+where a helper is gone.
+
+A helper answers one message at a time, and none is sent before its answer is read, so that no two processes wait for
+each other. It branches on meanwhile. When which node is branched on depends on the clock: with helpers the number of
+nodes differs from run to run, bounds and optima do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from arfj.attack.closing import GAP, Closing
+from arfj.attack.descent import Corner
+from arfj.bab.tree import Lesson, Parcel, Search
+from arfj.bounds import Bounds
+from arfj.network import Floats
+from arfj.question import Question
+from arfj.solver.branching import Costs
+from arfj.tighten import tighten_scenario
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+ROUND = 60
+"""Branchings of a helper between two reports, for every helper that there is: so many reports come at a time."""
+TAUGHT = 100
+"""Proofs that are told at a time, at most: the latest ones."""
+HANDED = 500
+"""Nodes that change hands at a time, at most."""
+LEAST = 4
+"""With fewer open nodes than this none is handed over."""
+WAIT = 0.1
+"""Seconds that are waited for a report at a time."""
+SETTLED = 0.5
+"""Seconds that are waited for what a helper still has to say."""
+ENDING = 5.0
+"""Seconds that a helper has to end by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a helper is to search: the arguments of `Closing`, and what was learnt so far."""
+
+    question: Question
+    bounds: Sequence[Bounds]
+    answer: Floats
+    entered: Sequence[int]
+    costs: Costs
+    lesson: Lesson
+
+
+@dataclass(frozen=True, eq=False)
+class Tightening:
+    """Scenarios whose bounds are to be tightened: the arguments of `arfj.tighten.tighten_scenario`."""
+
+    scenarios: Sequence[tuple[Question, Bounds]]
+    radius: float
+    seconds: float
+    demanded: bool
+
+    def done(self) -> list[Bounds]:
+        """Their bounds then."""
+        deadline = time.perf_counter() + self.seconds
+        return [tighten_scenario(*one, self.radius, deadline, self.demanded) for one in self.scenarios]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a helper is told in a search.
+
+    Attributes:
+        epoch: number of the search; with a new one all nodes are dropped.
+        least: the least distance known.
+        scale: of the gains.
+        seconds: that are left.
+        parcels: nodes to take over.
+        lesson: what others have learnt.
+        asked: how many nodes are wanted back, at once.
+        round: branchings before the answer otherwise.
+    """
+
+    epoch: int
+    least: float
+    scale: float
+    seconds: float
+    parcels: Sequence[Parcel]
+    lesson: Lesson
+    asked: int
+    round: int
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a helper has come to.
+
+    Attributes:
+        epoch: of the search.
+        bound: of its open nodes, -inf where there are none.
+        open: their number.
+        stuck: bound of nodes that cannot be branched on.
+        nodes: branchings since the last report.
+        least: the least distance that it knows.
+        best: an answer that it has found, or None.
+        lesson: what it has learnt since.
+        parcels: nodes that it gives back.
+    """
+
+    epoch: int
+    bound: float
+    open: int
+    stuck: float
+    nodes: int
+    least: float
+    best: Corner | None
+    lesson: Lesson
+    parcels: Sequence[Parcel]
+
+
+class Member:
+    """One helper, as this process sees it.
+
+    Attributes:
+        ready: whether it has answered the last message, and so may be sent another.
+        closing: whose part it searches.
+        epoch: of the work that it was sent last.
+        bound: upper bound of the nodes that it holds.
+        open: how many it holds.
+        lessons: what it is to be taught next.
+    """
+
+    def __init__(self) -> None:
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = begun(theirs)
+        theirs.close()
+        self.ready = False
+        self.closing: Closing | None = None
+        self.epoch = 0
+        self.bound = -np.inf
+        self.open = 0
+        self.lessons: list[Lesson] = []
+
+    def send(self, message: object) -> None:
+        """Tell it something, which it will answer."""
+        self.pipe.send(message)
+        self.ready = False
+
+    def answer(self) -> object:
+        """Its answer, waited for."""
+        answer = self.pipe.recv()
+        self.ready = True
+        return answer
+
+    def end(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join(ENDING)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+
+class Crew:
+    """The helpers of one question (`arfj.bab.tree.Others`).
+
+    Args:
+        cores: how many cores this question may use at present, this process's own included.
+
+    Attributes:
+        lost: whether a helper has ended that held nodes.
+    """
+
+    def __init__(self, cores: Callable[[], int]) -> None:
+        self.cores = cores
+        self.members: list[Member] = []
+        self.closing: Closing | None = None
+        self.epoch = 0
+        self.lost = False
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            with contextlib.suppress(OSError):
+                member.end()
+        self.members = []
+
+    @property
+    def bound(self) -> float:
+        """Upper bound of the objective below all nodes that they hold."""
+        return max((member.bound for member in self.members), default=-np.inf)
+
+    @property
+    def open(self) -> int:
+        """How many nodes they hold."""
+        return sum(member.open for member in self.members)
+
+    def gather(self) -> None:
+        """Begin as many processes as there are cores to spare; a daemonic process may have none."""
+        if multiprocessing.current_process().daemon:
+            return
+        try:
+            while len(self.members) < self.cores() - 1:
+                self.members.append(Member())
+        except OSError:  # no room for another process
+            return
+
+    def tighten(self, question: Question, bounds: Sequence[Bounds], radius: float, deadline: float) -> list[Bounds]:
+        """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers."""
+        self.gather()
+        free = [member for member in list(self.members) if self._settled(member)][: len(bounds) - 1]
+        shares = [range(first, len(bounds), len(free) + 1) for first in range(len(free) + 1)]
+
+        def part(share: Sequence[int]) -> Tightening:
+            scenarios = [(question.fooling([index]), bounds[index]) for index in share]
+            return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft)
+
+        asked = [(member, share) for member, share in zip(free, shares[1:], strict=True)]
+        asked = [(member, share) for member, share in asked if self._told(member, part(share))]
+        found = dict(zip(shares[0], part(shares[0]).done(), strict=True))
+        for member, share in asked:
+            try:
+                answer = member.answer()
+            except (EOFError, OSError):  # its scenarios stay as they were
+                self._lose(member, None)
+                continue
+            if isinstance(answer, list):
+                found |= zip(share, answer, strict=True)
+        return [found.get(index, one) for index, one in enumerate(bounds)]
+
+    def prepare(self, closing: Closing) -> None:
+        """From now on search this part."""
+        self.closing = closing
+        closing.search.teach()
+        self.gather()
+
+    def rest(self) -> None:
+        """The search is over: the helpers drop all nodes."""
+        self.epoch += 1
+        nothing = Work(self.epoch, np.inf, 1.0, 0.0, (), Lesson(), 0, 1)
+        for member in list(self.members):
+            member.bound, member.open = -np.inf, 0
+            if member.closing is self.closing and self._settled(member):
+                self._told(member, nothing)
+        self.closing = None
+
+    def begin(self, search: Search) -> None:
+        """Drop all nodes; those on the way are of an older epoch."""
+        self.epoch += 1
+        self.lost = False
+        for member in self.members:
+            member.bound, member.open = -np.inf, 0
+
+    def meet(self, search: Search) -> None:
+        """Read what is there, hand nodes over or ask for some, and tell all that may be told."""
+        self.gather()
+        lesson = search.learnt()
+        for member in self.members:
+            if member.closing is self.closing:
+                member.lessons.append(lesson)
+        if search.idle:
+            search.heap.clear()
+        for member in self._heard(WAIT if search.idle and self.open else 0.0):
+            self._read(member, search)
+        hungry = search.idle or any(member.ready and not member.open for member in self.members)
+        for member in sorted(self.members, key=lambda one: one.open):
+            if member.ready:
+                self._tell(member, search, hungry)
+
+    def _tell(self, member: Member, search: Search, hungry: bool) -> None:
+        """Send a member what it is to know, and nodes if it has none."""
+        if member.closing is not self.closing:
+            member.closing, member.lessons = self.closing, []
+            if self.closing is not None and not self._told(member, _part(self.closing)):
+                self._lose(member, search)
+            return
+        parcels = [] if member.open or len(search.heap) < LEAST else search.handed(HANDED)
+        if not member.open and not parcels and member.epoch == self.epoch:
+            return  # it waits, and there is nothing to tell
+        wanted = HANDED if hungry and member.open > 1 and len(search.heap) < LEAST else 0
+        lesson, member.lessons = _together(member.lessons), []
+        seconds = search.deadline - time.perf_counter()
+        work = Work(
+            self.epoch, -search.value, search.scale, seconds, parcels, lesson, wanted, ROUND * len(self.members)
+        )
+        member.bound = max([member.bound, *(one.bound for one in parcels)])
+        member.open += len(parcels)
+        member.epoch = self.epoch
+        if not self._told(member, work):
+            self._lose(member, search)
+
+    def _read(self, member: Member, search: Search) -> None:
+        """Take up a member's report."""
+        try:
+            report = member.answer()
+        except (EOFError, OSError):
+            self._lose(member, search)
+            return
+        if not isinstance(report, Report) or member.closing is not self.closing:
+            return
+        search.learn(report.lesson)
+        for other in self.members:
+            if other is not member and other.closing is self.closing:
+                other.lessons.append(report.lesson)
+        if report.epoch == self.epoch:
+            member.bound, member.open = report.bound, report.open
+            search.stuck = max(search.stuck, report.stuck)
+            search.nodes += report.nodes
+            search.receive(report.parcels)
+        if self.closing is not None:
+            self.closing.heard(report.best, report.least)
+            search.value = max(search.value, -self.closing.least)
+
+    def _heard(self, seconds: float) -> Iterator[Member]:
+        """The members that have answered."""
+        waiting = {member.pipe: member for member in self.members if not member.ready}
+        if waiting:
+            yield from [waiting[pipe] for pipe in wait(list(waiting), seconds) if pipe in waiting]
+
+    def _settled(self, member: Member) -> bool:
+        """Whether it can be told something, what it still had to say being read."""
+        if not member.ready:
+            try:
+                if not member.pipe.poll(SETTLED):
+                    return False
+                member.answer()
+            except (EOFError, OSError):
+                self._lose(member, None)
+                return False
+        return True
+
+    def _told(self, member: Member, message: object) -> bool:
+        try:
+            member.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _lose(self, member: Member, search: Search | None) -> None:
+        """A helper is gone: what it held stays open for ever."""
+        self.members.remove(member)
+        self.cores = lambda: 1  # it may have been the memory: no others
+        if search is not None and member.open:
+            search.stuck = max(search.stuck, member.bound)
+            self.lost = True
+        with contextlib.suppress(OSError):
+            member.end()
+
+
+def _together(lessons: Sequence[Lesson]) -> Lesson:
+    """All notes, and the latest proofs."""
+    notes = tuple(note for lesson in lessons for note in lesson.notes)
+    proofs = [kept for lesson in lessons for kept in lesson.proofs]
+    return Lesson(notes, tuple(proofs[-TAUGHT:]))
+
+
+def _part(closing: Closing) -> Part:
+    """What is known and learnt at present."""
+    search, question = closing.search, closing.question
+    proofs = () if search.proofs is None else tuple(search.proofs.kept())
+    entered = closing.relaxation.order
+    return Part(question, closing.bounds, closing.best.x, entered, search.costs, Lesson((), proofs))
+
+
+def begun(pipe: Connection) -> SpawnProcess:
+    """A process that serves."""
+    process = CONTEXT.Process(target=_deaf_serve, args=(pipe,), daemon=True)
+    with _deaf():
+        process.start()
+    return process
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin in here do not hear Ctrl-C: it is the asking process's to end them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _deaf_serve(pipe: Connection) -> None:
+    with _deaf():
+        serve(pipe)
+
+
+def serve(pipe: Connection) -> None:
+    """A helper's life: it ends when the process that it helps closes the pipe, or is gone."""
+    with threadpool_limits(1), contextlib.suppress(EOFError, OSError):
+        pipe.send(None)
+        helper: Helper | None = None
+        while True:
+            message = pipe.recv() if helper is None or helper.waits or pipe.poll() else None
+            if isinstance(message, Tightening):
+                pipe.send(message.done())
+            elif isinstance(message, Part):
+                helper = Helper(message)
+                pipe.send(None)
+            elif isinstance(message, Work) and helper is not None:
+                helper.absorb(message)
+            elif helper is not None:
+                helper.branch()
+            if helper is not None and (report := helper.report()) is not None:
+                pipe.send(report)
+
+
+class Helper:
+    """A search for another process.
+
+    Attributes:
+        waits: whether there is nothing to do before the next message.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.closing = Closing(part.question, part.bounds, part.answer)
+        self.closing.relaxation.enter_pixels(part.entered)
+        self.search = self.closing.search
+        self.search.costs = part.costs
+        self.search.learn(part.lesson)
+        self.search.teach()
+        self.told = self.closing.best
+        self.epoch = 0
+        self.asked: int | None = None
+        self.round = ROUND
+        self.counted = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to branch on, or no time."""
+        return self.search.idle or time.perf_counter() > self.search.deadline
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing to do before the next message."""
+        return self.over and self.asked is None
+
+    def absorb(self, work: Work) -> None:
+        """Take up what the other process says."""
+        search = self.search
+        self.closing.least = min(self.closing.least, work.least)
+        deadline = time.perf_counter() + work.seconds
+        if work.epoch != self.epoch:
+            search.begin(-self.closing.least, deadline, GAP, self.closing.leaf)
+            self.epoch, self.counted = work.epoch, 0
+        search.value, search.deadline, search.scale = -self.closing.least, deadline, work.scale
+        search.learn(work.lesson)
+        search.receive(work.parcels)
+        self.asked, self.round = work.asked, work.round
+
+    def branch(self) -> None:
+        """Branch on the best node."""
+        if not self.over:
+            self.search.branch(heapq.heappop(self.search.heap)[2])
+
+    def report(self) -> Report | None:
+        """What there is to say, if it was asked for and is enough."""
+        search = self.search
+        if self.asked is None or not (self.asked or self.over or search.nodes - self.counted >= self.round):
+            return None
+        if search.idle:
+            search.heap.clear()
+        given = search.handed(self.asked) if self.asked else []
+        best = None if self.closing.best is self.told else self.closing.best
+        nodes, self.counted = search.nodes - self.counted, search.nodes
+        self.told, self.asked = self.closing.best, None
+        bound = -search.heap[0][0] if search.heap else -np.inf
+        stuck, least, lesson = search.stuck, self.closing.least, _together([search.learnt()])
+        return Report(self.epoch, bound, len(search.heap), stuck, nodes, least, best, lesson, given)

@@ -1,0 +1,404 @@
+"""Several processes on one search: the same optima, bounds that hold, and nothing lost with a helper that is gone."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, harder, larger
+
+from arfj.attack import closing, crew
+from arfj.attack.closing import Closing
+from arfj.attack.crew import Crew, Member, serve
+from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.bab import Relaxation, Search, tree
+from arfj.tighten import tighten
+
+
+class Thread(threading.Thread):
+    """Stands for a process: what it is sent and what it sends is pickled just the same."""
+
+    def __init__(self, pipe):
+        super().__init__(target=serve, args=(multiprocessing.connection.Connection(os.dup(pipe.fileno())),))
+        self.daemon = True
+        self.start()
+
+    def terminate(self):
+        pass
+
+    def kill(self):
+        pass
+
+    def close(self):
+        assert not self.is_alive()
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    monkeypatch.setattr(crew, "begun", Thread)
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Helpers from the second branching on, and messages at every turn."""
+    monkeypatch.setattr(closing, "FIRST", 1)
+    monkeypatch.setattr(closing, "GROWTH", 50)
+    monkeypatch.setattr(tree, "MEETING", 1)
+    monkeypatch.setattr(crew, "ROUND", 1)
+    monkeypatch.setattr(crew, "LEAST", 2)
+    monkeypatch.setattr(crew, "HANDED", 3)
+
+
+def until_ready(helpers):
+    """Wait until all of them have begun."""
+    helpers.gather()
+    for member in helpers.members:
+        assert member.pipe.poll(60)
+
+
+def count_reports(monkeypatch):
+    """The nodes that helpers report, one number a report."""
+    nodes, honest = [], Crew._read
+
+    def read(helpers, member, search):
+        before = search.nodes
+        honest(helpers, member, search)
+        nodes.append(search.nodes - before)
+
+    monkeypatch.setattr(Crew, "_read", read)
+    return nodes
+
+
+@pytest.mark.usefixtures("threads", "busy")
+class TestSearch:
+    @pytest.mark.parametrize("cores", [2, 4])
+    @pytest.mark.parametrize("seed", HARDER)
+    def test_optimum(self, seed, cores, monkeypatch):
+        nodes = count_reports(monkeypatch)
+        question, x, bounds = harder(seed)
+        alone = Closing(question, bounds, x).run(SECONDS)
+        with Crew(lambda: cores) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+            assert helpers.open == 0
+            assert not helpers.lost
+        assert (found.status, found.reason) == ("optimal", "")
+        assert found.value == pytest.approx(alone.value, rel=1e-6)
+        assert found.bound == pytest.approx(alone.value, rel=1e-6)
+        assert sum(nodes) > 0, "so that it was no search alone"
+
+    def test_that_of_enumeration_question_by_question(self):
+        """By the same helpers; searches of a node or two end before they can be asked."""
+        with Crew(lambda: 3) as helpers:
+            until_ready(helpers)
+            for seed in SEEDS:
+                question, x, bounds = SETTINGS[seed]
+                found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+                assert (found.status, found.value) == ("optimal", pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6))
+                assert found.bound <= exact_of(seed) * (1 + 1e-9) + 1e-9
+
+    @pytest.mark.parametrize("most", [2, 5, 10, 20])
+    def test_a_search_that_is_cut_short_bounds_all_the_same(self, most):
+        """What is being worked on elsewhere counts."""
+        for seed in HARDER[:2]:
+            question, x, bounds = harder(seed)
+            best = Closing(question, bounds, x).run(SECONDS).value
+            with Crew(lambda: 3) as helpers:
+                until_ready(helpers)
+                part = Closing(question, bounds, x, helpers=helpers)
+                helpers.prepare(part)
+                until = time.perf_counter() + SECONDS
+                found = part.search.run({}, -part.least, until, closing.GAP, most=most, leaf=part.leaf, others=helpers)
+                assert found.bound >= -best * (1 + 1e-9)
+                assert found.closed == (found.bound <= -part.least * (1 - 1e-6))
+
+    def test_an_answer_of_a_helper_is_taken_up(self, monkeypatch):
+        """Every helper's first branching finds the optimum: the search ends with it."""
+        question, x, bounds = harder(HARDER[0])
+        solo = Closing(question, bounds, x)
+        best = solo.run(SECONDS).value
+        honest = crew.Helper.branch
+
+        def branch(helper):
+            helper.closing.met(solo.best)
+            helper.closing.least = min(helper.closing.least, solo.best.distance)
+            honest(helper)
+
+        monkeypatch.setattr(crew.Helper, "branch", branch)
+        monkeypatch.setattr(Closing, "leaf", lambda part, *_: -part.least)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            part = Closing(question, bounds, x, helpers=helpers)
+            found = part.run(SECONDS)
+        assert part.best.distance == pytest.approx(best, rel=1e-6)
+        assert (found.status, found.value) == ("optimal", pytest.approx(best, rel=1e-6))
+
+    @pytest.mark.parametrize("after", [0, 1, 3, 8])
+    def test_what_a_lost_helper_held_stays_open(self, after, monkeypatch):
+        monkeypatch.setattr(closing, "LAST", 2)  # the second search is the last one: no other does the work again
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        honest, calls = crew.Helper.branch, []
+
+        def branch(helper):
+            calls.append(1)
+            if len(calls) > after:
+                raise EOFError
+            honest(helper)
+
+        monkeypatch.setattr(crew.Helper, "branch", branch)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+            assert not helpers.members
+        assert 0.0 <= found.bound <= best * (1 + 1e-9)
+        assert found.status == "feasible"
+        assert found.reason == "a process that took part has ended, and what it held is open"
+
+    def test_what_a_helper_cannot_branch_on_stays_open(self, monkeypatch):
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(closing, "LAST", 2)
+        honest = Search.chosen
+
+        def chosen(search, node):
+            return honest(search, node) if threading.current_thread() is threading.main_thread() else None
+
+        monkeypatch.setattr(Search, "chosen", chosen)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+        assert 0.0 <= found.bound <= best * (1 + 1e-9)
+        assert (found.status, "numerical trouble" in found.reason) == ("feasible", True)
+
+    def test_nodes_of_a_search_that_is_over_are_dropped(self, monkeypatch):
+        """A report that was on its way when another search began."""
+        question, x, bounds = harder(HARDER[0])
+        part = Closing(question, bounds, x)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            helpers.prepare(part)
+            until = time.perf_counter() + SECONDS
+            part.search.run({}, -part.least, until, closing.GAP, most=40, leaf=part.leaf, others=helpers)
+            (member,) = helpers.members
+            assert member.open > 0
+            part.search.begin(-part.least, until, closing.GAP, part.leaf)
+            helpers.begin(part.search)
+            assert (helpers.open, helpers.bound) == (0, -np.inf)
+            assert member.pipe.poll(10)
+            helpers._read(member, part.search)
+            assert (helpers.open, helpers.bound, part.search.heap) == (0, -np.inf, [])
+            helpers.rest()
+
+    def test_no_memory(self):
+        """Nodes count wherever they are."""
+        question, x, bounds = harder(HARDER[0])
+        with Crew(lambda: 3) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, memory=0.004, helpers=helpers).run(SECONDS)
+        assert (found.status, found.reason) == ("feasible", "memory limit reached")
+
+    def test_no_time(self):
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            for seconds in (0.02, 0.05, 0.1):
+                begun = time.perf_counter()
+                found = Closing(question, bounds, x, helpers=helpers).run(seconds)
+                assert time.perf_counter() - begun < 5.0
+                assert 0.0 <= found.bound <= best * (1 + 1e-9)
+                assert found.status == "optimal" or found.reason == "time limit reached"
+
+    def test_interrupted(self, monkeypatch):
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        honest = Crew.meet
+
+        def meet(helpers, search):
+            honest(helpers, search)
+            if search.nodes >= 8:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Crew, "meet", meet)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+        assert (found.status, found.reason, found.interrupted) == ("feasible", "interrupted", True)
+        assert 0.0 <= found.bound <= best * (1 + 1e-9)
+
+    def test_cores_that_become_free(self):
+        """Helpers begin in the middle of a search."""
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        asked = []
+
+        def cores():
+            asked.append(1)
+            return 1 if len(asked) < 6 else 3
+
+        with Crew(cores) as helpers:
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+            assert len(helpers.members) == (2 if len(asked) > 6 else 0)
+        assert len(asked) > 6
+        assert (found.status, found.value) == ("optimal", pytest.approx(best, rel=1e-6))
+
+    @pytest.mark.parametrize("seed", HARDER[1:])
+    def test_part_by_part(self, seed, monkeypatch):
+        """A part that is outgrown, and the next one."""
+        question, x, bounds = harder(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(Prover, "first", lambda _: [0])
+        monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
+        prover = Prover(question, Options(time_limit=SECONDS, threads=3), lambda *_: None)
+        until_ready(prover.crew)
+        proof = prover.prove()
+        assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+        assert not prover.crew.members
+
+
+@pytest.mark.usefixtures("threads")
+class TestTightening:
+    @pytest.mark.parametrize("cores", [2, 3, 5])
+    def test_is_what_one_process_finds(self, cores):
+        question, x, bounds = harder(HARDER[0])
+        radius = cut_off_radius(question.distance(x))
+        until = time.perf_counter() + SECONDS
+        expected = tighten(question, bounds, radius, until)
+        with Crew(lambda: cores) as helpers:
+            until_ready(helpers)
+            found = helpers.tighten(question, bounds, radius, until)
+        for mine, theirs in zip(found, expected, strict=True):
+            for one, other in zip(mine.lower + mine.upper, theirs.lower + theirs.upper, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    def test_scenarios_of_a_lost_helper_stay_as_they_were(self, monkeypatch):
+        question, x, bounds = harder(HARDER[0])
+        radius = cut_off_radius(question.distance(x))
+        honest = crew.Tightening.done
+
+        def done(part):
+            if threading.current_thread() is not threading.main_thread():
+                raise EOFError
+            return honest(part)
+
+        monkeypatch.setattr(crew.Tightening, "done", done)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = helpers.tighten(question, bounds, radius, time.perf_counter() + SECONDS)
+            assert not helpers.members
+        assert [one is other for one, other in zip(found, bounds, strict=True)] == [False, True, False, True, False]
+
+
+class TestNodesThatMove:
+    @pytest.mark.parametrize("seed", LARGER)
+    def test_a_basis_means_the_same_where_pixels_entered_in_another_order(self, seed):
+        question, x, bounds = larger(seed)
+        mine, theirs = Relaxation(question, bounds), Relaxation(question, bounds)
+        for one in (mine, theirs):
+            one.maximise(None)
+        theirs.enter_pixels(range(len(theirs.caps))[::-1])
+        search = Search(mine, 8)
+        search.run({}, -question.distance(x), time.perf_counter() + SECONDS, most=5)
+        for *_, node in search.heap:
+            there = theirs.arrived(mine.moved(node.basis))
+            back = mine.arrived(theirs.moved(there))
+            assert back[0][: len(node.basis[0])] == node.basis[0]
+            assert back[1] == node.basis[1]
+            theirs.start_from(there)
+            theirs.hold(node.phases)
+            bound, _ = theirs.solve()
+            assert min(bound, -0.0) == pytest.approx(node.bound, rel=1e-6, abs=1e-9)
+
+    def test_every_other_one_is_handed_over_and_none_is_lost(self):
+        question, x, bounds = larger(LARGER[0])
+        relaxation = Relaxation(question, bounds)
+        relaxation.maximise(None)
+        search = Search(relaxation, 8)
+        search.run({}, -question.distance(x), time.perf_counter() + SECONDS, most=8)
+        before = sorted(entry[2].bound for entry in search.heap)
+        assert len(before) > 3
+        handed = search.handed(2)
+        assert len(handed) == 2
+        assert sorted([*(entry[2].bound for entry in search.heap), *(one.bound for one in handed)]) == before
+        assert search.heap[0][2].bound == before[-1]
+        assert handed[0].bound == before[-2]
+        search.receive(handed)
+        assert sorted(entry[2].bound for entry in search.heap) == before
+        search.heap = search.heap[:1]
+        assert search.handed(5) == []
+
+
+class TestProcesses:
+    def test_optimum(self, busy, monkeypatch):
+        nodes = count_reports(monkeypatch)
+        question, x, bounds = harder(HARDER[0])
+        alone = Closing(question, bounds, x).run(SECONDS)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            (member,) = helpers.members
+            process = member.process
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+            assert process.is_alive()
+        with pytest.raises(ValueError, match="closed"):
+            process.is_alive()
+        assert (found.status, found.value) == ("optimal", pytest.approx(alone.value, rel=1e-6))
+        assert sum(nodes) > 0
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+    def test_killed(self, busy, monkeypatch):
+        """As the system does where memory is short."""
+        monkeypatch.setattr(closing, "LAST", 2)
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        honest = Crew._tell
+
+        def tell(helpers, member, search, hungry):
+            honest(helpers, member, search, hungry)
+            if member.open:
+                os.kill(member.process.pid, signal.SIGKILL)
+
+        monkeypatch.setattr(Crew, "_tell", tell)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+        assert 0.0 <= found.bound <= best * (1 + 1e-9)
+        assert (found.status, "has ended" in found.reason) == ("feasible", True)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+    def test_ctrl_c_is_not_theirs(self):
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            (member,) = helpers.members
+            os.kill(member.process.pid, signal.SIGINT)
+            assert not member.process.join(0.3)
+            assert member.process.is_alive()
+
+    def test_a_daemonic_process_has_none(self, monkeypatch):
+        monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+        with Crew(lambda: 3) as helpers:
+            helpers.gather()
+            assert not helpers.members
+
+    def test_no_room_for_a_process(self, monkeypatch):
+        def full(_pipe):
+            raise OSError(12, "Cannot allocate memory")
+
+        monkeypatch.setattr(crew, "begun", full)
+        question, x, bounds = SETTINGS[SEEDS[0]]
+        with Crew(lambda: 3) as helpers:
+            found = Closing(question, bounds, x, helpers=helpers).run(SECONDS)
+        assert (found.status, found.value) == ("optimal", pytest.approx(exact_of(SEEDS[0]), rel=1e-6, abs=1e-6))
+
+
+def test_members_wait_for_their_turn():
+    """None is told anything before it has said that it has begun."""
+    with Crew(lambda: 2) as helpers:
+        helpers.gather()
+        (member,) = helpers.members
+        assert isinstance(member, Member)
+        assert not member.ready
