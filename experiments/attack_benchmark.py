@@ -17,6 +17,7 @@ from arfj.errors import UsageError
 from arfj.files import make_folder
 from arfj.report.store import Store
 from experiments.attacks import alpha, formulations, growth, seeds, ten, warm
+from experiments.attacks import cores as several
 from experiments.attacks.plan import Plan, Row, Suite, cores
 from experiments.attacks.plots import plots
 from experiments.attacks.rows import check, last
@@ -34,7 +35,16 @@ EXAMPLES = """\
   python -m experiments.attack_benchmark --write --plot out        put the tables into PERFORMANCE.md, draw the plots
 """
 SUITES: Mapping[str, Suite] = {
-    suite.name: suite for suite in (ten.SUITE, formulations.SUITE, alpha.SUITE, growth.SUITE, warm.SUITE, seeds.SUITE)
+    suite.name: suite
+    for suite in (
+        ten.SUITE,
+        formulations.SUITE,
+        alpha.SUITE,
+        growth.SUITE,
+        several.SUITE,
+        warm.SUITE,
+        seeds.SUITE,
+    )
 }
 """In the order in which they are measured: the last two use the rows of the first."""
 

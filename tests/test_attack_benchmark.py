@@ -10,7 +10,7 @@ from arfj.errors import ArfjError, SolverError
 from arfj.report.store import Store
 from experiments import attack_benchmark, tables
 from experiments.attack_benchmark import MARK, SUITES, main
-from experiments.attacks import alpha, formulations, growth, measure, plots, seeds, ten, warm
+from experiments.attacks import alpha, cores, formulations, growth, measure, plots, seeds, ten, warm
 from experiments.attacks import rows as told
 from experiments.attacks.measure import Trace, run_cases, thinned
 from experiments.attacks.plan import Instance, Plan, tiny_networks
@@ -53,6 +53,19 @@ class TestTables:
             "within 300 s, missed).",
             "- gurobi: 1 of 1 optimal, 1 replayed hits; not all ten together.",
             MACHINE_LINE,
+        ]
+
+    def test_cores(self):
+        names = {"networks": "8-8-8", "machine": MACHINE["machine"], "jobs": 1}
+        one = ROW | names | {"key": "cores/8-8-8/5/1/1", "processes": 1}
+        two = one | {"key": "cores/8-8-8/5/1/2", "processes": 2, "seconds": 5.0}
+        more = one | OPEN | {"key": "cores/16-16-16/5/4/2", "processes": 2, "networks": "16-16-16"}
+        assert body(cores.table([more, two, one])) == [
+            "| 8-8-8 | 5 | 1 → 0 | 1 | optimal | 12.2 | 7 | 10.00000 | 10.00000 | 0.00 % | - |",
+            "| 8-8-8 | 5 | 1 → 0 | 2 | optimal | 5.0 | 7 | 10.00000 | 10.00000 | 0.00 % | 2.45 |",
+            "| 16-16-16 | 5 | 1 → 0 | 2 | feasible | 600.7 | 7 | 10.00000 | 7.50000 | 25.00 % | - |",
+            "",
+            "- C, 2 cores, 1 process, python 3, numpy 2, SCIP 10.",
         ]
 
     @pytest.mark.parametrize(
