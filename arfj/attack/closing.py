@@ -10,7 +10,7 @@ import numpy as np
 
 from arfj.attack.descent import Corner, Regions, phases_at
 from arfj.attack.neighbourhood import search_neighbourhoods
-from arfj.bab import Others, Relaxation, Search
+from arfj.bab import Found, Others, Relaxation, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats
 from arfj.question import Question
@@ -35,10 +35,16 @@ LOOK = 3.0
 """Seconds before the last search in which an answer is looked for that shows the part to be too small."""
 EVERY = 0.2
 """Seconds between two reports."""
+HOPELESS = 0.5
+"""A search is given up, where that is asked for, while its bound is farther from the answer than this share of it."""
 
 
 class OutgrownError(Exception):
     """Ends a search: the part cannot prove what is asked of it."""
+
+
+class HopelessError(Exception):
+    """Ends a search: it would not be over in time."""
 
 
 class Helpers(Others, Protocol):
@@ -53,8 +59,8 @@ class Helpers(Others, Protocol):
     def prepare(self, closing: Closing) -> None:
         """From now on search this part."""
 
-    def rest(self) -> None:
-        """The search is over."""
+    def rest(self, search: Search) -> None:
+        """The search is over; what they have come to is taken up."""
 
 
 class Closing:
@@ -69,6 +75,8 @@ class Closing:
         whole: whether an answer to the part answers the whole question. One that is nearer than the known one and does
             not ends the search: the part's optimum is not that of the whole then.
         helpers: processes that take part after the first search.
+        within: radius of the ball over which the bounds hold, if it is smaller than the answer's distance. The bound
+            that is proven then is at most that, and so for all answers, those outside of the ball included.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
@@ -76,6 +84,7 @@ class Closing:
         bound: proven lower bound on the distance of every answer within the ball.
         nodes: branchings so far.
         outgrown: whether a nearer answer to the part ended the search that does not answer the whole question.
+        hopeless: whether the search was given up.
         size: columns (all pixels counted), open neurons and rows of the relaxation.
     """
 
@@ -88,6 +97,7 @@ class Closing:
         memory: float | None = None,
         whole: Callable[[Floats], bool] | None = None,
         helpers: Helpers | None = None,
+        within: float = np.inf,
     ) -> None:
         self.question = question
         self.bounds = bounds
@@ -95,7 +105,8 @@ class Closing:
         self.helpers = helpers
         self.regions, self.edges = Regions(question), Regions(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
-        self.least = self.best.distance
+        self.within = within
+        self.least = min(self.best.distance, within)
         self.progress = progress
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
@@ -107,7 +118,8 @@ class Closing:
         self.room = np.inf if memory is None else memory * 2**20 / bytes_of_node
         self.bound = 0.0
         self.nodes = 0
-        self.outgrown = False
+        self.outgrown = self.hopeless = False
+        self.patience = np.inf
         self.began = self.reported = time.perf_counter()
 
     def learn_from(self, other: Closing) -> None:
@@ -121,14 +133,16 @@ class Closing:
         on = np.array([self.bounds[scenario].lower[k][neuron] >= 0 for scenario, k, neuron in theirs], dtype=np.bool_)
         self.search.take(other.search, places, on)
 
-    def run(self, seconds: float, look: bool = False) -> Solution:
+    def run(self, seconds: float, look: bool = False, patience: float = np.inf) -> Solution:
         """Search until it is closed, the time is over, the part is outgrown, or the user stops it.
 
         Args:
             seconds: limit.
             look: whether the part is probably too small: an answer that shows it is looked for before the first search,
                 not only before the last one.
+            patience: seconds after which the search is given up unless it has come near enough (`HOPELESS`).
         """
+        self.patience = patience
         deadline = self.began + seconds
         most = float(FIRST)
         reason = ""
@@ -152,34 +166,44 @@ class Closing:
                     others=others,
                 )
                 self.settle()
-                if others is not None and others.lost:
-                    reason = "a process that took part has ended, and what it held is open"
-                elif found.open > self.room:
-                    reason = "memory limit reached"
-                elif time.perf_counter() >= deadline:
-                    reason = "time limit reached"
-                elif found.nodes < limit:
-                    reason = "linear programs come no nearer to the answer: numerical trouble"
+                reason = self.ended(found, limit, deadline, others)
                 most *= GROWTH
-                if others is None and self.helpers is not None and not self.closed:
+                if others is None and self.helpers is not None and not self.closed and not reason:
                     others = self.helpers
                     others.prepare(self)
         except OutgrownError:
             self.outgrown = True
             self.settle()
+        except HopelessError:
+            self.hopeless = True
+            reason = "time limit reached"
+            self.settle()
         except KeyboardInterrupt:
             reason = "interrupted"
             self.settle()
-        self.search.heap = []
         if others is not None and reason != "interrupted":  # which may have come in the middle of a message
-            others.rest()
+            try:
+                self.settle_others(others)
+            except KeyboardInterrupt:
+                reason = "interrupted"
+        self.search.heap = []
         interrupted = reason == "interrupted"
         spent = time.perf_counter() - self.began
         distance = self.best.distance
         bound = min(self.bound, distance)
-        if self.closed and not self.outgrown:
+        if self.closed and not self.outgrown and self.least < self.within:
             return Solution("optimal", "", None, distance, bound, self.nodes, spent, interrupted)
         return Solution("feasible", reason, None, distance, bound, self.nodes, spent, interrupted)
+
+    def ended(self, found: Found, limit: float, deadline: float, others: Helpers | None) -> str:
+        """Why no other search begins; empty where one does."""
+        if found.open > self.room:
+            return "memory limit reached"
+        if time.perf_counter() >= deadline:
+            return "time limit reached"
+        if found.nodes < limit and not (others is not None and others.lost):  # which the next search does without
+            return "linear programs come no nearer to the answer: numerical trouble"
+        return ""
 
     @property
     def closed(self) -> bool:
@@ -190,6 +214,16 @@ class Closing:
         """Count what a search has come to, whether it ended or not."""
         self.bound = max(self.bound, -self.search.bound)
         self.nodes += self.search.nodes
+        self.search.nodes = 0
+
+    def settle_others(self, others: Helpers) -> None:
+        """Answers that are on their way count; bounds and nodes of what is over do not."""
+        before = self.nodes
+        try:
+            others.rest(self.search)
+        except OutgrownError:
+            self.outgrown = True
+        self.nodes = before + self.search.nodes
         self.search.nodes = 0
 
     def leaf(self, x: Floats, _objective: float) -> float:
@@ -219,9 +253,13 @@ class Closing:
         self.least = min(self.least, self.best.distance, least)
 
     def report(self) -> None:
-        """Tell of the progress, not too often."""
+        """Tell of the progress, not too often; give up what is not worth the time."""
         now = time.perf_counter()
-        if self.progress is not None and now - self.reported > EVERY:
-            self.reported = now
-            bound = max(self.bound, -self.search.bound)
+        if now - self.reported <= EVERY:
+            return
+        self.reported = now
+        bound = max(self.bound, -self.search.bound)
+        if self.progress is not None:
             self.progress(Step(self.best.distance, bound, self.nodes + self.search.nodes, now - self.began))
+        if now - self.began > self.patience and bound < (1.0 - HOPELESS) * self.least:
+            raise HopelessError

@@ -8,7 +8,7 @@ where a helper is gone.
 
 A helper answers one message at a time, and none is sent before its answer is read, so that no two processes wait for
 each other. It branches on meanwhile. When which node is branched on depends on the clock: with helpers the number of
-nodes differs from run to run, bounds and optima do not.
+nodes differs from run to run, and so does the bound of a search that is cut short; optima do not.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from __future__ import annotations
 import contextlib
 import heapq
 import multiprocessing
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 import numpy as np
+from joblib.externals.loky.backend.context import get_context
 from threadpoolctl import threadpool_limits
 
 from arfj.attack.closing import GAP, Closing
 from arfj.attack.descent import Corner
+from arfj.attack.orphan import end_with
 from arfj.bab.tree import Lesson, Parcel, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats
@@ -36,12 +39,13 @@ from arfj.question import Question
 from arfj.solver.branching import Costs
 from arfj.tighten import tighten_scenario
 
-CONTEXT = multiprocessing.get_context("spawn")
+CONTEXT = get_context("loky")
+"""Processes that begin anew and, other than those of "spawn", do not run the caller's script again."""
 
-ROUND = 60
-"""Branchings of a helper between two reports, for every helper that there is: so many reports come at a time."""
-TAUGHT = 100
-"""Proofs that are told at a time, at most: the latest ones."""
+ROUND, LEAST_ROUND = 0.02, 0.1
+"""Seconds of a helper between two reports, for every helper that there is, and at least."""
+TAUGHT, NOTED = 100, 5000
+"""Proofs and gains that are told at a time, at most: the latest ones."""
 HANDED = 500
 """Nodes that change hands at a time, at most."""
 LEAST = 4
@@ -50,6 +54,8 @@ WAIT = 0.1
 """Seconds that are waited for a report at a time."""
 SETTLED = 0.5
 """Seconds that are waited for what a helper still has to say."""
+GRACE = 30.0
+"""Seconds beyond its deadline after which a helper that tightens is given up."""
 ENDING = 5.0
 """Seconds that a helper has to end by itself."""
 
@@ -93,7 +99,7 @@ class Work:
         parcels: nodes to take over.
         lesson: what others have learnt.
         asked: how many nodes are wanted back, at once.
-        round: branchings before the answer otherwise.
+        round: seconds before the answer otherwise; it comes at once with a better answer, and where no node is left.
     """
 
     epoch: int
@@ -103,7 +109,7 @@ class Work:
     parcels: Sequence[Parcel]
     lesson: Lesson
     asked: int
-    round: int
+    round: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +148,7 @@ class Member:
         epoch: of the work that it was sent last.
         bound: upper bound of the nodes that it holds.
         open: how many it holds.
-        lessons: what it is to be taught next.
+        lesson: what it is to be taught next.
     """
 
     def __init__(self) -> None:
@@ -154,7 +160,7 @@ class Member:
         self.epoch = 0
         self.bound = -np.inf
         self.open = 0
-        self.lessons: list[Lesson] = []
+        self.lesson = Lesson()
 
     def send(self, message: object) -> None:
         """Tell it something, which it will answer."""
@@ -175,7 +181,6 @@ class Member:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-        self.process.close()
 
 
 class Crew:
@@ -227,7 +232,7 @@ class Crew:
     def tighten(self, question: Question, bounds: Sequence[Bounds], radius: float, deadline: float) -> list[Bounds]:
         """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers."""
         self.gather()
-        free = [member for member in list(self.members) if self._settled(member)][: len(bounds) - 1]
+        free = self._settled(None)[: len(bounds) - 1]
         shares = [range(first, len(bounds), len(free) + 1) for first in range(len(free) + 1)]
 
         def part(share: Sequence[int]) -> Tightening:
@@ -239,11 +244,13 @@ class Crew:
         found = dict(zip(shares[0], part(shares[0]).done(), strict=True))
         for member, share in asked:
             try:
-                answer = member.answer()
-            except (EOFError, OSError):  # its scenarios stay as they were
+                late = not member.pipe.poll(max(0.0, deadline - time.perf_counter()) + GRACE)
+                answer = None if late else member.answer()
+            except (EOFError, OSError):
+                answer = None
+            if answer is None:  # its scenarios stay as they were
                 self._lose(member, None)
-                continue
-            if isinstance(answer, list):
+            elif isinstance(answer, list):
                 found |= zip(share, answer, strict=True)
         return [found.get(index, one) for index, one in enumerate(bounds)]
 
@@ -253,14 +260,16 @@ class Crew:
         closing.search.teach()
         self.gather()
 
-    def rest(self) -> None:
-        """The search is over: the helpers drop all nodes."""
+    def rest(self, search: Search) -> None:
+        """The search is over: take up what is on its way, and have the helpers drop all nodes."""
+        free = self._settled(search)
         self.epoch += 1
-        nothing = Work(self.epoch, np.inf, 1.0, 0.0, (), Lesson(), 0, 1)
-        for member in list(self.members):
-            member.bound, member.open = -np.inf, 0
-            if member.closing is self.closing and self._settled(member):
+        nothing = Work(self.epoch, -search.value, 1.0, 0.0, (), Lesson(), 0, LEAST_ROUND)
+        for member in free:
+            if member.closing is self.closing:
                 self._told(member, nothing)
+        for member in self.members:
+            member.bound, member.open = -np.inf, 0
         self.closing = None
 
     def begin(self, search: Search) -> None:
@@ -275,8 +284,7 @@ class Crew:
         self.gather()
         lesson = search.learnt()
         for member in self.members:
-            if member.closing is self.closing:
-                member.lessons.append(lesson)
+            self._teach(member, lesson)
         if search.idle:
             search.heap.clear()
         for member in self._heard(WAIT if search.idle and self.open else 0.0):
@@ -286,10 +294,15 @@ class Crew:
             if member.ready:
                 self._tell(member, search, hungry)
 
+    def _teach(self, member: Member, lesson: Lesson) -> None:
+        """Keep for a member what it is to learn next."""
+        if member.closing is self.closing:
+            member.lesson = _together([member.lesson, lesson])
+
     def _tell(self, member: Member, search: Search, hungry: bool) -> None:
         """Send a member what it is to know, and nodes if it has none."""
         if member.closing is not self.closing:
-            member.closing, member.lessons = self.closing, []
+            member.closing, member.lesson = self.closing, Lesson()
             if self.closing is not None and not self._told(member, _part(self.closing)):
                 self._lose(member, search)
             return
@@ -297,30 +310,29 @@ class Crew:
         if not member.open and not parcels and member.epoch == self.epoch:
             return  # it waits, and there is nothing to tell
         wanted = HANDED if hungry and member.open > 1 and len(search.heap) < LEAST else 0
-        lesson, member.lessons = _together(member.lessons), []
+        lesson, member.lesson = member.lesson, Lesson()
         seconds = search.deadline - time.perf_counter()
-        work = Work(
-            self.epoch, -search.value, search.scale, seconds, parcels, lesson, wanted, ROUND * len(self.members)
-        )
+        round_ = max(LEAST_ROUND, ROUND * len(self.members))
+        work = Work(self.epoch, -search.value, search.scale, seconds, parcels, lesson, wanted, round_)
         member.bound = max([member.bound, *(one.bound for one in parcels)])
         member.open += len(parcels)
         member.epoch = self.epoch
         if not self._told(member, work):
             self._lose(member, search)
 
-    def _read(self, member: Member, search: Search) -> None:
+    def _read(self, member: Member, search: Search | None) -> None:
         """Take up a member's report."""
         try:
             report = member.answer()
         except (EOFError, OSError):
             self._lose(member, search)
             return
-        if not isinstance(report, Report) or member.closing is not self.closing:
+        if search is None or not isinstance(report, Report) or member.closing is not self.closing:
             return
         search.learn(report.lesson)
         for other in self.members:
-            if other is not member and other.closing is self.closing:
-                other.lessons.append(report.lesson)
+            if other is not member:
+                self._teach(other, report.lesson)
         if report.epoch == self.epoch:
             member.bound, member.open = report.bound, report.open
             search.stuck = max(search.stuck, report.stuck)
@@ -336,17 +348,18 @@ class Crew:
         if waiting:
             yield from [waiting[pipe] for pipe in wait(list(waiting), seconds) if pipe in waiting]
 
-    def _settled(self, member: Member) -> bool:
-        """Whether it can be told something, what it still had to say being read."""
-        if not member.ready:
+    def _settled(self, search: Search | None) -> list[Member]:
+        """The members that can be told something at once, or soon; what they had to say is taken up."""
+        until = time.perf_counter() + SETTLED
+        for member in list(self.members):
             try:
-                if not member.pipe.poll(SETTLED):
-                    return False
-                member.answer()
+                heard = member.ready or member.pipe.poll(max(0.0, until - time.perf_counter()))
             except (EOFError, OSError):
-                self._lose(member, None)
-                return False
-        return True
+                self._lose(member, search)
+                continue
+            if heard and not member.ready:
+                self._read(member, search)
+        return [member for member in self.members if member.ready]
 
     def _told(self, member: Member, message: object) -> bool:
         try:
@@ -367,10 +380,10 @@ class Crew:
 
 
 def _together(lessons: Sequence[Lesson]) -> Lesson:
-    """All notes, and the latest proofs."""
-    notes = tuple(note for lesson in lessons for note in lesson.notes)
+    """The latest of them."""
+    notes = [note for lesson in lessons for note in lesson.notes]
     proofs = [kept for lesson in lessons for kept in lesson.proofs]
-    return Lesson(notes, tuple(proofs[-TAUGHT:]))
+    return Lesson(tuple(notes[-NOTED:]), tuple(proofs[-TAUGHT:]))
 
 
 def _part(closing: Closing) -> Part:
@@ -381,9 +394,9 @@ def _part(closing: Closing) -> Part:
     return Part(question, closing.bounds, closing.best.x, entered, search.costs, Lesson((), proofs))
 
 
-def begun(pipe: Connection) -> SpawnProcess:
+def begun(pipe: Connection) -> BaseProcess:
     """A process that serves."""
-    process = CONTEXT.Process(target=_deaf_serve, args=(pipe,), daemon=True)
+    process: BaseProcess = CONTEXT.Process(target=_deaf_serve, args=(pipe, os.getpid()), daemon=True)
     with _deaf():
         process.start()
     return process
@@ -399,10 +412,11 @@ def _deaf() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _deaf_serve(pipe: Connection) -> None:
+def _deaf_serve(pipe: Connection, asker: int) -> None:
+    end_with(asker)  # it may be gone while bounds are tightened, which does not look at the pipe
     with _deaf():
         serve(pipe)
 
@@ -444,7 +458,8 @@ class Helper:
         self.told = self.closing.best
         self.epoch = 0
         self.asked: int | None = None
-        self.round = ROUND
+        self.round = LEAST_ROUND
+        self.since = time.perf_counter()
         self.counted = 0
 
     @property
@@ -478,8 +493,12 @@ class Helper:
     def report(self) -> Report | None:
         """What there is to say, if it was asked for and is enough."""
         search = self.search
-        if self.asked is None or not (self.asked or self.over or search.nodes - self.counted >= self.round):
+        now = time.perf_counter()
+        if self.asked is None:
             return None
+        if not (self.asked or self.over or self.closing.best is not self.told or now - self.since >= self.round):
+            return None
+        self.since = now
         if search.idle:
             search.heap.clear()
         given = search.handed(self.asked) if self.asked else []

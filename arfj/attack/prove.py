@@ -20,6 +20,7 @@ from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.descent import Corner, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
+from arfj.attack.ladder import DIRECT, TIGHTEN, TIME, Ladder
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
@@ -47,6 +48,9 @@ FEW = 3
 """Fewer scenarios than this have the patience of so many."""
 TIGHTEN_SHARE = 0.3
 """Tightening may take this share of the time that is left."""
+DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
+"""After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
+up for smaller balls."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 
@@ -128,6 +132,7 @@ class Prover:
         optimum: the optimum of the last part.
         last: the search of the last part and its scenarios, if it was ours.
         begun: the scenarios that the first try came to need.
+        climbed: whether bounds from smaller balls were asked for.
         crew: other processes.
     """
 
@@ -159,6 +164,7 @@ class Prover:
         self.last: tuple[Closing, list[int]] | None = None
         self.begun: list[int] = []
         self.earlier = earlier
+        self.climbed = False
         self.crew = Crew(cores or (lambda: options.threads))
 
     def prove(self) -> Proof:
@@ -286,6 +292,9 @@ class Prover:
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
                 return self.final(proof)
+            if self.last is not None and self.last[0].hopeless:
+                active = self.climb(active)
+                continue
             answered = solution.status == "optimal" and solution.value is not None
             if missing and (answered or self.outgrown):
                 active = self.extended(active)
@@ -347,10 +356,54 @@ class Prover:
         self.last = closing, list(active)
         self.size, self.active = closing.size, len(active)
         self.say("proof")
-        solution = closing.run(min(self.left, seconds), look)
+        doubt = max(DOUBT_LEAST, DOUBT_SHARE * self.left) if self.hard and not self.climbed else np.inf
+        solution = closing.run(min(self.left, seconds), look, doubt)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
+
+    def climb(self, active: list[int]) -> list[int]:
+        """Bounds from smaller balls, as long as there are any (`arfj.attack.ladder`); the scenarios that took part."""
+        self.climbed = True
+        ladder = Ladder(self.best.distance if self.best is not None else 0.0, self.bound)
+        while self.best is not None and not (self.closed or self.interrupted or ladder.over) and self.left > 0:
+            closing = self.rung(self.best, active, ladder.radius, TIME * self.left)
+            if closing.outgrown:
+                self.optimum = closing.best.x
+                active = self.extended(active)
+            elif closing.best.distance < self.best.distance:
+                self.offer(closing.best.x, walk=False)
+            self.bound = max(self.bound, min(closing.bound, self.best.distance))
+            ladder.risen(self.bound, self.best.distance)
+        return active
+
+    def rung(self, best: Corner, active: list[int], radius: float, seconds: float) -> Closing:
+        """The part over the ball of this radius: a short search, then tightened bounds and a longer one."""
+        until = time.perf_counter() + seconds
+        part, region = self.question.restricted(active), self.question.region(radius)
+        method = "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
+        known = self.bounds_of(part, cut_off_radius(best.distance), active)
+        bounds = [
+            one.intersect(pre_activation_bounds(network, region, method))
+            for one, network in zip(known, part.ensemble, strict=True)
+        ]
+        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
+        whole = partial(self.answered, self.question.restricted(missing)) if missing else None
+        before: Closing | None = None
+        for share in (DIRECT, 1.0):
+            if before is not None:
+                deadline = time.perf_counter() + TIGHTEN * (until - time.perf_counter())
+                bounds = self.crew.tighten(part, bounds, radius, deadline)
+            closing = Closing(part, bounds, best.x, self.watch, self.options.memory, whole, self.crew, radius)
+            if before is not None:
+                closing.learn_from(before)
+            solution = closing.run(max(0.0, share * (until - time.perf_counter())))
+            self.nodes += solution.nodes
+            self.interrupted = self.interrupted or solution.interrupted
+            if closing.closed or closing.outgrown or self.interrupted:
+                break
+            before = closing
+        return closing
 
     def answered(self, others: Question, x: Floats) -> bool:
         """Whether an answer to a part fools all others, too; if it is nearer than the best one it becomes that."""

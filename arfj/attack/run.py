@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import os
 import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
+from arfj.attack.orphan import end_with
 from arfj.attack.progress import Progress
 from arfj.attack.prove import Earlier, Options
 from arfj.attack.result import AttackResult, from_json
@@ -30,10 +30,6 @@ from arfj.solver import Step
 
 MODEL = 1
 """Raised when a change of the code may change answers; rows of another number are not resumed from."""
-
-
-ORPHAN_SECONDS = 1.0
-"""How often a worker looks whether its parent is still there."""
 
 
 class Rows(Protocol):
@@ -111,7 +107,8 @@ def run_jobs(
         else:
             yield job, result
     if n_jobs == 1 or len(pending) == 1:
-        yield from _one_by_one(pending, len(jobs), options, folder, rows, watch)
+        cores = options.threads if n_jobs == 1 else share_of_cores(n_jobs, len(pending))
+        yield from _one_by_one(pending, len(jobs), replace(options, threads=cores), folder, rows, watch)
     elif pending:
         yield from _spread(pending, options, folder, rows, n_jobs)
 
@@ -207,6 +204,7 @@ def _spread(
     """
     with _Stop() as stop, tempfile.TemporaryDirectory(prefix="arfj-") as place:
         share = Share(Path(place) / "cores", options.threads)
+        share.write(share_of_cores(n_jobs, len(jobs)))
 
         def calls() -> Iterator[Any]:
             for index, job in enumerate(jobs):
@@ -218,9 +216,9 @@ def _spread(
         # Not more are handed out than run: what is handed out is waited for.
         parallel = Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", return_as="generator_unordered")
         for done, (index, result) in enumerate(parallel(calls()), start=1):
+            keep(jobs[index], options, rows, result)
             if done < len(jobs):
                 share.write(share_of_cores(n_jobs, len(jobs) - done))
-            keep(jobs[index], options, rows, result)
             yield jobs[index], result
     if stop.asked:
         raise KeyboardInterrupt
@@ -241,8 +239,9 @@ class Share:
     def write(self, cores: int) -> None:
         """From now on so many, if that is more."""
         beside = self.path.with_suffix(".new")
-        beside.write_text(str(max(cores, self.least)), encoding="ascii")
-        beside.replace(self.path)
+        with contextlib.suppress(OSError):  # it is of no matter for any answer
+            beside.write_text(str(max(cores, self.least)), encoding="ascii")
+            beside.replace(self.path)
 
     def __call__(self) -> int:
         """The number."""
@@ -279,26 +278,8 @@ class _Stop:
 def _indexed(
     index: int, job: Job, options: Options, witness: Path, known: Earlier | None, share: Share, asker: int
 ) -> tuple[int, AttackResult]:
-    _end_with(asker)
+    end_with(asker)
     return index, solve_question(job.question, options, witness, job.label, earlier=known, cores=share)
-
-
-@functools.cache
-def _end_with(asker: int) -> None:
-    """End this process when the one that asks for its work, its parent, is gone: else it would work on for nobody.
-
-    A backend may also run the work in the asking process itself, or in processes that are no children of it: these are
-    left alone.
-    """
-    if os.getppid() != asker:
-        return
-
-    def watch() -> None:
-        while os.getppid() == asker:
-            time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def keep(job: Job, options: Options, rows: Rows, result: AttackResult) -> None:
