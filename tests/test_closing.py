@@ -153,8 +153,8 @@ class TestParts:
         prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
         honest = Closing.run
 
-        def late(closing, seconds, look=False):
-            found = honest(closing, seconds, look)
+        def late(closing, seconds, look=False, patience=np.inf):
+            found = honest(closing, seconds, look, patience)
             prover.began -= SECONDS
             return replace(found, interrupted=interrupted)
 

@@ -2,44 +2,64 @@ r"""Bounds from smaller balls, where the proof over the ball of the best answer 
 
 If no answer lies within distance r, r is a lower bound on the distance of all of them. Over a ball of radius r that is
 smaller than the distance R of the best answer, bounds of the neurons are narrower, fewer of them are open, and the tree
-is a small part of the one that the whole ball takes: where that one has proven next to nothing after minutes, half of R
-may take seconds. What is proven is a bound only; the last step, from r to R, is the search that was out of reach.
+is a small part of the one that the whole ball takes: where that one has proven next to nothing after minutes, a third
+of R may take seconds. What is proven is a bound only; the last step, from r to R, is the search that was out of reach.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from arfj.attack.closing import Closing
+from arfj.bounds import Bounds
+from arfj.question import Question
+
 FIRST = 0.2
-"""The first radius, as a share of R."""
+"""The first step, as a share of R."""
 STEP, LEAST_STEP = 0.25, 0.02
-"""From one radius to the next: a share of the bound to begin with; the least, as a share of R."""
+"""Later ones, as a share of what is proven; the least that is worth a search, as a share of R."""
 TIME = 0.3
 """A radius may take this share of the time that is left."""
 DIRECT, TIGHTEN = 0.05, 0.4
 """Of that, a first search without tightened bounds may take this share; of what is left then, tightening another."""
 TOP = 0.97
 """From this share of R on, the whole ball is next."""
+APART = 1e-9
+"""Bounds contradict each other where the lower one exceeds the upper one by more than this, absolute and relative."""
+
+Tighten = Callable[[Question, Sequence[Bounds], float, float], list[Bounds]]
+"""See `arfj.tighten.tighten`."""
 
 
 @dataclass
 class Ladder:
-    """Which radius is next.
+    """Which radius is next: a fifth of R first, then a quarter more than what is proven, half of a step that failed.
 
     Attributes:
         distance: R, of the best answer.
         bound: proven.
-        step: by what share of itself the bound is to rise.
+        step: the next one, as a share of what is proven, or of R / 5 if that is more.
     """
 
     distance: float
     bound: float
-    step: float = STEP
+    step: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.bound >= FIRST * self.distance:
+            self.step = STEP
+
+    @property
+    def unit(self) -> float:
+        """What steps are shares of."""
+        return max(self.bound, FIRST * self.distance)
 
     @property
     def radius(self) -> float:
         """The next one."""
-        return min(max(self.bound * (1.0 + self.step), FIRST * self.distance), TOP * self.distance)
+        return min(self.bound + self.step * self.unit, TOP * self.distance)
 
     @property
     def over(self) -> bool:
@@ -47,9 +67,72 @@ class Ladder:
         return self.radius - self.bound < LEAST_STEP * self.distance
 
     def risen(self, bound: float, distance: float) -> None:
-        """A radius was tried: a step that failed is halved, or what is below `FIRST` would be tried next."""
+        """Take up what the search of the next radius has proven, and the distance of the best answer then."""
         tried = self.radius
-        failed = bound < tried * (1.0 - 1e-6)
         self.distance, self.bound = distance, max(self.bound, bound)
-        if failed:
-            self.step = 0.5 * (tried / self.bound - 1.0) if self.bound > 0 else self.step
+        done = bound >= tried * (1.0 - 1e-6)
+        self.step = min(self.step, STEP) if done else 0.5 * max(tried - self.bound, 0.0) / self.unit
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """What the search of a smaller ball came to.
+
+    Attributes:
+        bound: proven lower bound on the distance of all answers, those outside of the ball included.
+        closing: the search, or None where bounds said that the ball holds no answer.
+        nodes: branchings.
+        interrupted: whether the user stopped it.
+    """
+
+    bound: float
+    closing: Closing | None
+    nodes: int = 0
+    interrupted: bool = False
+
+
+def search_ball(
+    part: Question,
+    bounds: Sequence[Bounds],
+    radius: float,
+    until: float,
+    closing_of: Callable[[Sequence[Bounds]], Closing],
+    tighten: Tighten,
+) -> Rung:
+    """A short search; if it stays open, tightened bounds and a longer one.
+
+    Args:
+        part: the question.
+        bounds: of its scenarios, which hold at every answer within `radius`.
+        radius: r.
+        until: `time.perf_counter()` value at which to stop.
+        closing_of: the search with such bounds, its `within` being r.
+        tighten: better bounds of the same kind.
+    """
+    before: Closing | None = None
+    nodes = 0
+    while True:
+        if contradictory(bounds):
+            return Rung(radius, None, nodes)
+        closing = closing_of(bounds)
+        share = DIRECT
+        if before is not None:
+            closing.learn_from(before)
+            share = 1.0
+        solution = closing.run(max(0.0, share * (until - time.perf_counter())))
+        nodes += solution.nodes
+        done = closing.closed or closing.outgrown or solution.interrupted or time.perf_counter() >= until
+        if done or before is not None:
+            proven = closing.bound if before is None else max(before.bound, closing.bound)
+            return Rung(min(radius, proven), closing, nodes, solution.interrupted)
+        before = closing
+        bounds = tighten(part, bounds, radius, time.perf_counter() + TIGHTEN * (until - time.perf_counter()))
+
+
+def contradictory(bounds: Sequence[Bounds]) -> bool:
+    """Whether no point has such pre-activations: each bound is a safe one, so there is no answer then."""
+    return any(
+        bool((low - up > APART * (1.0 + abs(low) + abs(up))).any())
+        for one in bounds
+        for low, up in zip(one.lower, one.upper, strict=True)
+    )

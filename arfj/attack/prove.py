@@ -9,7 +9,7 @@ fewer scenarios are none: then all of them stand in the model from the start.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -20,7 +20,7 @@ from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.descent import Corner, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.ladder import DIRECT, TIGHTEN, TIME, Ladder
+from arfj.attack.ladder import TIME, Ladder, Rung, search_ball
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
@@ -347,9 +347,7 @@ class Prover:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
         bounds = self.bounds_of(part, radius, active)
-        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
-        whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew)
+        closing = self.closing(part, active, answer, np.inf, bounds)
         look = self.hard and self.outgrown
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
             closing.learn_from(self.last[0])
@@ -362,48 +360,49 @@ class Prover:
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
 
+    def closing(
+        self, part: Question, active: list[int], answer: Floats, within: float, bounds: Sequence[Bounds]
+    ) -> Closing:
+        """Our own branch and bound on a part, which is outgrown where its answers are none of the whole question."""
+        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
+        whole = partial(self.answered, self.question.restricted(missing)) if missing else None
+        return Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within)
+
     def climb(self, active: list[int]) -> list[int]:
         """Bounds from smaller balls, as long as there are any (`arfj.attack.ladder`); the scenarios that took part."""
         self.climbed = True
         ladder = Ladder(self.best.distance if self.best is not None else 0.0, self.bound)
         while self.best is not None and not (self.closed or self.interrupted or ladder.over) and self.left > 0:
-            closing = self.rung(self.best, active, ladder.radius, TIME * self.left)
-            if closing.outgrown:
-                self.optimum = closing.best.x
+            found = self.rung(self.best, active, ladder.radius)
+            self.nodes += found.nodes
+            self.interrupted = self.interrupted or found.interrupted
+            if found.closing is not None and found.closing.outgrown:
+                self.optimum = found.closing.best.x
                 active = self.extended(active)
-            elif closing.best.distance < self.best.distance:
-                self.offer(closing.best.x, walk=False)
-            self.bound = max(self.bound, min(closing.bound, self.best.distance))
-            ladder.risen(self.bound, self.best.distance)
+            elif found.closing is not None and found.closing.best.distance < self.best.distance:
+                self.offer(found.closing.best.x, walk=False)
+            self.bound = max(self.bound, min(found.bound, self.best.distance))
+            if found.closing is None or not found.closing.outgrown:
+                ladder.risen(self.bound, self.best.distance)
         return active
 
-    def rung(self, best: Corner, active: list[int], radius: float, seconds: float) -> Closing:
-        """The part over the ball of this radius: a short search, then tightened bounds and a longer one."""
-        until = time.perf_counter() + seconds
+    def rung(self, best: Corner, active: list[int], radius: float) -> Rung:
+        """One of them: bounds over it, and those over the whole ball."""
+        self.say("smaller balls")
+        until = time.perf_counter() + TIME * self.left
         part, region = self.question.restricted(active), self.question.region(radius)
-        method = "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
         known = self.bounds_of(part, cut_off_radius(best.distance), active)
         bounds = [
-            one.intersect(pre_activation_bounds(network, region, method))
+            one.intersect(pre_activation_bounds(network, region, self.method))
             for one, network in zip(known, part.ensemble, strict=True)
         ]
-        missing = [index for index in range(len(self.question.ensemble)) if index not in active]
-        whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        before: Closing | None = None
-        for share in (DIRECT, 1.0):
-            if before is not None:
-                deadline = time.perf_counter() + TIGHTEN * (until - time.perf_counter())
-                bounds = self.crew.tighten(part, bounds, radius, deadline)
-            closing = Closing(part, bounds, best.x, self.watch, self.options.memory, whole, self.crew, radius)
-            if before is not None:
-                closing.learn_from(before)
-            solution = closing.run(max(0.0, share * (until - time.perf_counter())))
-            self.nodes += solution.nodes
-            self.interrupted = self.interrupted or solution.interrupted
-            if closing.closed or closing.outgrown or self.interrupted:
-                break
-            before = closing
-        return closing
+        closing_of = partial(self.closing, part, active, best.x, radius)
+        return search_ball(part, bounds, radius, until, closing_of, self.crew.tighten)
+
+    @property
+    def method(self) -> Method:
+        """Where bounds begin."""
+        return "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
 
     def answered(self, others: Question, x: Floats) -> bool:
         """Whether an answer to a part fools all others, too; if it is nearer than the best one it becomes that."""
@@ -445,8 +444,7 @@ class Prover:
         region = question.region(radius)
         for index, network in zip(indices, question.ensemble, strict=True):
             if self.radius.get(index) != radius:
-                method = "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
-                bounds = pre_activation_bounds(network, region, method)
+                bounds = pre_activation_bounds(network, region, self.method)
                 self.known[index] = self.known[index].intersect(bounds) if index in self.known else bounds
                 self.radius[index] = radius
         return [self.known[index] for index in indices]
