@@ -42,10 +42,8 @@ class Group:
 GROUPS = (
     Group(BUNDLE, 5, (0, 6, 7), 600.0, alone=True),
     Group(BUNDLE, 20, THREE, 120.0),
-    Group("16-16-16", 5, (4, 7), 600.0),
-    Group("32-32-32", 0, (4, 7), 300.0),
 )
-"""Images that take long by one process; of larger questions those that it leaves open (suites `alpha` and `growth`)."""
+"""Images that take long by one process; and those of more networks, some of which it leaves open."""
 
 
 def cases(plan: Plan) -> Iterator[Case]:
