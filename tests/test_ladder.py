@@ -10,11 +10,11 @@ from bab_settings import HARDER, SECONDS, SEEDS, SETTINGS, exact_of, harder
 from reference import random_question
 
 from arfj.attack import closing as module
-from arfj.attack import ladder
+from arfj.attack import crew, ladder
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
-from arfj.attack.ladder import Ladder, contradictory, search_ball
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.ladder import Ladder, Rung, contradictory, search_ball
+from arfj.attack.prove import Options, Prover
 from arfj.bounds import Bounds, pre_activation_bounds
 
 
@@ -221,6 +221,62 @@ class TestProver:
         assert len(known) > 5
         assert all(before <= after for before, after in itertools.pairwise(known))
 
+    def test_a_second_search_of_a_ball_goes_on_where_the_first_one_ended(self, monkeypatch):
+        """Its answer, its bound and its nodes are not lost."""
+        question, x, bounds = harder(HARDER[0])
+        solo = Closing(question, bounds, x)
+        best = solo.run(SECONDS).value
+        radius = 1.05 * best
+        honest, runs = Closing.run, []
+
+        def run(part, seconds, look=False, patience=np.inf):
+            runs.append((part.best.distance, part.bound, part.nodes))
+            if len(runs) > 1:
+                return honest(part, seconds)
+            found = honest(part, 0.0)
+            part.met(solo.best)
+            part.bound, part.nodes = 0.5 * best, 7
+            return found
+
+        monkeypatch.setattr(Closing, "run", run)
+        found, _ = ball(question, x, radius)
+        assert runs == [(question.distance(x), 0.0, 0), (solo.best.distance, 0.5 * best, 7)]
+        assert found.closing.best.distance == pytest.approx(best, rel=1e-6)
+        assert found.bound == pytest.approx(best, rel=1e-6)
+        assert found.nodes >= 7
+
+    def test_a_bound_above_an_answer_is_not_believed(self, monkeypatch):
+        """Where bounds of a ball contradict each other in which an answer lies."""
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x)
+        best.run(SECONDS)
+
+        def rung(prover, *_):
+            prover.offer(best.best.x, walk=False)
+            return Rung(1.2 * best.best.distance, None)
+
+        monkeypatch.setattr(Prover, "rung", rung)
+        proof = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None).prove()
+        assert proof.bound == 0.0
+        assert "numerical trouble" in proof.reason
+
+    def test_nothing_is_proven_for_weights_beyond_proofs(self, monkeypatch):
+        question, _, _ = harder(HARDER[0])
+        monkeypatch.setattr("arfj.attack.prove.badly_scaled", lambda _: 1e-9)
+        monkeypatch.setattr(Prover, "rung", lambda *_: pytest.fail("searched a smaller ball"))
+        proof = Prover(question, Options(bounds="exact", time_limit=5.0), lambda *_: None).prove()
+        assert proof.bound == 0.0
+        assert "beyond what floating-point proofs can bear" in proof.reason
+
+    def test_not_where_a_bound_is_near_already(self):
+        question, x, bounds = harder(HARDER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        prover.best = weak(question)
+        assert prover.patience < np.inf
+        prover.hard, prover.bound = True, 20 * best
+        assert prover.patience == np.inf
+
     def test_a_part_that_is_outgrown(self, monkeypatch):
         """Begun with one scenario, the others join on the ladder or after it."""
         question, x, bounds = harder(HARDER[1])
@@ -231,7 +287,7 @@ class TestProver:
         assert (proof.bound, proof.reason) == (pytest.approx(best, rel=1e-6), "")
 
 
-def test_soft_demands():
+def test_soft_demands(monkeypatch):
     """Bounds of a ball come without class conditions there."""
     question = random_question(62, 5, inputs=8, hidden=(5, 4), classes=3)
     question = replace(question, demand=replace(question.demand, share=0.6))
@@ -241,7 +297,15 @@ def test_soft_demands():
     assert best == pytest.approx(alone.best.distance, rel=1e-6)
     prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
     prover.best = alone.best
+    asked, honest = [], crew.tighten_scenario
+
+    def tighten_scenario(part, bounds, radius, deadline, demanded):
+        asked.append(demanded)
+        return honest(part, bounds, radius, deadline, demanded)
+
+    monkeypatch.setattr(crew, "tighten_scenario", tighten_scenario)
+    monkeypatch.setattr(ladder, "DIRECT", 0.0)
     for share in (0.5, 0.9, 0.99):
         found = prover.rung(alone.best, list(range(5)), share * best)
         assert found.bound == pytest.approx(share * best, rel=1e-6)
-    assert cut_off_radius(best) > best
+    assert set(asked) == {False}

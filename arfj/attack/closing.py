@@ -133,6 +133,12 @@ class Closing:
         on = np.array([self.bounds[scenario].lower[k][neuron] >= 0 for scenario, k, neuron in theirs], dtype=np.bool_)
         self.search.take(other.search, places, on)
 
+    def go_on_from(self, before: Closing) -> None:
+        """Take over all of a search on the same part and ball, whose bounds were no better."""
+        self.learn_from(before)
+        self.bound, self.nodes = before.bound, before.nodes
+        self.met(before.best)
+
     def run(self, seconds: float, look: bool = False, patience: float = np.inf) -> Solution:
         """Search until it is closed, the time is over, the part is outgrown, or the user stops it.
 

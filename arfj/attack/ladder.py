@@ -22,6 +22,8 @@ STEP, LEAST_STEP = 0.25, 0.02
 """Later ones, as a share of what is proven; the least that is worth a search, as a share of R."""
 TIME = 0.3
 """A radius may take this share of the time that is left."""
+CLIMB = 0.7
+"""And all of them together this share of what was left before; then the search over the whole ball goes on."""
 DIRECT, TIGHTEN = 0.05, 0.4
 """Of that, a first search without tightened bounds may take this share; of what is left then, tightening another."""
 TOP = 0.97
@@ -80,7 +82,7 @@ class Rung:
 
     Attributes:
         bound: proven lower bound on the distance of all answers, those outside of the ball included.
-        closing: the search, or None where bounds said that the ball holds no answer.
+        closing: the last search, or None where bounds said before it that the ball holds no answer.
         nodes: branchings.
         interrupted: whether the user stopped it.
     """
@@ -110,23 +112,19 @@ def search_ball(
         tighten: better bounds of the same kind.
     """
     before: Closing | None = None
-    nodes = 0
-    while True:
-        if contradictory(bounds):
-            return Rung(radius, None, nodes)
+    while not contradictory(bounds):
         closing = closing_of(bounds)
         share = DIRECT
         if before is not None:
-            closing.learn_from(before)
+            closing.go_on_from(before)
             share = 1.0
         solution = closing.run(max(0.0, share * (until - time.perf_counter())))
-        nodes += solution.nodes
         done = closing.closed or closing.outgrown or solution.interrupted or time.perf_counter() >= until
         if done or before is not None:
-            proven = closing.bound if before is None else max(before.bound, closing.bound)
-            return Rung(min(radius, proven), closing, nodes, solution.interrupted)
+            return Rung(min(radius, closing.bound), closing, closing.nodes, solution.interrupted)
         before = closing
         bounds = tighten(part, bounds, radius, time.perf_counter() + TIGHTEN * (until - time.perf_counter()))
+    return Rung(radius, before, 0 if before is None else before.nodes)
 
 
 def contradictory(bounds: Sequence[Bounds]) -> bool:

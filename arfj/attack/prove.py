@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from arfj.attack.closing import Closing
+from arfj.attack.closing import HOPELESS, Closing
 from arfj.attack.crew import Crew
 from arfj.attack.descent import Corner, Regions, descend, phases_at
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.ladder import TIME, Ladder, Rung, search_ball
+from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
@@ -283,8 +283,8 @@ class Prover:
         self.hard = self.hard or (self.best is not None and self.best.distance > self.failed * (1 - NEARER))
         while True:
             if self.best is None or self.interrupted:
-                return Proof(self.bound, False, "interrupted")
-            if self.closed:  # by the first try
+                return self.final(Proof(self.bound, False, "interrupted"))
+            if self.closed:  # by the first try, or in a smaller ball
                 return self.final(Proof(self.bound, False, ""))
             if self.hard:  # once a part was hard, those with more scenarios are
                 self.tighten(self.best, active)
@@ -294,6 +294,8 @@ class Prover:
                 return self.final(proof)
             if self.last is not None and self.last[0].hopeless:
                 active = self.climb(active)
+                if self.left <= 0:
+                    return self.final(proof)
                 continue
             answered = solution.status == "optimal" and solution.value is not None
             if missing and (answered or self.outgrown):
@@ -352,10 +354,8 @@ class Prover:
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
             closing.learn_from(self.last[0])
         self.last = closing, list(active)
-        self.size, self.active = closing.size, len(active)
         self.say("proof")
-        doubt = max(DOUBT_LEAST, DOUBT_SHARE * self.left) if self.hard and not self.climbed else np.inf
-        solution = closing.run(min(self.left, seconds), look, doubt)
+        solution = closing.run(min(self.left, seconds), look, self.patience)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
@@ -366,30 +366,43 @@ class Prover:
         """Our own branch and bound on a part, which is outgrown where its answers are none of the whole question."""
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        return Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within)
+        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within)
+        self.size, self.active = closing.size, len(active)
+        return closing
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a hard part is given up for smaller balls, once, where these can say more."""
+        near = self.best is not None and self.bound >= (1.0 - HOPELESS) * self.best.distance
+        if not self.hard or self.climbed or near or badly_scaled(self.question) is not None:
+            return np.inf
+        return max(DOUBT_LEAST, DOUBT_SHARE * self.left)
 
     def climb(self, active: list[int]) -> list[int]:
         """Bounds from smaller balls, as long as there are any (`arfj.attack.ladder`); the scenarios that took part."""
         self.climbed = True
         ladder = Ladder(self.best.distance if self.best is not None else 0.0, self.bound)
-        while self.best is not None and not (self.closed or self.interrupted or ladder.over) and self.left > 0:
+        least = (1.0 - CLIMB) * self.left
+        while self.best is not None and not (self.closed or self.interrupted or ladder.over) and self.left > least:
             found = self.rung(self.best, active, ladder.radius)
             self.nodes += found.nodes
             self.interrupted = self.interrupted or found.interrupted
-            if found.closing is not None and found.closing.outgrown:
+            self.bound = max(self.bound, found.bound)  # above an answer it is not believed: `final`
+            outgrown = found.closing is not None and found.closing.outgrown
+            if found.closing is not None and outgrown:
                 self.optimum = found.closing.best.x
                 active = self.extended(active)
             elif found.closing is not None and found.closing.best.distance < self.best.distance:
                 self.offer(found.closing.best.x, walk=False)
-            self.bound = max(self.bound, min(found.bound, self.best.distance))
-            if found.closing is None or not found.closing.outgrown:
+            if outgrown:
+                ladder.distance = self.best.distance
+            else:
                 ladder.risen(self.bound, self.best.distance)
         return active
 
     def rung(self, best: Corner, active: list[int], radius: float) -> Rung:
         """One of them: bounds over it, and those over the whole ball."""
         self.say("smaller balls")
-        until = time.perf_counter() + TIME * self.left
         part, region = self.question.restricted(active), self.question.region(radius)
         known = self.bounds_of(part, cut_off_radius(best.distance), active)
         bounds = [
@@ -397,6 +410,7 @@ class Prover:
             for one, network in zip(known, part.ensemble, strict=True)
         ]
         closing_of = partial(self.closing, part, active, best.x, radius)
+        until = time.perf_counter() + TIME * self.left
         return search_ball(part, bounds, radius, until, closing_of, self.crew.tighten)
 
     @property
