@@ -479,7 +479,7 @@ class Prover:
         given = None if start is None else encoding.complete(start, question.ensemble)
         limits = Limits(
             min(self.left, seconds),
-            self.options.threads,
+            max(self.options.threads, self.crew.cores()),
             self.options.seed,
             self.options.memory,
             solutions=solutions,
