@@ -119,8 +119,8 @@ def test_bounds_that_an_answer_leaves_are_thrown_away(monkeypatch):
     """A solver that bounds wrongly is caught where the best answer contradicts it."""
     question, *_ = setting(SEEDS[0])
     monkeypatch.setattr(
-        "arfj.attack.prove.tighten",
-        lambda _part, known, *_: [one.replaced(0, one.upper[0] + 1, one.upper[0] + 2) for one in known],
+        "arfj.attack.crew.Crew.tighten",
+        lambda _crew, _part, known, *_: [one.replaced(0, one.upper[0] + 1, one.upper[0] + 2) for one in known],
     )
     prover = Prover(question, Options(bounds="exact", time_limit=30), lambda _name, _step: None)
     proof = prover.prove()
