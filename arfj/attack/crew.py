@@ -2,9 +2,9 @@
 
 Every helper has a relaxation and a search of its own, built from the same question and bounds, so that what it says of
 a node, and what it learns, is what this process would say and learn. It works on the nodes that it was handed. Where it
-has none, it gets every other one of this process; where this process has none, it asks for every other one of theirs.
-No bound is lost on the way: nodes count as a helper's until its report without them is read, and with their bounds
-where a helper is gone.
+has none, it gets every other one of this process, up to a limit; where this process has none, it asks for some of theirs.
+No bound is lost on the way: nodes count as a helper's until its report without them is read, and keep that search open
+where a helper is gone; the next one does without it.
 
 A helper answers one message at a time, and none is sent before its answer is read, so that no two processes wait for
 each other. It branches on meanwhile. When which node is branched on depends on the clock: with helpers the number of
@@ -369,7 +369,7 @@ class Crew:
         return True
 
     def _lose(self, member: Member, search: Search | None) -> None:
-        """A helper is gone: what it held stays open for ever."""
+        """A helper is gone: what it held stays open in this search."""
         self.members.remove(member)
         self.cores = lambda: 1  # it may have been the memory: no others
         if search is not None and member.open:
