@@ -13,9 +13,10 @@ import pytest
 from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, harder, larger
 from processes import LIMIT, started
 
-from arfj.attack import closing, crew
+from arfj.attack import closing, crew, helper
 from arfj.attack.closing import Closing
-from arfj.attack.crew import Crew, Member, serve
+from arfj.attack.crew import Crew, Member
+from arfj.attack.helper import serve
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bab import Relaxation, Search, tree
 from arfj.tighten import tighten
@@ -148,14 +149,14 @@ class TestSearch:
         question, x, bounds = harder(HARDER[0])
         solo = Closing(question, bounds, x)
         best = solo.run(SECONDS).value
-        honest = crew.Helper.branch
+        honest = helper.Helper.branch
 
-        def branch(helper):
-            helper.closing.met(solo.best)
-            helper.closing.least = min(helper.closing.least, solo.best.distance)
-            honest(helper)
+        def branch(one):
+            one.closing.met(solo.best)
+            one.closing.least = min(one.closing.least, solo.best.distance)
+            honest(one)
 
-        monkeypatch.setattr(crew.Helper, "branch", branch)
+        monkeypatch.setattr(helper.Helper, "branch", branch)
         monkeypatch.setattr(Closing, "leaf", lambda part, *_: -part.least)
         with Crew(lambda: 2) as helpers:
             until_ready(helpers)
@@ -169,15 +170,15 @@ class TestSearch:
         """In the search that it took part in; the next one does without it."""
         question, x, bounds = harder(HARDER[0])
         best = Closing(question, bounds, x).run(SECONDS).value
-        honest, calls = crew.Helper.branch, []
+        honest, calls = helper.Helper.branch, []
 
-        def branch(helper):
+        def branch(one):
             calls.append(1)
             if len(calls) > after:
                 raise EOFError
-            honest(helper)
+            honest(one)
 
-        monkeypatch.setattr(crew.Helper, "branch", branch)
+        monkeypatch.setattr(helper.Helper, "branch", branch)
         with Crew(lambda: 2) as helpers:
             part = working(helpers, Closing(question, bounds, x, helpers=helpers))
             found = searched(part, helpers)
@@ -333,14 +334,14 @@ class TestTightening:
     def test_scenarios_of_a_lost_helper_stay_as_they_were(self, monkeypatch):
         question, x, bounds = harder(HARDER[0])
         radius = cut_off_radius(question.distance(x))
-        honest = crew.Tightening.done
+        honest = helper.Tightening.done
 
         def done(part):
             if threading.current_thread() is not threading.main_thread():
                 raise EOFError
             return honest(part)
 
-        monkeypatch.setattr(crew.Tightening, "done", done)
+        monkeypatch.setattr(helper.Tightening, "done", done)
         with Crew(lambda: 2) as helpers:
             until_ready(helpers)
             found = helpers.tighten(question, bounds, radius, time.perf_counter() + SECONDS)

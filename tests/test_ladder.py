@@ -10,7 +10,7 @@ from bab_settings import HARDER, SECONDS, SEEDS, SETTINGS, exact_of, harder
 from reference import random_question
 
 from arfj.attack import closing as module
-from arfj.attack import crew, ladder
+from arfj.attack import helper, ladder
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.ladder import Ladder, Rung, contradictory, search_ball
@@ -297,13 +297,13 @@ def test_soft_demands(monkeypatch):
     assert best == pytest.approx(alone.best.distance, rel=1e-6)
     prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
     prover.best = alone.best
-    asked, honest = [], crew.tighten_scenario
+    asked, honest = [], helper.tighten_scenario
 
     def tighten_scenario(part, bounds, radius, deadline, demanded):
         asked.append(demanded)
         return honest(part, bounds, radius, deadline, demanded)
 
-    monkeypatch.setattr(crew, "tighten_scenario", tighten_scenario)
+    monkeypatch.setattr(helper, "tighten_scenario", tighten_scenario)
     monkeypatch.setattr(ladder, "DIRECT", 0.0)
     for share in (0.5, 0.9, 0.99):
         found = prover.rung(alone.best, list(range(5)), share * best)
