@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_distance, random_network, random_question
 
-from arfj.attack import neighbourhood, warm
-from arfj.attack.descent import RegionProgram, phases_at
+from arfj.attack import descent, neighbourhood, warm
+from arfj.attack.descent import descend
+from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
+from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.attack.warm import warm_start
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
@@ -156,11 +158,66 @@ def test_a_later_round_may_end_nearer_though_it_began_farther_off(monkeypatch):
     assert far in told
 
 
-@pytest.mark.slow
-def test_six_networks_where_single_flips_end_far_off():
-    """Image 00009: descents end above 13; 12.263 is the least distance, and 12.828 where some walks end."""
+def apart(found):
+    """Corners of different distances."""
+    return list({round(corner.distance, 6): corner for corner in found}.values())
+
+
+def fake_round(monkeypatch, question, corners):
+    """Gradient attacks whose answers are `corners`, descents that stay there, neighbourhoods that hold nothing."""
+    monkeypatch.setattr(warm, "FAR", np.inf)
+    monkeypatch.setattr(warm, "gradient_answers", lambda *_: [corner.x for corner in corners])
+    monkeypatch.setattr(warm, "phases_at", lambda _question, x: (x,))  # a region for each
+    begun, explored = [], []
+
+    def descend(_program, starts, *_):
+        begun.append(next(corner for corner in corners if corner.x is starts[0]))
+        return begun[-1]
+
+    def searched(_program, corner, *_):
+        explored.append(corner)
+        return corner
+
+    monkeypatch.setattr(warm, "descend", descend)
+    monkeypatch.setattr(warm, "search_neighbourhoods", searched)
+    corner = warm_start(question, 0, time.perf_counter() + 30)
+    return corner, begun, explored
+
+
+def test_a_round_has_many_descents_and_explores_the_nearest_ends(monkeypatch):
+    question = random_question(12, 2, hidden=(4, 4))
+    _program, found = corners(question)
+    ends = apart(found)[:5]
+    assert len(ends) > 3
+    corner, begun, explored = fake_round(monkeypatch, question, ends[::-1])
+    assert corner is ends[0]
+    assert begun == ends[::-1]  # not only the first, and none of them again in the second round
+    assert explored == ends[: warm.EXPLORED]  # neither of them with a gain
+
+
+def test_a_round_ends_once_descents_end_where_others_did(monkeypatch):
+    question = random_question(12, 2, hidden=(4, 4))
+    _program, found = corners(question)
+    near = found[0]
+    regions = [Corner(corner.x, near.distance, near.phases) for corner in apart(found)]
+    monkeypatch.setattr(warm, "REPEATS", 2)
+    corner, begun, explored = fake_round(monkeypatch, question, regions)
+    assert corner is regions[0]
+    assert explored == regions[:1]
+    assert begun == regions[:3]  # one that is new and two that are not: enough to be sure, too
+    monkeypatch.setattr(warm, "SURE", 4)
+    _corner, begun, explored = fake_round(monkeypatch, question, regions)
+    assert (begun, explored) == (regions[:5], regions[:1])  # another round, which has no gain
+
+
+def test_six_networks_where_flips_at_kinks_end_far_off(monkeypatch):
+    """Image 00009: without flips of neurons near their kinks descents end above 13; 12.263 is the least distance."""
     ensemble = Ensemble((bundled_nominal(), *bundled_outer()), "outer")
     question = Question(bundled_images().nominal[7], 7, 6, ensemble)
-    corner = warm_start(question, 0, time.perf_counter() + 60)
+    start = gradient_answers(question, 0, time.perf_counter() + 60)[0]
+    program = RegionProgram(question)
+    corner = descend(program, [start], time.perf_counter() + 60)
     assert question.slack(corner.x) >= 0
     assert corner.distance < 12.9
+    monkeypatch.setattr(descent, "NEAR", 0.0)
+    assert descend(program, [start], time.perf_counter() + 60).distance > 13

@@ -16,9 +16,9 @@ from scipy.optimize import linprog
 
 from arfj.attack import Options, solve_question
 from arfj.attack.closing import Closing
-from arfj.attack.descent import Regions, phases_at
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.prove import cut_off_radius
+from arfj.attack.regions import Regions, phases_at
 from arfj.attack.warm import dropped, warm_start
 from arfj.bab import Relaxation
 from arfj.bounds import pre_activation_bounds

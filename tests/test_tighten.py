@@ -7,8 +7,9 @@ import pytest
 from reference import random_question
 
 from arfj import tighten as module
-from arfj.attack.descent import RegionProgram, descend
+from arfj.attack.descent import descend
 from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.regions import RegionProgram
 from arfj.bounds import pre_activation_bounds
 from arfj.question import condition_slack
 from arfj.tighten import tighten, tighten_scenario

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from arfj.attack.descent import Corner, Regions, phases_at
 from arfj.attack.neighbourhood import search_neighbourhoods
+from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.bab import Found, Others, Relaxation, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats

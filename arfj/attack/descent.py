@@ -1,232 +1,38 @@
-r"""Descent over linear regions: from any answer to one that no change of a single phase improves.
+"""Descent over linear regions: from any answer to one that no change of a single phase improves.
 
-Where every hidden neuron of every scenario keeps its phase (on or off), all networks are affine, and the least L1
-change inside that linear region is a linear program over p, q and the first layer's pre-activations h:
-
-    min sum p + q   s.t.  h(xi) = W0'(xbar + p - q) + b0,  pre-activations of the phase's sign,  class conditions.
-
-All later pre-activations are affine in h (n_1 columns a scenario), so the dense rows are the first layer's alone.
-At its optimum some neurons sit at 0; flipping their phase keeps the point feasible and opens a neighbouring region.
-A flip is tried in the order of the multiplier on its row: what the objective would gain by crossing.
-
-Under a share of the scenarios the region is that of the ones which count at a point (`Regions`). A mean of the worst w
-slacks has the columns tau and e in its place (`arfj.question.Demand`):
-
-    (C h - d)_r + e_k >= tau for every row r of scenario k,   tau - 1 / w sum_k e_k >= 0,   tau, e >= 0.
+The optimum of a linear region (`arfj.attack.regions`) is that of `Relaxation` with all phases held. There each open
+neuron has a column, y or s, which its phase holds at 0, and whose reduced cost says what the objective would gain at
+first if the phase were given up. A flip is tried in the order of these gains: first of the neurons at their kinks,
+whose flip keeps the point and opens a neighbouring region, then of those that are near, where the point moves into a
+region that need not touch its own. A flipped program begins at the basis before and ends once it cannot be better.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
-from arfj.network import Dense, Floats, Network
-from arfj.question import Question, class_rows
+from arfj.attack.regions import Corner, Phases, RegionProgram, phases_at
+from arfj.bab import Relaxation
+from arfj.bab.relaxation import OPEN, Basis
+from arfj.bounds import pre_activation_bounds
+from arfj.encoding.problem import Indices
+from arfj.network import Floats
+from arfj.question import Question
 
-Phases = tuple[NDArray[np.bool_], ...]
-"""On (True) or off for every hidden neuron: one array over all layers of one scenario, a tuple over scenarios."""
-
-MARGIN = 1e-8
-"""Class conditions are asked with this much room, so that the replay meets them exactly."""
-
+GAIN = 1e-7
+"""A flip has to bring the answer nearer by this much."""
 PRESSED = 1e-9
-"""A multiplier above this is not 0."""
-
-PROGRAMS = 64
-"""So many programs of different scenarios are kept at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Corner:
-    """The optimum of one linear region.
-
-    Attributes:
-        x: flat image.
-        distance: ||x - xbar||_1.
-        phases: of the region.
-        pressure: the multiplier of every phase row, per scenario.
-        binding: the scenarios with a multiplier above 0; without the others the region's optimum is the same.
-    """
-
-    x: Floats
-    distance: float
-    phases: Phases
-    pressure: tuple[Floats, ...] = ()
-    binding: tuple[int, ...] = ()
-
-
-def phases_at(question: Question, x: Floats) -> Phases:
-    """The phases of every scenario at x."""
-    return tuple(
-        np.concatenate(
-            [before[0] > 0 for before in network.preactivations(x.reshape(1, -1))[:-1]] or [np.zeros(0, bool)]
-        )
-        for network in question.ensemble
-    )
-
-
-class RegionProgram:
-    """The linear program of the module's docstring, its dense part built once for a question.
-
-    Its scenarios are all fooled, or the mean of the worst ones is; a share of them is a matter of `Regions`.
-    """
-
-    def __init__(self, question: Question, margin: float = MARGIN) -> None:
-        self.question = question
-        self.margin = margin
-        region = question.region()
-        self.raised = np.flatnonzero(region.upper > region.centre)
-        self.lowered = np.flatnonzero(region.centre > region.lower)
-        room = ((region.upper - region.centre)[self.raised], (region.centre - region.lower)[self.lowered])
-        first = np.hstack([network.layers[0].weight for network in question.ensemble])
-        bias = np.concatenate([network.layers[0].bias for network in question.ensemble])
-        self.moves = len(self.raised) + len(self.lowered)
-        self.widths = [network.layers[0].outputs for network in question.ensemble]
-        total = sum(self.widths)
-        blocks = [first[self.raised].T, -first[self.lowered].T, -np.eye(total)]
-        self.right = -(question.flat @ first + bias)
-        self.mean = question.soft and question.demand.cvar is not None
-        more = 1 + len(question.ensemble) if self.mean else 0  # tau and e
-        self.equalities = sp.csc_matrix(np.hstack([*blocks, np.zeros((total, more))]))
-        self.cost = np.concatenate([np.ones(self.moves), np.zeros(total + more)])
-        self.limits = np.vstack(
-            [
-                np.column_stack([np.zeros(self.moves), np.concatenate(room)]),
-                np.tile([-np.inf, np.inf], (total, 1)),
-                np.tile([0.0, np.inf], (more, 1)),
-            ]
-        )
-
-    def solve(self, phases: Phases, seconds: float = 10.0) -> Corner | None:
-        """The optimum of the linear region of `phases`, or None where it holds no answer (or the time is over)."""
-        blocks, right = [], []
-        for network, phase in zip(self.question.ensemble, phases, strict=True):
-            rows, least = _phase_rows(network, phase)
-            classes, demand = self._class_block(network, phase)
-            blocks.append(np.vstack([rows, classes]))
-            right.append(np.concatenate([least, demand]))
-        demands = sp.csc_matrix(sp.block_diag([sp.csc_matrix(block) for block in blocks]))
-        padded = sp.hstack([sp.csc_matrix((demands.shape[0], self.moves)), demands], format="csc")
-        if self.mean:
-            padded = self._with_mean(padded, [len(phase) for phase in phases], [len(block) for block in blocks])
-            right.append(np.zeros(1))
-        program: dict[str, Any] = {  # untyped: the stubs know no sparse matrices here
-            "A_ub": -padded,
-            "b_ub": -np.concatenate(right),
-            "A_eq": self.equalities,
-            "b_eq": self.right,
-            "bounds": self.limits,
-            "options": {"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
-        }
-        answer = linprog(self.cost, method="highs", **program)
-        if answer.status != 0 or answer.x is None:
-            return None
-        return self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)
-
-    def _corner(self, values: Floats, multipliers: Floats, phases: Phases, blocks: list[Floats]) -> Corner:
-        x = self.question.flat.copy()
-        x[self.raised] += values[: len(self.raised)]
-        x[self.lowered] -= values[len(self.raised) : self.moves]
-        x = np.clip(x, 0.0, 1.0)
-        rows = np.split(multipliers, np.cumsum([len(block) for block in blocks]))[: len(blocks)]
-        pressure = tuple(row[: len(phase)] for row, phase in zip(rows, phases, strict=True))
-        binding = tuple(index for index, row in enumerate(rows) if (row > PRESSED).any())
-        return Corner(x, self.question.distance(x), phases, pressure, binding)
-
-    def _with_mean(self, rows: sp.csc_matrix, kept: list[int], sizes: list[int]) -> sp.csc_matrix:
-        """The columns tau and e in the class rows, which stand behind `kept` others of each scenario; the last row."""
-        count = len(sizes)
-        classes = [np.concatenate([np.zeros(k), np.ones(n - k)])[:, None] for k, n in zip(kept, sizes, strict=True)]
-        tau = np.append(-np.concatenate(classes)[:, 0], 1.0)
-        last = sp.csc_matrix(np.full((1, count), -1.0 / self.question.demand.worst(count)))
-        e = sp.vstack([sp.csc_matrix(sp.block_diag(classes)), last], format="csc")
-        above = sp.vstack([rows, sp.csc_matrix((1, rows.shape[1]))], format="csc")
-        return sp.csc_matrix(sp.hstack([above, sp.csc_matrix(tau[:, None]), e], format="csc"))
-
-    def _class_block(self, network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        if len(network.layers) == 1:
-            return self._output_block(network)
-        weights, least = class_rows(network, self.question.target, self.question.gamma)
-        map_, shift = _affine_layers(network, phase)[-1]
-        return weights @ map_, least + self.margin - weights @ shift
-
-    def _output_block(self, network: Network) -> tuple[Floats, Floats]:
-        """The class conditions over h where h is the output layer's pre-activation itself."""
-        outputs = Dense(np.eye(network.classes), np.zeros(network.classes))
-        weights, least = class_rows(Network((outputs,)), self.question.target, self.question.gamma)
-        return weights, least + self.margin
-
-
-class Regions:
-    """The linear regions of a question: for every image the program of the scenarios that count there.
-
-    Args:
-        question: with any demand.
-        margin: see `MARGIN`.
-    """
-
-    def __init__(self, question: Question, margin: float = MARGIN) -> None:
-        self.question = question
-        self.margin = margin
-        self.programs: dict[tuple[int, ...], RegionProgram] = {}
-
-    @property
-    def shared(self) -> bool:
-        """Whether it depends on the image which scenarios count."""
-        return self.question.soft and self.question.demand.cvar is None
-
-    def program(self, x: Floats) -> RegionProgram:
-        """Of the scenarios that count at x; an answer to its question is one to the whole."""
-        counted = self.question.counted(x)
-        if counted not in self.programs:
-            if len(self.programs) >= PROGRAMS:
-                self.programs.clear()
-            every = len(counted) == len(self.question.ensemble)
-            part = self.question if every else self.question.fooling(counted)
-            self.programs[counted] = RegionProgram(part, self.margin)
-        return self.programs[counted]
-
-    def at(self, x: Floats, seconds: float = 10.0) -> Corner | None:
-        """The optimum of the linear region of x, or None where it holds no answer (or the time is over)."""
-        program = self.program(x)
-        return program.solve(phases_at(program.question, x), seconds)
-
-
-def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Floats, Floats]]:
-    """Every hidden layer's post-activation as A h + c of the first layer's pre-activation h, phases fixed.
-
-    Without hidden layers there is none.
-    """
-    width = network.layers[0].outputs
-    linear, shift = np.eye(width), np.zeros(width)
-    result, at = [], 0
-    for k, layer in enumerate(network.layers[:-1]):
-        if k:
-            linear, shift = layer.weight.T @ linear, layer.weight.T @ shift + layer.bias
-        on = phase[at : at + layer.outputs].astype(np.float64)
-        at += layer.outputs
-        linear, shift = on[:, None] * linear, on * shift
-        result.append((linear, shift))
-    return result
-
-
-def _phase_rows(network: Network, phase: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """sign * (pre-activation) >= 0 for every hidden neuron, as rows over h and right-hand sides."""
-    width = network.layers[0].outputs
-    before = [(np.eye(width), np.zeros(width))] if len(network.layers) > 1 else [(np.zeros((0, width)), np.zeros(0))]
-    for (linear, shift), layer in zip(_affine_layers(network, phase), network.layers[1:-1], strict=False):
-        before.append((layer.weight.T @ linear, layer.weight.T @ shift + layer.bias))
-    sign = np.where(phase, 1.0, -1.0)
-    linear = np.vstack([one[0] for one in before])
-    shift = np.concatenate([one[1] for one in before])
-    return sign[:, None] * linear, -sign * shift
+"""A reduced cost above this is not 0."""
+NEAR = 0.1
+"""A neuron is near its kink where |a| is at most this share of its bound."""
+LAST_SECONDS = 1.0
+"""Limit of the program that gives the last region's answer."""
+ROOM = 1e-6
+"""The ball of the bounds is larger than the distance of the start by this share, and by this much."""
 
 
 def descend(
@@ -240,49 +46,86 @@ def descend(
         deadline: `time.perf_counter()` value.
         best: an answer already known.
     """
-    seen: set[bytes] = set()
     for start in starts:
         if time.perf_counter() > deadline:
             break
-        corner = program.solve(phases_at(program.question, start), deadline - time.perf_counter())
-        if corner is not None:
-            corner = _walk(program, corner, deadline, seen)
-            if best is None or corner.distance < best.distance:
-                best = corner
+        end = _Walk(program.question, start).run(deadline)
+        corner = None if end is None else program.solve(end, LAST_SECONDS)
+        if corner is not None and (best is None or corner.distance < best.distance):
+            best = corner
     return best
 
 
-def _walk(program: RegionProgram, corner: Corner, deadline: float, seen: set[bytes]) -> Corner:
-    """Flip phases while that helps."""
-    while True:
-        better = _improve(program, corner, deadline, seen)
-        if better is None:
-            return corner
-        corner = better
+class _Walk:
+    """One descent.
 
+    Attributes:
+        phases: on (True) or off, for every open neuron of the relaxation.
+        seen: those that have been tried.
+        value: the negative distance of this region's answer.
+        amounts: |a| of every open neuron there, as a share of its bound.
+        forces: what the objective gains at first where a phase is given up.
+    """
 
-def _improve(program: RegionProgram, corner: Corner, deadline: float, seen: set[bytes]) -> Corner | None:
-    pressed = [
-        (float(force), scenario, neuron)
-        for scenario, forces in enumerate(corner.pressure)
-        for neuron, force in enumerate(forces)
-        if force > PRESSED
-    ]
-    for _, scenario, neuron in sorted(pressed, reverse=True):
-        if time.perf_counter() > deadline:
+    def __init__(self, question: Question, start: Floats) -> None:
+        distance = question.distance(start)
+        region = question.region(distance * (1 + ROOM) + ROOM)
+        bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
+        self.relaxation = Relaxation(question, bounds)
+        self.relaxation.maximise(None)
+        self.relaxation.enter(start)
+        self.before = phases_at(question, start)
+        widths = [[layer.outputs for layer in network.layers[:-1]] for network in question.ensemble]
+        self.places = [(k, sum(widths[k][:layer]) + neuron) for k, layer, neuron in self.relaxation.neurons]
+        self.phases = np.array([self.before[k][place] for k, place in self.places], dtype=np.bool_)
+        self.seen: set[bytes] = set()
+        self.value = -np.inf
+        self.amounts: Floats = np.zeros(len(self.places))
+        self.forces: Floats = np.zeros(len(self.places))
+
+    def run(self, deadline: float) -> Phases | None:
+        """The phases of the last region, or None where the start's own holds no answer (or the time is over)."""
+        basis = self.solved(self.phases, -np.inf, deadline)
+        if basis is None:
             return None
-        phases = _flipped(corner.phases, scenario, neuron)
-        key = b"".join(phase.tobytes() for phase in phases)
-        if key in seen:
-            continue
-        seen.add(key)
-        other = program.solve(phases, deadline - time.perf_counter())
-        if other is not None and other.distance < corner.distance - 1e-7:
-            return other
-    return None
+        while basis is not None and time.perf_counter() < deadline:
+            basis = self.improved(basis, deadline)
+        phases = tuple(phase.copy() for phase in self.before)
+        for (k, place), on in zip(self.places, self.phases.tolist(), strict=True):
+            phases[k][place] = on
+        return phases
 
+    def improved(self, basis: Basis, deadline: float) -> Basis | None:
+        """Flip one phase, or find that no flip helps."""
+        least = self.value + GAIN
+        for number in self.order().tolist():
+            flipped = self.phases.copy()
+            flipped[number] = ~flipped[number]
+            if (key := flipped.tobytes()) in self.seen:
+                continue
+            self.seen.add(key)
+            self.relaxation.start_from(basis)
+            found = self.solved(flipped, least, deadline)
+            if found is not None:
+                return found
+            if time.perf_counter() > deadline:
+                break
+        return None
 
-def _flipped(phases: Phases, scenario: int, neuron: int) -> Phases:
-    changed = phases[scenario].copy()
-    changed[neuron] = ~changed[neuron]
-    return (*phases[:scenario], changed, *phases[scenario + 1 :])
+    def solved(self, phases: NDArray[np.bool_], floor: float, deadline: float) -> Basis | None:
+        """Take up these phases if their region has an answer whose negative distance is above `floor`."""
+        relaxation = self.relaxation
+        relaxation.hold(dict(enumerate(phases.tolist())))
+        bound, amounts = relaxation.solve(floor, deadline - time.perf_counter())
+        if amounts is None or bound <= floor:
+            return None
+        self.phases, self.value = phases, bound
+        self.amounts = np.asarray(amounts.max(axis=0))
+        gains = relaxation.reduced_costs()
+        self.forces = np.where(phases, gains[1], gains[0])
+        return relaxation.basis()
+
+    def order(self) -> Indices:
+        """The neurons to flip, the most promising first."""
+        candidates = np.flatnonzero((self.forces > PRESSED) & (self.amounts <= NEAR))
+        return candidates[np.lexsort((-self.forces[candidates], self.amounts[candidates] > OPEN))]

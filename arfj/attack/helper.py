@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from arfj.attack.closing import GAP, Closing
-from arfj.attack.descent import Corner
+from arfj.attack.regions import Corner
 from arfj.bab.tree import Lesson, Parcel
 from arfj.bounds import Bounds
 from arfj.network import Floats

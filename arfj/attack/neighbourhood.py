@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from arfj.attack.descent import Corner, RegionProgram, phases_at
+from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.bab import Relaxation, Search
 from arfj.bab.relaxation import Phases
 from arfj.bounds import pre_activation_bounds

@@ -18,9 +18,10 @@ import numpy as np
 
 from arfj.attack.closing import HOPELESS, Closing
 from arfj.attack.crew import Crew
-from arfj.attack.descent import Corner, Regions, descend, phases_at
+from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
+from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from arfj.attack.descent import Regions
 from arfj.attack.prove import Earlier, Options, Phase, Proof, Prover
+from arfj.attack.regions import Regions
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.network import Floats

@@ -7,20 +7,30 @@ the nearer it is to the optimum, the smaller the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from arfj.attack.descent import Corner, RegionProgram, Regions, descend, phases_at
+from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import FREE, search_neighbourhoods
+from arfj.attack.regions import Corner, Phases, RegionProgram, Regions, phases_at
+from arfj.network import Floats
 from arfj.question import Question
 
 ROUNDS = 12
-PATIENCE = 1
-"""It ends after so many rounds without a gain."""
+STARTS, REPEATS = 24, 6
+"""So many descents a round at most; it has enough of them once so many in turn have ended where others did."""
+DESCENTS = 0.5
+"""They may take this share of the time that is left."""
+EXPLORED = 2
+"""Neighbourhoods of so many ends are searched in turn without a gain."""
+SURE = 3
+"""Where so many descents have the nearest end of all, no other round is begun."""
 GAINED = 1e-4
 """What is nearer by less than this share is no gain."""
+SAME = 1e-6
+"""Ends whose distances differ by less than this share are one."""
 FAR = 1.3
-"""No descent begins at an answer that is farther than the best one by this factor."""
+"""No descent begins at an answer that is farther than the round's nearest one by this factor."""
 
 
 def warm_start(
@@ -32,9 +42,10 @@ def warm_start(
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
-    Rounds of gradient attacks from fresh random starts; a descent begins at the nearest answer whose region is new, and
-    the neighbourhoods of its end are searched. No round begins where another one ended: what it finds from its own
-    start may be nearer than all that was found elsewhere. Where a share of the scenarios is asked for, the first round
+    Rounds of gradient attacks from fresh random starts. Descents begin at their nearest answers whose regions are new,
+    and the neighbourhoods of their nearest ends are searched. No descent begins where another one ended: what it finds
+    from its own start may be nearer than all that was found elsewhere. It ends after a round without a gain, or whose
+    nearest end is that of several descents. Where a share of the scenarios is asked for, the first round
     also begins at an answer that fools all of them.
 
     Args:
@@ -45,44 +56,131 @@ def warm_start(
         tried: called once, with the first answer that the descents end at, before its neighbourhoods are searched:
             gives the answer to go on from, or None to end here.
     """
-    regions = Regions(question)
+    search = _Starts(Regions(question), deadline, told, tried)
     half = 0.5 * (deadline + time.perf_counter())
-    easier = dropped(regions, seed, half) if regions.shared else None
-    best: Corner | None = None
-    seen: set[bytes] = set()
-    idle = 0
+    ends: list[Corner] = []
+    if search.regions.shared and (easier := dropped(search.regions, seed, half)) is not None:
+        ends.append(easier)
     for attempt in range(ROUNDS):
-        corner: Corner | None = None
-        for start in gradient_answers(question, seed * ROUNDS + attempt, deadline):
-            program = regions.program(start)
-            key = repr(question.counted(start)).encode() + b"".join(
-                phase.tobytes() for phase in phases_at(program.question, start)
-            )
-            if key not in seen and (best is None or question.distance(start) <= FAR * best.distance):
-                seen.add(key)
-                corner = descend(program, [start], deadline)
-                if corner is not None or time.perf_counter() > deadline:
-                    break
-        if attempt == 0 and easier is not None and (corner is None or easier.distance < corner.distance):
-            corner = easier
-        if corner is not None:
-            if told is not None:
-                told(corner)
-            if tried is not None:
-                before, tried_once, tried = corner, tried, None
-                corner = tried_once(before)
-                if corner is None:
-                    return before
-            # Where all phases would be free at once, the proof begins with that very program.
-            program = regions.program(corner.x)
-            corner = search_neighbourhoods(program, corner, deadline, told, FREE + 1, best)
-        gained = corner is not None and (best is None or corner.distance < best.distance * (1 - GAINED))
-        idle = 0 if gained else idle + 1
-        if corner is not None and (best is None or corner.distance < best.distance):
-            best = corner
-        if idle == PATIENCE or time.perf_counter() > deadline:
+        before = search.best
+        ends += search.descents(gradient_answers(question, seed * ROUNDS + attempt, deadline))
+        search.explore(sorted(ends, key=lambda corner: corner.distance))
+        ends = []
+        if search.over or search.sure or not search.gained(before):
             break
-    return best
+    return search.best
+
+
+class _Starts:
+    """One search from many starts; the arguments are those of `warm_start`.
+
+    Attributes:
+        best: the nearest answer so far.
+        begun: the regions in which descents have begun.
+        ends: distances at which they have ended, and how many did.
+        known: the nearest answer whose neighbourhoods have been searched.
+        ended: whether there is nothing left to search for.
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        deadline: float,
+        told: Callable[[Corner], None] | None,
+        tried: Callable[[Corner], Corner | None] | None,
+    ) -> None:
+        self.regions = regions
+        self.deadline = deadline
+        self.told, self.tried = told, tried
+        self.best: Corner | None = None
+        self.begun: set[bytes] = set()
+        self.ends: dict[float, int] = {}
+        self.known: Corner | None = None
+        self.ended = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the search has come to its end."""
+        return self.ended or time.perf_counter() > self.deadline
+
+    @property
+    def sure(self) -> bool:
+        """Whether the nearest end is one of many descents."""
+        return bool(self.ends) and self.ends[min(self.ends)] >= SURE
+
+    def gained(self, before: Corner | None) -> bool:
+        """Whether the best answer is nearer than this one."""
+        return self.best is not None and (before is None or self.best.distance < before.distance * (1 - GAINED))
+
+    def descents(self, starts: Sequence[Floats]) -> list[Corner]:
+        """New ends of descents that begin at answers, nearest first, in regions where none has begun before."""
+        question = self.regions.question
+        found: list[Corner] = []
+        until = time.perf_counter() + DESCENTS * (self.deadline - time.perf_counter())
+        descents = repeats = 0
+        for start in starts:
+            if self.over or descents == STARTS or repeats == REPEATS or (found and time.perf_counter() > until):
+                break
+            if question.distance(start) > FAR * question.distance(starts[0]):
+                break
+            program = self.regions.program(start)
+            key = key_of(question.counted(start), phases_at(program.question, start))
+            if key in self.begun:
+                continue
+            self.begun.add(key)
+            corner = descend(program, [start], self.deadline)
+            if corner is None:
+                continue
+            descents += 1
+            new = self.take(corner)
+            repeats = 0 if new else repeats + 1
+            if new:
+                found.append(corner)
+        return found
+
+    def take(self, corner: Corner) -> bool:
+        """Take up an end; whether it is a new one."""
+        for end in self.ends:
+            if abs(corner.distance - end) <= SAME * end:
+                self.ends[end] += 1
+                return False
+        self.ends[corner.distance] = 1
+        self.keep(corner)
+        if self.tried is not None:
+            tried, self.tried = self.tried, None
+            found = tried(corner)
+            if found is None:
+                self.ended = True
+            else:
+                self.keep(found)
+        return True
+
+    def keep(self, corner: Corner) -> None:
+        """Keep an answer if it is the nearest one, and tell of it."""
+        if self.best is None or corner.distance < self.best.distance:
+            self.best = corner
+            if self.told is not None:
+                self.told(corner)
+
+    def explore(self, ends: Sequence[Corner]) -> None:
+        """Search the neighbourhoods of ends, and where they lead to, until that does not pay."""
+        idle = 0
+        for corner in ends:
+            if self.over or idle == EXPLORED:
+                return
+            before = self.best
+            # Where all phases would be free at once, the proof begins with that very program.
+            program = self.regions.program(corner.x)
+            found = search_neighbourhoods(program, corner, self.deadline, self.told, FREE + 1, self.known)
+            if self.known is None or found.distance < self.known.distance:
+                self.known = found
+            self.keep(found)
+            idle = 0 if self.gained(before) else idle + 1
+
+
+def key_of(counted: Sequence[int], phases: Phases) -> bytes:
+    """A region's name: the scenarios that count, and their phases."""
+    return repr(counted).encode() + b"".join(phase.tobytes() for phase in phases)
 
 
 def dropped(regions: Regions, seed: int, deadline: float) -> Corner | None:

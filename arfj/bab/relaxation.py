@@ -264,6 +264,13 @@ class Relaxation:
         off, on = at.reduced[self.s] * self.full[self.s], at.reduced[self.y] * self.full[self.y]
         return rest, np.maximum(np.stack([off, on]) + triangle, 0.0)
 
+    def reduced_costs(self) -> Floats:
+        """Of y and s, (2, neurons), at the last program's multipliers: what the objective gains at first by each."""
+        if self.behind is None:
+            raise ValueError("no program has been solved whose bound is finite")
+        reduced = self._lagrangian(*self.behind).reduced
+        return np.stack([reduced[self.y], reduced[self.s]])
+
     def _lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> _Lagrangian:
         lower, upper = self.sides
         wrong = (
