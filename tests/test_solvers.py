@@ -272,6 +272,63 @@ class TestWhileItRuns:
         assert capfd.readouterr() == ("", "")
 
 
+@NO_GUROBI
+@pytest.mark.usefixtures("hears_ctrl_c")
+class TestMoreThreads:
+    """Gurobi's search goes on with more threads once there may be more."""
+
+    @pytest.fixture
+    def threads(self, monkeypatch):
+        """The threads of every run."""
+        gp = pytest.importorskip("gurobipy")
+        runs, optimise = [], gp.Model.optimize
+
+        def noted(model, *args):
+            runs.append(model.Params.Threads)
+            optimise(model, *args)
+
+        monkeypatch.setattr(gp.Model, "optimize", noted)
+        return runs
+
+    def test_the_tree_is_kept(self, hard, threads):
+        cores = iter([1, 1, 1])
+        steps = []
+        solution = solve("gurobi", hard, Limits(3.0, cores=lambda: next(cores, 2)), progress=steps.append)
+        check_record(solution)
+        assert threads == [1, 2]
+        assert (solution.reason, solution.interrupted) == ("time limit reached", False)
+        nodes = [step.nodes for step in steps]
+        assert nodes == sorted(nodes)
+        assert solution.nodes >= nodes[-1]
+        assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
+        assert solution.seconds < 15
+
+    def test_never_fewer(self, hard, threads):
+        solve("gurobi", hard, Limits(1.0, threads=2, cores=lambda: 1))
+        assert threads == [2]
+
+    def test_the_user_is_heard_all_the_same(self, hard, threads):
+        """Ctrl-C at the very moment of the change, and after it."""
+        for when in (1, 4):
+            threads.clear()
+            steps = []
+
+            def press(step, steps=steps, when=when):
+                steps.append(step)
+                if len(steps) == when:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            solution = solve("gurobi", hard, Limits(30.0, cores=lambda: 2), progress=press)
+            assert solution.interrupted
+            assert solution.reason == "interrupted"
+            assert solution.seconds < 15
+
+    def test_optimum(self, threads):
+        entry = ANSWERED[0]
+        solution = solve("gurobi", encode(entry.question, "tight").problem, Limits(60, cores=lambda: 2))
+        assert solution.value == pytest.approx(entry.distance, abs=1e-6)
+
+
 def known_answer():
     """An answer to the hard question: another image that all six networks take for the target."""
     images = bundled_images()

@@ -485,6 +485,7 @@ class Prover:
             self.options.memory,
             solutions=solutions,
             proving=start is not None,
+            cores=self.crew.cores,
         )
         engine = self.options.engine
         solution = solve("scip" if engine == "bab" else engine, problem, limits, given, self.watch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -66,11 +66,12 @@ def solve_gurobi(
             _set_limits(model, limits)
             if start is not None:
                 columns.setAttr("Start", start)
+            until = began + limits.seconds
             try:
-                interrupted = _optimise(model, progress, limits.seconds - (time.perf_counter() - began))
+                interrupted = _optimise(model, progress, until, limits.cores)
                 if model.Status == GRB.INF_OR_UNBD and not interrupted:
                     model.Params.DualReductions = 0
-                    interrupted = _optimise(model, progress, limits.seconds - (time.perf_counter() - began))
+                    interrupted = _optimise(model, progress, until, limits.cores)
             except NotBackError as late:
                 late.watched.kept = held.pop_all()  # to free the model would mean to wait for the thread
                 return late.solution(time.perf_counter() - began)
@@ -133,15 +134,20 @@ def _set_limits(model: gp.Model, limits: Limits) -> None:
         parameters.SolutionLimit = limits.solutions
 
 
-def _optimise(model: gp.Model, progress: Progress | None, seconds: float) -> bool:
-    """Run for so long; returns whether the user interrupted."""
-    seconds = max(0.0, seconds)
-    model.Params.TimeLimit = seconds
+def _optimise(model: gp.Model, progress: Progress | None, until: float, cores: Callable[[], int] | None = None) -> bool:
+    """Run until this `time.perf_counter()` value; returns whether the user interrupted.
+
+    Once `cores` says that there may be more threads than there are, the search stops and goes on with so many: Gurobi
+    keeps its tree.
+    """
+    began = time.perf_counter()
+    seconds = max(0.0, until - began)
     watched = Watched(progress, model.terminate)
-    last = time.perf_counter()
+    last = began
+    threads = model.Params.Threads
 
     def report(_: gp.Model, where: int) -> None:
-        nonlocal last
+        nonlocal last, threads
         now = time.perf_counter()
         if where != GRB.Callback.MIP or now - last < EVERY:
             return
@@ -153,11 +159,22 @@ def _optimise(model: gp.Model, progress: Progress | None, seconds: float) -> boo
                 float(incumbent) if incumbent < GRB.INFINITY else None,
                 float(bound) if bound > -GRB.INFINITY else None,
                 int(model.cbGet(GRB.Callback.MIP_NODCNT)),
-                float(model.cbGet(GRB.Callback.RUNTIME)),
+                now - began,
             )
         )
+        if cores is not None and (most := cores()) > threads:
+            threads = most
+            model.terminate()
 
-    return run_interruptible(lambda: model.optimize(report), watched, seconds) or model.Status == GRB.INTERRUPTED
+    def run() -> None:
+        while True:
+            model.Params.TimeLimit = max(0.0, until - time.perf_counter())
+            model.optimize(report)
+            if model.Status != GRB.INTERRUPTED or watched.raised is not None or threads <= model.Params.Threads:
+                return
+            model.Params.Threads = threads  # a wish of the user's meanwhile is repeated until it is heard
+
+    return run_interruptible(run, watched, seconds) or model.Status == GRB.INTERRUPTED
 
 
 def _read(model: gp.Model, columns: gp.MVar, seconds: float, interrupted: bool) -> Solution:

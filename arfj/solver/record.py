@@ -27,6 +27,7 @@ class Limits:
         solutions: stop after this many improving answers; None for no such limit.
         proving: a good answer is handed over as the start: spend the time on the bound, not on other answers.
         gap: relative gap at which the solver stops.
+        cores: how many threads there may be by now, asked for while Gurobi searches; None for `threads` to the end.
     """
 
     seconds: float
@@ -36,6 +37,7 @@ class Limits:
     solutions: int | None = None
     proving: bool = False
     gap: float = 1e-7
+    cores: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
