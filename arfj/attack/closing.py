@@ -16,7 +16,7 @@ from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Progress, Solution, Step
 
-RELIABLE = 8
+RELIABLE = 4
 """A neuron is looked at beforehand until it was seen so often in both directions."""
 GAP = 1e-7
 """A node is closed where its bound is this near to the best answer's distance."""
