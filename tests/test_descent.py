@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import affine_layers, random_question
 
+from arfj.attack import descent
 from arfj.attack.descent import descend
 from arfj.attack.regions import MARGIN, RegionProgram, phases_at
 from arfj.bounds import crown_bounds
@@ -97,6 +98,18 @@ def test_best_so_far_is_kept():
     assert run(question, [question.flat]) is None
     again = descend(RegionProgram(question), [], time.perf_counter() + 5, corner)
     assert again is corner
+
+
+@pytest.mark.parametrize("stopped", [None, "end"])
+def test_what_the_relaxation_fails_at_is_not_lost(monkeypatch, stopped):
+    """The start's own region counts where the walk gives up, or ends in a region whose program has no answer."""
+    question = random_question(4, 2)
+    start = answers(question)[0]
+    own = RegionProgram(question).solve(phases_at(question, start))
+    end = None if stopped is None else tuple(~phase for phase in own.phases)
+    assert end is None or RegionProgram(question).solve(end) is None
+    monkeypatch.setattr(descent._Walk, "run", lambda *_: end)
+    assert run(question, [start]).distance == own.distance
 
 
 def test_no_time():

@@ -49,8 +49,11 @@ def descend(
     for start in starts:
         if time.perf_counter() > deadline:
             break
-        end = _Walk(program.question, start).run(deadline)
+        walk = _Walk(program.question, start)
+        end = walk.run(deadline)
         corner = None if end is None else program.solve(end, LAST_SECONDS)
+        if corner is None:  # nothing that one solver fails at is to be lost
+            corner = program.solve(walk.before, LAST_SECONDS)
         if corner is not None and (best is None or corner.distance < best.distance):
             best = corner
     return best
@@ -61,6 +64,7 @@ class _Walk:
 
     Attributes:
         phases: on (True) or off, for every open neuron of the relaxation.
+        before: the phases of all neurons at the start.
         seen: those that have been tried.
         value: the negative distance of this region's answer.
         amounts: |a| of every open neuron there, as a share of its bound.
