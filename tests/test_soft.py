@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import affine_layers, phase_patterns, random_network
 from scipy.optimize import linprog
 
-from arfj.attack import Options, solve_question
+from arfj.attack import Options, solve_question, warm
 from arfj.attack.closing import Closing
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.prove import cut_off_radius
@@ -477,6 +477,15 @@ class TestWarmStart:
             assert corner is not None
             assert question.slack(corner.x) >= 0
             assert corner.distance == pytest.approx(question.distance(corner.x))
+
+    def test_what_dropping_finds_is_kept_where_nothing_else_is(self, monkeypatch):
+        question = one_pixel(THREE, share=0.6)
+        corner = dropped(Regions(question), 0, time.perf_counter() + 5.0)
+        monkeypatch.setattr(warm, "dropped", lambda *_: corner)
+        monkeypatch.setattr(warm, "gradient_answers", lambda *_: [])
+        told = []
+        assert warm_start(question, 0, time.perf_counter() - 1.0, told.append) is corner
+        assert told == [corner]
 
     def test_the_one_that_presses_is_dropped(self):
         corner = dropped(Regions(one_pixel(THREE, share=0.6)), 0, time.perf_counter() + 5.0)

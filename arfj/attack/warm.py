@@ -60,6 +60,7 @@ def warm_start(
     half = 0.5 * (deadline + time.perf_counter())
     ends: list[Corner] = []
     if search.regions.shared and (easier := dropped(search.regions, seed, half)) is not None:
+        search.keep(easier)
         ends.append(easier)
     for attempt in range(ROUNDS):
         before = search.best
