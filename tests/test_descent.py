@@ -112,6 +112,20 @@ def test_what_the_relaxation_fails_at_is_not_lost(monkeypatch, stopped):
     assert run(question, [start]).distance == own.distance
 
 
+def test_a_program_without_a_bound_ends_the_walk(monkeypatch):
+    """Weights may be so large that no bound can be certified: then there are no reduced costs either."""
+    question = random_question(4, 2)
+    start = answers(question)[0]
+    own = RegionProgram(question).solve(phases_at(question, start))
+
+    def unbounded(relaxation, *_):
+        relaxation.behind = None
+        return np.inf, np.zeros((2, len(relaxation.neurons)))
+
+    monkeypatch.setattr(descent.Relaxation, "solve", unbounded)
+    assert run(question, [start]).distance == own.distance
+
+
 def test_no_time():
     question = random_question(4, 2)
     assert descend(RegionProgram(question), answers(question), time.perf_counter() - 1) is None

@@ -121,7 +121,7 @@ class _Walk:
         relaxation = self.relaxation
         relaxation.hold(dict(enumerate(phases.tolist())))
         bound, amounts = relaxation.solve(floor, deadline - time.perf_counter())
-        if amounts is None or bound <= floor:
+        if amounts is None or not floor < bound < np.inf:  # without a bound there are no multipliers
             return None
         self.phases, self.value = phases, bound
         self.amounts = np.asarray(amounts.max(axis=0))
