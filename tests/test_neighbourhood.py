@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reference import exact_distance, random_network, random_question
 
 from arfj.attack import descent, neighbourhood, warm
-from arfj.attack.descent import descend
+from arfj.attack.descent import descend, relaxed
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
 from arfj.attack.regions import Corner, RegionProgram, phases_at
@@ -55,7 +55,7 @@ def test_the_neurons_nearest_to_their_kinks_are_free():
     question = random_question(12, 2, hidden=(4, 4))
     _program, found = corners(question)
     x = found[-1].x
-    relaxation = neighbourhood._relaxation(question, found[-1])
+    relaxation = relaxed(question, found[-1].x)
     phases = held(relaxation, question, x, 3)
     costs = [kink_distances(network, x)[layer][neuron] for network, layer, neuron in places(question, relaxation)]
     free = set(range(len(costs))) - set(phases)
@@ -208,6 +208,18 @@ def test_a_round_ends_once_descents_end_where_others_did(monkeypatch):
     monkeypatch.setattr(warm, "SURE", 4)
     _corner, begun, explored = fake_round(monkeypatch, question, regions)
     assert (begun, explored) == (regions[:5], regions[:1])  # another round, which has no gain
+
+
+def test_it_goes_on_from_what_the_first_try_finds(monkeypatch):
+    question = random_question(12, 2, hidden=(4, 4))
+    _program, found = corners(question)
+    near, far = apart(found)[:2]
+    explored = []
+    monkeypatch.setattr(warm, "gradient_answers", lambda *_: [far.x])
+    monkeypatch.setattr(warm, "descend", lambda *_: far)
+    monkeypatch.setattr(warm, "search_neighbourhoods", lambda _program, corner, *_: explored.append(corner) or corner)
+    assert warm_start(question, 0, time.perf_counter() + 30, None, lambda _corner: near) is near
+    assert explored[0] is near
 
 
 def test_six_networks_where_flips_at_kinks_end_far_off(monkeypatch):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.attack.regions import Corner, Phases, RegionProgram, phases_at
+from arfj.attack.regions import PRESSED, Corner, Phases, RegionProgram, phases_at
 from arfj.bab import Relaxation
 from arfj.bab.relaxation import OPEN, Basis
 from arfj.bounds import pre_activation_bounds
@@ -25,14 +25,12 @@ from arfj.question import Question
 
 GAIN = 1e-7
 """A flip has to bring the answer nearer by this much."""
-PRESSED = 1e-9
-"""A reduced cost above this is not 0."""
 NEAR = 0.1
 """A neuron is near its kink where |a| is at most this share of its bound."""
 LAST_SECONDS = 1.0
 """Limit of the program that gives the last region's answer."""
 ROOM = 1e-6
-"""The ball of the bounds is larger than the distance of the start by this share, and by this much."""
+"""A ball is larger than the distance of its answer by this share, and by this much."""
 
 
 def descend(
@@ -59,6 +57,17 @@ def descend(
     return best
 
 
+def relaxed(question: Question, x: Floats) -> Relaxation:
+    """The relaxation of the least distance, over the ball that just holds an answer x, with the pixels that x moves."""
+    distance = question.distance(x)
+    region = question.region(distance * (1 + ROOM) + ROOM)
+    bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
+    relaxation = Relaxation(question, bounds)
+    relaxation.maximise(None)
+    relaxation.enter(x)
+    return relaxation
+
+
 class _Walk:
     """One descent.
 
@@ -72,12 +81,7 @@ class _Walk:
     """
 
     def __init__(self, question: Question, start: Floats) -> None:
-        distance = question.distance(start)
-        region = question.region(distance * (1 + ROOM) + ROOM)
-        bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
-        self.relaxation = Relaxation(question, bounds)
-        self.relaxation.maximise(None)
-        self.relaxation.enter(start)
+        self.relaxation = relaxed(question, start)
         self.before = phases_at(question, start)
         widths = [[layer.outputs for layer in network.layers[:-1]] for network in question.ensemble]
         self.places = [(k, sum(widths[k][:layer]) + neuron) for k, layer, neuron in self.relaxation.neurons]

@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from arfj.attack.descent import relaxed
 from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.bab import Relaxation, Search
 from arfj.bab.relaxation import Phases
-from arfj.bounds import pre_activation_bounds
 from arfj.network import Floats, Network
 from arfj.question import Question
 
@@ -31,8 +31,6 @@ SECONDS = 1.5
 """Limit of one search."""
 LEAST_SECONDS = 0.1
 """With less time left none is begun."""
-ROOM = 1e-6
-"""The ball of the bounds is larger than the distance of the best answer by this share, and by this much."""
 GAIN = 1e-7
 """An answer counts as nearer if it is so by this share."""
 RELIABLE = 4
@@ -72,7 +70,7 @@ def search_neighbourhoods(
 
     if deadline - time.perf_counter() <= LEAST_SECONDS:
         return best
-    search = Search(_relaxation(question, corner), RELIABLE)
+    search = Search(relaxed(question, corner.x), RELIABLE)
     neurons = len(search.relaxation.neurons)
     free = FREE if neurons >= least else 0
     while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
@@ -87,15 +85,6 @@ def search_neighbourhoods(
             break
         free = min(MOST_FREE, int(np.ceil(free * GROWTH)))
     return best
-
-
-def _relaxation(question: Question, corner: Corner) -> Relaxation:
-    region = question.region(corner.distance * (1 + ROOM) + ROOM)
-    bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
-    relaxation = Relaxation(question, bounds)
-    relaxation.maximise(None)
-    relaxation.enter(corner.x)
-    return relaxation
 
 
 def held(relaxation: Relaxation, question: Question, x: Floats, free: int) -> Phases:

@@ -33,7 +33,7 @@ MARGIN = 1e-8
 """Class conditions are asked with this much room, so that the replay meets them exactly."""
 
 PRESSED = 1e-9
-"""A multiplier above this is not 0."""
+"""A multiplier or reduced cost above this is not 0."""
 
 PROGRAMS = 64
 """So many programs of different scenarios are kept at a time."""

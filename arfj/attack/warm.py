@@ -133,19 +133,22 @@ class _Starts:
             if corner is None:
                 continue
             descents += 1
-            new = self.take(corner)
-            repeats = 0 if new else repeats + 1
+            repeats = 0 if (new := self.new(corner)) else repeats + 1
             if new:
-                found.append(corner)
+                found.append(self.take(corner))
         return found
 
-    def take(self, corner: Corner) -> bool:
-        """Take up an end; whether it is a new one."""
+    def new(self, corner: Corner) -> bool:
+        """Count an end; whether it is the first one at its distance."""
         for end in self.ends:
             if abs(corner.distance - end) <= SAME * end:
                 self.ends[end] += 1
                 return False
         self.ends[corner.distance] = 1
+        return True
+
+    def take(self, corner: Corner) -> Corner:
+        """Keep a new end, and try the proof from the first one: where to go on from."""
         self.keep(corner)
         if self.tried is not None:
             tried, self.tried = self.tried, None
@@ -154,7 +157,8 @@ class _Starts:
                 self.ended = True
             else:
                 self.keep(found)
-        return True
+                return found
+        return corner
 
     def keep(self, corner: Corner) -> None:
         """Keep an answer if it is the nearest one, and tell of it."""
