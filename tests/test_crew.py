@@ -19,7 +19,7 @@ from arfj.attack.crew import Crew, Member
 from arfj.attack.helper import serve
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bab import Relaxation, Search, tree
-from arfj.tighten import tighten
+from arfj.tighten import open_width, tighten, tighten_together
 
 SCRIPT = """
 from arfj.attack.crew import Crew
@@ -330,6 +330,41 @@ class TestTightening:
         for mine, theirs in zip(found, expected, strict=True):
             for one, other in zip(mine.lower + mine.upper, theirs.lower + theirs.upper, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize(("cores", "most"), [(2, 0), (3, 0), (2, 3)])
+    def test_together_is_what_one_process_finds(self, cores, most):
+        question, x, bounds = harder(HARDER[0])
+        radius = cut_off_radius(question.distance(x))
+        until = time.perf_counter() + SECONDS
+        expected = tighten_together(question, bounds, x, radius, until, most)
+        with Crew(lambda: cores) as helpers:
+            until_ready(helpers)
+            found = helpers.tighten_together(question, bounds, x, radius, until, most)
+            assert len(helpers.members) == cores - 1
+        # searches that are cut short end with other bounds where others were learnt from
+        assert open_width(found) == pytest.approx(open_width(expected), rel=1e-6 if most == 0 else 0.1)
+        assert open_width(found) < open_width(bounds)
+
+    def test_neurons_of_a_lost_helper_stay_as_they_were(self, monkeypatch):
+        question, x, bounds = harder(HARDER[0])
+        radius = cut_off_radius(question.distance(x))
+        until = time.perf_counter() + SECONDS
+        everything = tighten_together(question, bounds, x, radius, until)
+        honest = helper.Together.done
+
+        def done(part):
+            if threading.current_thread() is not threading.main_thread():
+                raise EOFError
+            return honest(part)
+
+        monkeypatch.setattr(helper.Together, "done", done)
+        with Crew(lambda: 2) as helpers:
+            until_ready(helpers)
+            found = helpers.tighten_together(question, bounds, x, radius, until)
+            assert not helpers.members
+        assert open_width(everything) < open_width(found) < open_width(bounds)
+        for network, one in zip(question.ensemble, found, strict=True):
+            assert one.hold(network.preactivations(x[None]))
 
     def test_scenarios_of_a_lost_helper_stay_as_they_were(self, monkeypatch):
         question, x, bounds = harder(HARDER[0])

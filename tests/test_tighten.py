@@ -1,18 +1,20 @@
 """Bounds from the solver: nothing that answers the question within R lies outside, and they are worth their time."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from reference import random_question
 
 from arfj import tighten as module
+from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.prove import BRANCHINGS, Options, Prover, cut_off_radius
 from arfj.attack.regions import RegionProgram
-from arfj.bounds import pre_activation_bounds
-from arfj.question import condition_slack
-from arfj.tighten import tighten, tighten_scenario
+from arfj.bounds import Bounds, pre_activation_bounds
+from arfj.question import Demand, condition_slack
+from arfj.tighten import open_width, tighten, tighten_layer, tighten_scenario, tighten_together
 
 
 def random_answers(question, count=400):
@@ -126,3 +128,137 @@ def test_bounds_that_an_answer_leaves_are_thrown_away(monkeypatch):
     prover = Prover(question, Options(bounds="exact", time_limit=30), lambda _name, _step: None)
     proof = prover.prove()
     assert prover.best.distance - proof.bound <= 1e-6 * prover.best.distance
+
+
+SOON = 30.0
+
+
+class TestTogether:
+    @pytest.mark.parametrize("most", [0, 3, 1000])
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_no_answer_within_the_ball_is_outside(self, seed, most):
+        question, radius, bounds, corner = setting(seed, scenarios=2)
+        found = tighten_together(question, bounds, corner.x, radius, time.perf_counter() + SOON, most)
+        points = np.array([*answers(question, radius), corner.x])
+        for network, one in zip(question.ensemble, found, strict=True):
+            assert one.hold(network.preactivations(points))
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_the_optimum_survives_a_ball_of_its_own_radius(self, seed):
+        question, radius, bounds, corner = setting(seed, scenarios=2, room=1.0)
+        until = time.perf_counter() + SOON
+        found = tighten_together(question, bounds, corner.x, cut_off_radius(radius), until, 1000)
+        for network, one in zip(question.ensemble, found, strict=True):
+            assert one.hold(network.preactivations(corner.x[None]))
+
+    @pytest.mark.parametrize("seed", [2, 3, 4, 9, 12, 41, 66, 79])
+    def test_a_grid_of_answers_to_both_reaches_the_bounds(self, seed, monkeypatch):
+        """Two pixels, searches to the end: what a fine grid of points has that fool both networks."""
+        monkeypatch.setattr(module, "GAP", 1e-7)
+        question = random_question(seed, 2, inputs=2, hidden=(4, 3))
+        steps = np.linspace(0.0, 1.0, 401)
+        grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        radius = 1.2
+        grid = grid[np.abs(grid - question.flat).sum(axis=1) <= radius]
+        for network in question.ensemble:
+            grid = grid[condition_slack(network(grid), question.target, question.gamma) >= 0]
+        assert len(grid)
+        wide = [pre_activation_bounds(one, question.region(radius), "interval") for one in question.ensemble]
+        found = tighten_together(question, wide, question.flat, radius, time.perf_counter() + SOON, 10**6)
+        for network, before, after in zip(question.ensemble, wide, found, strict=True):
+            for k, values in enumerate(network.preactivations(grid)[:-1]):
+                most, least = np.maximum(values.max(axis=0), 0.0), np.minimum(values.min(axis=0), 0.0)
+                assert (after.lower[k] <= values.min(axis=0)).all()
+                assert (after.upper[k] >= values.max(axis=0)).all()
+                opened = (before.lower[k] < 0) & (before.upper[k] > 0)
+                near = 0.03 * (before.upper[k] - before.lower[k])
+                assert (after.upper[k] - most < near)[opened].all()
+                opened &= after.upper[k] > 0  # the other side of what is off for certain is left as it was
+                assert (least - after.lower[k] < near)[opened].all()
+
+    def test_bounds_never_grow_and_say_more_than_those_of_one_network_at_a_time(self):
+        more = 0
+        for seed in SEEDS:
+            question, radius, bounds, corner = setting(seed, scenarios=2)
+            alone = tighten(question, bounds, radius, time.perf_counter() + SOON)
+            found = tighten_together(question, alone, corner.x, radius, time.perf_counter() + SOON)
+            for before, after in zip(alone, found, strict=True):
+                assert all((new >= old).all() for new, old in zip(after.lower, before.lower, strict=True))
+                assert all((new <= old).all() for new, old in zip(after.upper, before.upper, strict=True))
+            more += open_width(found) < 0.99 * open_width(alone)
+        assert more >= 3
+
+    @pytest.mark.parametrize("layer", [0, 1])
+    def test_parts_of_a_layer_are_the_layer(self, layer):
+        question, radius, bounds, corner = setting(SEEDS[-4], scenarios=2)
+
+        def of(part):
+            return tighten_layer(question, bounds, corner.x, radius, layer, time.perf_counter() + SOON, part=part)
+
+        whole = sorted(of((0, 1)))
+        pieces = sorted(one for first in range(3) for one in of((first, 3)))
+        assert whole
+        assert [one[:2] for one in pieces] == [one[:2] for one in whole]
+        np.testing.assert_allclose([one[2:] for one in pieces], [one[2:] for one in whole], atol=1e-6)
+
+    def test_no_time_changes_nothing(self):
+        question, radius, bounds, corner = setting(SEEDS[0], scenarios=2)
+        found = tighten_together(question, bounds, corner.x, radius, time.perf_counter() - 1)
+        assert found == bounds
+        layer = tighten_layer(question, bounds, corner.x, radius, 0, time.perf_counter() - 1)
+        for one in layer:
+            before = bounds[one.scenario]
+            assert one[2:] == (before.lower[0][one.neuron], before.upper[0][one.neuron])
+
+    def test_a_soft_demand_is_refused(self):
+        question, radius, bounds, corner = setting(SEEDS[0], scenarios=2)
+        soft = replace(question, demand=Demand(share=0.5))
+        with pytest.raises(ValueError, match="soft demand"):
+            tighten_layer(soft, bounds, corner.x, radius, 0, time.perf_counter() + SOON)
+
+    def test_open_width_counts_open_hidden_neurons_alone(self):
+        bounds = Bounds((np.array([-1.0, 0.0, -2.0]), np.array([-5.0])), (np.array([3.0, 4.0, 0.0]), np.array([5.0])))
+        assert open_width([bounds, bounds]) == 8.0
+        assert open_width([]) == 0.0
+
+
+class TestTogetherInAProof:
+    def test_bounds_that_an_answer_leaves_are_thrown_away(self, monkeypatch):
+        question, *_ = setting(SEEDS[0], scenarios=2)
+        monkeypatch.setattr(
+            "arfj.attack.crew.Crew.tighten_together",
+            lambda _crew, _part, known, *_: [one.replaced(0, one.upper[0] + 1, one.upper[0] + 2) for one in known],
+        )
+        prover = Prover(question, Options(bounds="exact", time_limit=30), lambda _name, _step: None)
+        proof = prover.prove()
+        assert prover.best.distance - proof.bound <= 1e-6 * prover.best.distance
+
+    @pytest.mark.parametrize("seed", SEEDS[:4])
+    def test_searches_follow_where_linear_programs_are_worth_it(self, seed, monkeypatch):
+        """A proof that lasts longer than they would is cut short for them, once, and ends with the same optimum."""
+        question, *_ = setting(seed, scenarios=3)
+        expected = Prover(question, Options(time_limit=SOON), lambda *_: None).prove().bound
+        asked = []
+        honest = Crew.tighten_together
+
+        def tightened(*given):
+            asked.append(given[-1])
+            return honest(*given)
+
+        monkeypatch.setattr(Crew, "tighten_together", tightened)
+        monkeypatch.setattr("arfj.attack.prove.WORTH", -1.0)
+        monkeypatch.setattr("arfj.attack.prove.LONGER", 0.0)
+        monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
+        monkeypatch.setattr(Prover, "first", lambda _: [0, 1, 2])
+        prover = Prover(question, Options(bounds="exact", time_limit=SOON), lambda *_: None)
+        proof = prover.prove()
+        assert asked == [0, BRANCHINGS]
+        assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+
+    def test_one_network_or_a_soft_demand_has_none(self, monkeypatch):
+        monkeypatch.setattr(Crew, "tighten_together", lambda *_: pytest.fail("nothing is together there"))
+        alone, *_ = setting(SEEDS[0])
+        soft = replace(setting(SEEDS[0], scenarios=2)[0], demand=Demand(share=0.5))
+        for question in (alone, soft):
+            prover = Prover(question, Options(bounds="exact", time_limit=SOON), lambda *_: None)
+            assert prover.prove().reason == ""

@@ -22,16 +22,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from joblib.externals.loky.backend.context import get_context
 
 from arfj.attack.closing import Closing
-from arfj.attack.helper import LEAST_ROUND, Part, Report, Tightening, Work, serve, together
+from arfj.attack.helper import LEAST_ROUND, Part, Report, Tightening, Together, Work, serve, together
 from arfj.attack.orphan import end_with
 from arfj.bab.tree import Lesson, Search
 from arfj.bounds import Bounds
+from arfj.network import Floats
 from arfj.question import Question
+from arfj.tighten import Narrowed, tighten_together
 
 CONTEXT = get_context("loky")
 """Processes that begin anew and, other than those of "spawn", do not run the caller's script again."""
@@ -48,8 +51,20 @@ SETTLED = 0.5
 """Seconds that are waited for what a helper still has to say."""
 GRACE = 30.0
 """Seconds beyond its deadline after which a helper that tightens is given up."""
+SPREAD = 16
+"""Processes that a layer's neurons are spread over, at most."""
 ENDING = 5.0
 """Seconds that a helper has to end by itself."""
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Task(Protocol[T_co]):
+    """Work that any process can do."""
+
+    def done(self) -> Sequence[T_co]:
+        """What comes of it."""
 
 
 class Member:
@@ -144,28 +159,60 @@ class Crew:
 
     def tighten(self, question: Question, bounds: Sequence[Bounds], radius: float, deadline: float) -> list[Bounds]:
         """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers."""
-        self.gather()
-        free = self._settled(None)[: len(bounds) - 1]
+        free = self._free(len(bounds))
         shares = [range(first, len(bounds), len(free) + 1) for first in range(len(free) + 1)]
 
         def part(share: Sequence[int]) -> Tightening:
             scenarios = [(question.fooling([index]), bounds[index]) for index in share]
             return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft)
 
-        asked = [(member, share) for member, share in zip(free, shares[1:], strict=True)]
-        asked = [(member, share) for member, share in asked if self._told(member, part(share))]
-        found = dict(zip(shares[0], part(shares[0]).done(), strict=True))
-        for member, share in asked:
+        answers = self._spread([part(share) for share in shares], free, deadline)
+        found = {
+            index: one
+            for share, answer in zip(shares, answers, strict=True)
+            for index, one in zip(share, answer, strict=False)
+        }
+        return [found.get(index, one) for index, one in enumerate(bounds)]
+
+    def tighten_together(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        answer: Floats,
+        radius: float,
+        deadline: float,
+        most: int = 0,
+    ) -> list[Bounds]:
+        """`arfj.tighten.tighten_together`, each layer's neurons spread over this process and the helpers."""
+
+        def of_layer(known: Sequence[Bounds], layer: int) -> list[Narrowed]:
+            free = self._free(SPREAD)
+            parts = [(first, len(free) + 1) for first in range(len(free) + 1)]
+            seconds = deadline - time.perf_counter()
+            asked = [Together(question, known, answer, radius, layer, seconds, most, part) for part in parts]
+            return [one for answer in self._spread(asked, free, deadline) for one in answer]
+
+        return tighten_together(question, bounds, answer, radius, deadline, most, of_layer)
+
+    def _free(self, shares: int) -> list[Member]:
+        """The members that can be given work, where there are so many shares of it and one stays here."""
+        self.gather()
+        return self._settled(None)[: shares - 1]
+
+    def _spread(self, tasks: Sequence[Task[T_co]], free: Sequence[Member], deadline: float) -> list[Sequence[T_co]]:
+        """What comes of the tasks: the first is done here, the others by these members; nothing where one is gone."""
+        asked = [self._told(member, task) for member, task in zip(free, tasks[1:], strict=True)]
+        found = [tasks[0].done()]
+        for member, told in zip(free, asked, strict=True):
             try:
-                late = not member.pipe.poll(max(0.0, deadline - time.perf_counter()) + GRACE)
-                answer = None if late else member.answer()
+                heard = told and member.pipe.poll(max(0.0, deadline - time.perf_counter()) + GRACE)
+                answer = member.answer() if heard else None
             except (EOFError, OSError):
                 answer = None
-            if answer is None:  # its scenarios stay as they were
+            if answer is None:
                 self._lose(member, None)
-            elif isinstance(answer, list):
-                found |= zip(share, answer, strict=True)
-        return [found.get(index, one) for index, one in enumerate(bounds)]
+            found.append(cast(Sequence[T_co], answer) if isinstance(answer, list) else [])
+        return found
 
     def prepare(self, closing: Closing) -> None:
         """From now on search this part."""

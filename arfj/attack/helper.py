@@ -19,7 +19,7 @@ from arfj.bounds import Bounds
 from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver.branching import Costs
-from arfj.tighten import tighten_scenario
+from arfj.tighten import Narrowed, tighten_layer, tighten_scenario
 
 LEAST_ROUND = 0.1
 """Seconds between two reports, at least."""
@@ -52,6 +52,26 @@ class Tightening:
         """Their bounds then."""
         deadline = time.perf_counter() + self.seconds
         return [tighten_scenario(*one, self.radius, deadline, self.demanded) for one in self.scenarios]
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Neurons whose bounds are to be tightened: the arguments of `arfj.tighten.tighten_layer`."""
+
+    question: Question
+    bounds: Sequence[Bounds]
+    answer: Floats
+    radius: float
+    layer: int
+    seconds: float
+    most: int
+    part: tuple[int, int]
+
+    def done(self) -> list[Narrowed]:
+        """Their bounds then."""
+        deadline = time.perf_counter() + self.seconds
+        asked = self.question, self.bounds, self.answer, self.radius, self.layer
+        return tighten_layer(*asked, deadline, self.most, self.part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +140,7 @@ def serve(pipe: Connection) -> None:
         helper: Helper | None = None
         while True:
             message = pipe.recv() if helper is None or helper.waits or pipe.poll() else None
-            if isinstance(message, Tightening):
+            if isinstance(message, Tightening | Together):
                 pipe.send(message.done())
             elif isinstance(message, Part):
                 helper = Helper(message)

@@ -30,6 +30,7 @@ from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Engine, Limits, Solution, Step, solve
+from arfj.tighten import open_width
 
 TIME_LIMIT = 600.0
 WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
@@ -47,8 +48,13 @@ NEARER = 1e-3
 """After a first try that did not close, the same part is hard unless the answer has come nearer by this share."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-TIGHTEN_SHARE = 0.3
-"""Tightening may take this share of the time that is left."""
+TIGHTEN_SHARE, TOGETHER_SHARE = 0.3, 0.1
+"""Tightening may take this share of the time that is left, scenario by scenario and all of them together."""
+WORTH = 0.08
+"""Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
+their time, too, once the proof lasts."""
+BRANCHINGS, LONGER = 8, 8.0
+"""Branchings of such a search; it takes about so many times as long as its first linear program."""
 DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
 """After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
 up for smaller balls."""
@@ -128,6 +134,7 @@ class Prover:
         interrupted: whether the user stopped it.
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
         hard: whether bounds are tightened by programs of their own.
+        trial: seconds of proof after which all scenarios together are worth small searches.
         failed: the distance at which a first try did not close, or infinite.
         tightened: scenarios whose bounds are.
         optimum: the optimum of the last part.
@@ -159,6 +166,7 @@ class Prover:
         self.known: dict[int, Bounds] = {}
         self.radius: dict[int, float] = {}
         self.hard = options.bounds == "exact"
+        self.trial = np.inf
         self.failed = np.inf
         self.tightened: set[int] = set()
         self.optimum: Floats = question.flat
@@ -303,6 +311,9 @@ class Prover:
                 active = self.extended(active)
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
+            elif solution.status in ("feasible", "unknown") and np.isfinite(self.trial):
+                self.trial = np.inf
+                self.tighten_together(self.best, active, BRANCHINGS)
             else:
                 return self.final(proof)
 
@@ -326,7 +337,7 @@ class Prover:
 
     def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
         """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
-        patience = seconds or (np.inf if self.hard else PATIENCE * max(len(active), FEW))
+        patience = seconds or (self.trial if self.hard else PATIENCE * max(len(active), FEW))
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         x: Floats | None
@@ -427,7 +438,10 @@ class Prover:
         return True
 
     def tighten(self, best: Corner, active: list[int]) -> None:
-        """Better bounds of these scenarios by their own small programs, as far as their share of the time allows."""
+        """Better bounds of these scenarios by their own small programs, then by linear programs of all of them.
+
+        Both as far as their shares of the time allow.
+        """
         indices = [index for index in active if index not in self.tightened]
         if not indices:
             return
@@ -436,12 +450,28 @@ class Prover:
         radius = cut_off_radius(best.distance)
         deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
-        found = self.crew.tighten(part, known, radius, deadline)
+        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline))
+        self.tightened.update(indices)
+        if len(active) > 1 and not self.question.soft:
+            began = time.perf_counter()
+            gained = self.tighten_together(best, active)
+            self.trial = LONGER * (time.perf_counter() - began) if gained >= WORTH else np.inf
+
+    def tighten_together(self, best: Corner, active: list[int], most: int = 0) -> float:
+        """Better bounds by programs of all these scenarios; by which share the open neurons are narrower then."""
+        self.say("tightening")
+        part, radius = self.question.restricted(active), cut_off_radius(best.distance)
+        deadline = time.perf_counter() + TOGETHER_SHARE * self.left
+        known = self.bounds_of(part, radius, active)
+        before = open_width(known)
+        self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most))
+        return 1.0 - open_width([self.known[index] for index in active]) / max(before, 1e-9)
+
+    def narrow(self, best: Corner, indices: Sequence[int], found: Sequence[Bounds]) -> None:
+        """Keep such bounds, unless an answer at hand lies outside of them: that would mean a solver's error."""
         for index, bounds in zip(indices, found, strict=True):
-            # An answer at hand outside of them would mean a solver's error.
             if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):
                 self.known[index] = bounds
-        self.tightened.update(indices)
 
     def extended(self, active: list[int]) -> list[int]:
         """These scenarios and the one that the last part's answer fools least, or all where it fools them all."""
