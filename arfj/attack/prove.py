@@ -33,7 +33,7 @@ from arfj.solver import Engine, Limits, Solution, Step, solve
 from arfj.tighten import open_width
 
 TIME_LIMIT = 600.0
-WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.1, 5.0, 20.0
+WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
