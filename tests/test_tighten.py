@@ -13,6 +13,7 @@ from arfj.attack.descent import descend
 from arfj.attack.prove import BRANCHINGS, Options, Prover, cut_off_radius
 from arfj.attack.regions import RegionProgram
 from arfj.bounds import Bounds, pre_activation_bounds
+from arfj.ensemble import Ensemble
 from arfj.question import Demand, condition_slack
 from arfj.tighten import open_width, tighten, tighten_layer, tighten_scenario, tighten_together
 
@@ -200,6 +201,19 @@ class TestTogether:
         assert whole
         assert [one[:2] for one in pieces] == [one[:2] for one in whole]
         np.testing.assert_allclose([one[2:] for one in pieces], [one[2:] for one in whole], atol=1e-6)
+
+    @pytest.mark.parametrize("most", [0, 1000])
+    def test_networks_of_different_depths(self, most):
+        deep, shallow = (random_question(seed, 1, hidden=hidden) for seed, hidden in ((22, (4, 3)), (0, (5,))))
+        question = replace(deep, ensemble=Ensemble((*deep.ensemble.networks, *shallow.ensemble.networks), "given"))
+        radius = float(question.flat.size)
+        bounds = [pre_activation_bounds(one, question.region(radius)) for one in question.ensemble]
+        points = answers(question, radius)
+        assert points
+        found = tighten_together(question, bounds, points[0], radius, time.perf_counter() + SOON, most)
+        for network, one in zip(question.ensemble, found, strict=True):
+            assert one.hold(network.preactivations(np.array(points)))
+        assert open_width(found) < open_width(bounds)
 
     def test_no_time_changes_nothing(self):
         question, radius, bounds, corner = setting(SEEDS[0], scenarios=2)
