@@ -7,7 +7,8 @@ within distance R satisfies the constraints of every such program, so that its p
     a <= max {y : phase on}     (a <= 0 where no such point exists),
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
-The programs of `tighten` drop the other scenarios, which relaxes them; they are searched to the end. Those of
+The programs of `tighten` drop the other scenarios, which relaxes them; they are searched to the end, or for a few
+nodes. Those of
 `tighten_together` have all scenarios, and are linear programs, or searches of a few nodes: one image has to fool all
 networks, which says most about the first layers, and the more the more networks there are. Whatever stops a program,
 its certified bound holds. Points that one of them comes across are points of all others: what a neuron reaches at them
@@ -23,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arfj.bab import Relaxation, Search
+from arfj.bab import Conflict, Relaxation, Search
+from arfj.bab.conflicts import numbered
 from arfj.bounds import Bounds
 from arfj.network import Floats
 from arfj.question import Question
@@ -54,7 +56,9 @@ OfLayer = Callable[[Sequence[Bounds], int], Sequence[Narrowed]]
 """The bounds of a layer's neurons from those of all: `tighten_layer`, or several processes' parts of it."""
 
 
-def tighten(question: Question, bounds: Sequence[Bounds], radius: float, deadline: float) -> list[Bounds]:
+def tighten(
+    question: Question, bounds: Sequence[Bounds], radius: float, deadline: float, most: float = np.inf
+) -> list[Bounds]:
     """Bounds of every scenario that hold at every answer x of `question` with ||x - xbar||_1 <= radius.
 
     Args:
@@ -62,20 +66,36 @@ def tighten(question: Question, bounds: Sequence[Bounds], radius: float, deadlin
         bounds: sound bounds over the ball, one record a scenario.
         radius: R, at least the distance of a known answer.
         deadline: `time.perf_counter()` value after which what is left stays as it was.
+        most: branchings of a program.
     """
     return [
-        tighten_scenario(question.fooling([index]), bound, radius, deadline, not question.soft)
+        tighten_scenario(question.fooling([index]), bound, radius, deadline, not question.soft, most)
         for index, bound in enumerate(bounds)
     ]
 
 
 def tighten_scenario(
-    question: Question, bounds: Bounds, radius: float, deadline: float, demanded: bool = True
+    question: Question,
+    bounds: Bounds,
+    radius: float,
+    deadline: float,
+    demanded: bool = True,
+    most: float = np.inf,
+    conflicts: Sequence[Conflict] = (),
 ) -> Bounds:
-    """`tighten` for a question with one scenario; with `demanded` its class conditions are constraints.
+    """`tighten` for a question with one scenario.
 
     From the last hidden layer to the first: its bounds are exact over the ball already, and they gain most from tight
     layers behind it.
+
+    Args:
+        question: see `tighten`, as for bounds, radius, deadline, most.
+        bounds: of the scenario.
+        radius: R.
+        deadline: in time.
+        most: branchings of a program.
+        demanded: whether the class conditions are constraints.
+        conflicts: phases that no answer within R has together.
     """
     before: Relaxation | None = None
     reached = _reached([bounds])
@@ -85,9 +105,9 @@ def tighten_scenario(
         relaxation = Relaxation(question, [bounds], radius, demanded)
         if before is not None:
             relaxation.enter_of(before)
-        search = Search(relaxation)
+        search = Search(relaxation, conflicts=numbered(relaxation.neurons, [bounds], [conflicts]))
         found = [
-            _narrowed(question, search, number, bounds, reached, deadline)
+            _narrowed(question, search, number, bounds, reached, deadline, most)
             for number, (_, where, _) in enumerate(relaxation.neurons)
             if where == layer
         ]

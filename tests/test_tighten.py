@@ -261,12 +261,12 @@ class TestTogetherInAProof:
 
         monkeypatch.setattr(Crew, "tighten_together", tightened)
         monkeypatch.setattr("arfj.attack.prove.WORTH", -1.0)
-        monkeypatch.setattr("arfj.attack.prove.LONGER", 0.0)
+        monkeypatch.setattr("arfj.attack.prove.TRIAL", 0.0)
         monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
         monkeypatch.setattr(Prover, "first", lambda _: [0, 1, 2])
         prover = Prover(question, Options(bounds="exact", time_limit=SOON), lambda *_: None)
         proof = prover.prove()
-        assert asked == [0, BRANCHINGS]
+        assert asked == [0, 0, BRANCHINGS]
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
 
     def test_one_network_or_a_soft_demand_has_none(self, monkeypatch):

@@ -11,8 +11,10 @@ import numpy as np
 from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.bab import Found, Others, Relaxation, Search
+from arfj.bab.conflicts import numbered
 from arfj.bounds import Bounds
 from arfj.network import Floats
+from arfj.probe import Deduction, Probed
 from arfj.question import Question
 from arfj.solver import Progress, Solution, Step
 
@@ -77,6 +79,8 @@ class Closing:
         helpers: processes that take part after the first search.
         within: radius of the ball over which the bounds hold, if it is smaller than the answer's distance. The bound
             that is proven then is at most that, and so for all answers, those outside of the ball included.
+        probed: conflicts of every scenario (`arfj.probe`) within the same ball as the bounds or a larger one; with them
+            more are looked for in the course of the search.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
@@ -98,6 +102,7 @@ class Closing:
         whole: Callable[[Floats], bool] | None = None,
         helpers: Helpers | None = None,
         within: float = np.inf,
+        probed: Sequence[Probed | None] | None = None,
     ) -> None:
         self.question = question
         self.bounds = bounds
@@ -106,12 +111,18 @@ class Closing:
         self.regions, self.edges = Regions(question), Regions(question, 0.0)
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
         self.within = within
-        self.least = min(self.best.distance, within)
+        self.least: float = min(self.best.distance, within)
         self.progress = progress
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
         self.relaxation.enter(answer)
         self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW)
+        self.deduction: Deduction | None = None
+        if probed is not None:
+            places = self.relaxation.neurons
+            conflicts = numbered(places, bounds, [() if one is None else one.conflicts for one in probed])
+            self.deduction = Deduction(question, bounds, answer, self.least, probed, places, conflicts)
+            self.search.conflicts, self.search.deduction = conflicts, self.deduction
         self.size = self.relaxation.size
         columns, neurons, rows = self.size
         bytes_of_node = NODE_BYTES + NEURON_BYTES * neurons + columns + rows
@@ -125,13 +136,15 @@ class Closing:
     def learn_from(self, other: Closing) -> None:
         """Begin with what was learnt from another part, of which this one has all scenarios in the same order.
 
-        It may have more of them; bounds and answer have to be no worse than they were there.
+        It may have more of them; bounds and answer have to be no worse than they were there. Where they are better,
+        what branchings gained there is forgotten.
         """
         mine = {neuron: number for number, neuron in enumerate(self.relaxation.neurons)}
         theirs = other.relaxation.neurons
         places = np.array([mine.get(neuron, -1) for neuron in theirs], dtype=np.intp)
         on = np.array([self.bounds[scenario].lower[k][neuron] >= 0 for scenario, k, neuron in theirs], dtype=np.bool_)
-        self.search.take(other.search, places, on)
+        gains = all(one is before for one, before in zip(self.bounds, other.bounds, strict=False))
+        self.search.take(other.search, places, on, gains)
 
     def go_on_from(self, before: Closing) -> None:
         """Take over all of a search on the same part and ball, whose bounds were no better."""

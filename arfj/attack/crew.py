@@ -28,11 +28,13 @@ import numpy as np
 from joblib.externals.loky.backend.context import get_context
 
 from arfj.attack.closing import Closing
-from arfj.attack.helper import LEAST_ROUND, Part, Report, Tightening, Together, Work, serve, together
+from arfj.attack.helper import LEAST_ROUND, Part, Probing, Report, Tightening, Together, Work, serve, together
 from arfj.attack.orphan import end_with
+from arfj.bab import Conflict
 from arfj.bab.tree import Lesson, Search
 from arfj.bounds import Bounds
 from arfj.network import Floats
+from arfj.probe import Probed
 from arfj.question import Question
 from arfj.tighten import Narrowed, tighten_together
 
@@ -157,22 +159,43 @@ class Crew:
         except OSError:  # no room for another process
             return
 
-    def tighten(self, question: Question, bounds: Sequence[Bounds], radius: float, deadline: float) -> list[Bounds]:
-        """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers."""
-        free = self._free(len(bounds))
-        shares = [range(first, len(bounds), len(free) + 1) for first in range(len(free) + 1)]
+    def tighten(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        radius: float,
+        deadline: float,
+        most: float = np.inf,
+        conflicts: Sequence[Sequence[Conflict]] | None = None,
+    ) -> list[Bounds]:
+        """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers, with their conflicts."""
 
         def part(share: Sequence[int]) -> Tightening:
-            scenarios = [(question.fooling([index]), bounds[index]) for index in share]
-            return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft)
+            scenarios = [
+                (question.fooling([index]), bounds[index], () if conflicts is None else conflicts[index])
+                for index in share
+            ]
+            return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft, most)
 
-        answers = self._spread([part(share) for share in shares], free, deadline)
-        found = {
-            index: one
-            for share, answer in zip(shares, answers, strict=True)
-            for index, one in zip(share, answer, strict=False)
-        }
+        found = self._shared(part, len(bounds), deadline)
         return [found.get(index, one) for index, one in enumerate(bounds)]
+
+    def probe(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        answer: Floats,
+        radius: float,
+        deadline: float,
+    ) -> list[Probed | None]:
+        """`arfj.probe.probe`, the scenarios spread over this process and the helpers."""
+
+        def part(share: Sequence[int]) -> Probing:
+            scenarios = [(question.fooling([index]), bounds[index]) for index in share]
+            return Probing(scenarios, answer, radius, deadline - time.perf_counter())
+
+        found = self._shared(part, len(bounds), deadline)
+        return [found.get(index) for index in range(len(bounds))]
 
     def tighten_together(
         self,
@@ -193,6 +216,17 @@ class Crew:
             return [one for answer in self._spread(asked, free, deadline) for one in answer]
 
         return tighten_together(question, bounds, answer, radius, deadline, most, of_layer)
+
+    def _shared(self, part: Callable[[Sequence[int]], Task[T_co]], scenarios: int, deadline: float) -> dict[int, T_co]:
+        """What comes of every scenario's part; nothing of those whose helper is gone."""
+        free = self._free(scenarios)
+        shares = [range(first, scenarios, len(free) + 1) for first in range(len(free) + 1)]
+        answers = self._spread([part(share) for share in shares], free, deadline)
+        return {
+            index: one
+            for share, answer in zip(shares, answers, strict=True)
+            for index, one in zip(share, answer, strict=False)
+        }
 
     def _free(self, shares: int) -> list[Member]:
         """The members that can be given work, where there are so many shares of it and one stays here."""
@@ -344,7 +378,8 @@ def _part(closing: Closing) -> Part:
     search, question = closing.search, closing.question
     proofs = () if search.proofs is None else tuple(search.proofs.kept())
     entered = closing.relaxation.order
-    return Part(question, closing.bounds, closing.best.x, entered, search.costs, Lesson((), proofs))
+    probed = None if closing.deduction is None else closing.deduction.probed
+    return Part(question, closing.bounds, probed, closing.best.x, entered, search.costs, Lesson((), proofs))
 
 
 def begun(pipe: Connection) -> BaseProcess:

@@ -14,9 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from arfj.attack.closing import GAP, Closing
 from arfj.attack.regions import Corner
+from arfj.bab import Conflict
 from arfj.bab.tree import Lesson, Parcel
 from arfj.bounds import Bounds
 from arfj.network import Floats
+from arfj.probe import Probed, probe
 from arfj.question import Question
 from arfj.solver.branching import Costs
 from arfj.tighten import Narrowed, tighten_layer, tighten_scenario
@@ -33,6 +35,7 @@ class Part:
 
     question: Question
     bounds: Sequence[Bounds]
+    probed: Sequence[Probed] | None
     answer: Floats
     entered: Sequence[int]
     costs: Costs
@@ -43,15 +46,19 @@ class Part:
 class Tightening:
     """Scenarios whose bounds are to be tightened: the arguments of `arfj.tighten.tighten_scenario`."""
 
-    scenarios: Sequence[tuple[Question, Bounds]]
+    scenarios: Sequence[tuple[Question, Bounds, Sequence[Conflict]]]
     radius: float
     seconds: float
     demanded: bool
+    most: float
 
     def done(self) -> list[Bounds]:
         """Their bounds then."""
         deadline = time.perf_counter() + self.seconds
-        return [tighten_scenario(*one, self.radius, deadline, self.demanded) for one in self.scenarios]
+        return [
+            tighten_scenario(question, bounds, self.radius, deadline, self.demanded, self.most, conflicts)
+            for question, bounds, conflicts in self.scenarios
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,21 @@ class Together:
         deadline = time.perf_counter() + self.seconds
         asked = self.question, self.bounds, self.answer, self.radius, self.layer
         return tighten_layer(*asked, deadline, self.most, self.part)
+
+
+@dataclass(frozen=True, eq=False)
+class Probing:
+    """Scenarios whose conflicts are looked for: the arguments of `arfj.probe.probe`."""
+
+    scenarios: Sequence[tuple[Question, Bounds]]
+    answer: Floats
+    radius: float
+    seconds: float
+
+    def done(self) -> list[Probed]:
+        """What is known of them then."""
+        deadline = time.perf_counter() + self.seconds
+        return [probe(question, bounds, self.answer, self.radius, deadline) for question, bounds in self.scenarios]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +152,8 @@ def together(lessons: Sequence[Lesson]) -> Lesson:
     """The latest of them."""
     notes = [note for lesson in lessons for note in lesson.notes]
     proofs = [kept for lesson in lessons for kept in lesson.proofs]
-    return Lesson(tuple(notes[-NOTED:]), tuple(proofs[-TAUGHT:]))
+    conflicts = [found for lesson in lessons for found in lesson.conflicts]
+    return Lesson(tuple(notes[-NOTED:]), tuple(proofs[-TAUGHT:]), tuple(conflicts))
 
 
 def serve(pipe: Connection) -> None:
@@ -140,7 +163,7 @@ def serve(pipe: Connection) -> None:
         helper: Helper | None = None
         while True:
             message = pipe.recv() if helper is None or helper.waits or pipe.poll() else None
-            if isinstance(message, Tightening | Together):
+            if isinstance(message, Tightening | Together | Probing):
                 pipe.send(message.done())
             elif isinstance(message, Part):
                 helper = Helper(message)
@@ -161,7 +184,7 @@ class Helper:
     """
 
     def __init__(self, part: Part) -> None:
-        self.closing = Closing(part.question, part.bounds, part.answer)
+        self.closing = Closing(part.question, part.bounds, part.answer, probed=part.probed)
         self.closing.relaxation.enter_pixels(part.entered)
         self.search = self.closing.search
         self.search.costs = part.costs

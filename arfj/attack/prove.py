@@ -9,7 +9,7 @@ fewer scenarios are none: then all of them stand in the model from the start.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -23,11 +23,13 @@ from arfj.attack.gradient import gradient_answers
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.attack.warm import warm_start
+from arfj.bab import Conflict
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
+from arfj.probe import Probed
 from arfj.question import Question
 from arfj.solver import Engine, Limits, Solution, Step, solve
 from arfj.tighten import open_width
@@ -53,8 +55,12 @@ TIGHTEN_SHARE, TOGETHER_SHARE = 0.3, 0.1
 WORTH = 0.08
 """Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
 their time, too, once the proof lasts."""
-BRANCHINGS, LONGER = 8, 8.0
-"""Branchings of such a search; it takes about so many times as long as its first linear program."""
+BRANCHINGS = 8
+"""Branchings of a small search."""
+PROBE_SHARE = 0.1
+"""Pairs of phases that are impossible together may be looked for in this share of the time that is left."""
+TRIAL = 2.0
+"""The proof is tried with what small searches have taught, so many times as long as these took, before larger ones."""
 DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
 """After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
 up for smaller balls."""
@@ -134,9 +140,11 @@ class Prover:
         interrupted: whether the user stopped it.
         known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
         hard: whether bounds are tightened by programs of their own.
-        trial: seconds of proof after which all scenarios together are worth small searches.
+        trial: seconds of proof after which bounds are tightened to the end.
+        probed: phases of every hard scenario that are impossible together.
+        worth: whether small searches of all scenarios together are worth their time.
         failed: the distance at which a first try did not close, or infinite.
-        tightened: scenarios whose bounds are.
+        tightened: how many branchings the programs had that tightened a scenario's bounds.
         optimum: the optimum of the last part.
         last: the search of the last part and its scenarios, if it was ours.
         begun: the scenarios that the first try came to need.
@@ -167,8 +175,10 @@ class Prover:
         self.radius: dict[int, float] = {}
         self.hard = options.bounds == "exact"
         self.trial = np.inf
+        self.probed: dict[int, Probed] = {}
+        self.worth = False
         self.failed = np.inf
-        self.tightened: set[int] = set()
+        self.tightened: dict[int, float] = {}
         self.optimum: Floats = question.flat
         self.last: tuple[Closing, list[int]] | None = None
         self.begun: list[int] = []
@@ -296,7 +306,7 @@ class Prover:
             if self.closed:  # by the first try, or in a smaller ball
                 return self.final(Proof(self.bound, False, ""))
             if self.hard:  # once a part was hard, those with more scenarios are
-                self.tighten(self.best, active)
+                self.tighten(self.best, active, BRANCHINGS if self.options.engine == "bab" else np.inf)
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
@@ -312,8 +322,7 @@ class Prover:
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
             elif solution.status in ("feasible", "unknown") and np.isfinite(self.trial):
-                self.trial = np.inf
-                self.tighten_together(self.best, active, BRANCHINGS)
+                self.tighten(self.best, active, np.inf)
             else:
                 return self.final(proof)
 
@@ -368,6 +377,8 @@ class Prover:
         self.last = closing, list(active)
         self.say("proof")
         solution = closing.run(min(self.left, seconds), look, self.patience)
+        if closing.deduction is not None and self.best is not None:
+            self.keep(self.best, dict(zip(active, closing.deduction.probed, strict=True)))
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
@@ -378,7 +389,8 @@ class Prover:
         """Our own branch and bound on a part, which is outgrown where its answers are none of the whole question."""
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within)
+        probed = [self.probed.get(index) for index in active] if self.hard and not self.question.soft else None
+        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within, probed)
         self.size, self.active = closing.size, len(active)
         return closing
 
@@ -437,25 +449,31 @@ class Prover:
         self.offer(x, walk=False)
         return True
 
-    def tighten(self, best: Corner, active: list[int]) -> None:
-        """Better bounds of these scenarios by their own small programs, then by linear programs of all of them.
+    def tighten(self, best: Corner, active: list[int], most: float) -> None:
+        """Better bounds of these scenarios, by programs of each alone and then of all of them, and their conflicts.
 
-        Both as far as their shares of the time allow.
+        All of it as far as their shares of the time allow. With `most` branchings a program the next part is tried for
+        a while only, before it comes to the end of them.
         """
-        indices = [index for index in active if index not in self.tightened]
+        indices = [index for index in active if self.tightened.get(index, -1.0) < most]
         if not indices:
             return
         self.say("tightening")
+        began = time.perf_counter()
         part = self.question.restricted(indices)
         radius = cut_off_radius(best.distance)
-        deadline = time.perf_counter() + TIGHTEN_SHARE * self.left
+        deadline = began + TIGHTEN_SHARE * self.left
         known = self.bounds_of(part, radius, indices)
-        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline))
-        self.tightened.update(indices)
-        if len(active) > 1 and not self.question.soft:
-            began = time.perf_counter()
-            gained = self.tighten_together(best, active)
-            self.trial = LONGER * (time.perf_counter() - began) if gained >= WORTH else np.inf
+        found = self.crew.tighten(part, known, radius, deadline, most, self.conflicts_of(indices))
+        self.narrow(best, indices, found)
+        self.tightened.update(dict.fromkeys(indices, most))
+        if not self.question.soft:
+            if len(active) > 1:
+                self.worth = self.tighten_together(best, active) >= WORTH or self.worth
+                if self.worth and most > BRANCHINGS:
+                    self.tighten_together(best, active, BRANCHINGS)
+            self.probe(best, active)
+        self.trial = np.inf if most == np.inf else TRIAL * (time.perf_counter() - began)
 
     def tighten_together(self, best: Corner, active: list[int], most: int = 0) -> float:
         """Better bounds by programs of all these scenarios; by which share the open neurons are narrower then."""
@@ -466,6 +484,28 @@ class Prover:
         before = open_width(known)
         self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most))
         return 1.0 - open_width([self.known[index] for index in active]) / max(before, 1e-9)
+
+    def probe(self, best: Corner, active: list[int]) -> None:
+        """Look for pairs of phases of these scenarios that are impossible together."""
+        asked = [index for index in active if index not in self.probed]
+        if not asked:
+            return
+        self.say("probing")
+        part, radius = self.question.restricted(asked), cut_off_radius(best.distance)
+        bounds = self.bounds_of(part, radius, asked)
+        deadline = time.perf_counter() + PROBE_SHARE * self.left
+        found = self.crew.probe(part, bounds, best.x, radius, deadline)
+        self.keep(best, dict(zip(asked, found, strict=True)))
+
+    def keep(self, best: Corner, probed: Mapping[int, Probed | None]) -> None:
+        """Keep such conflicts, unless an answer at hand has one: that would mean a solver's error."""
+        for index, found in probed.items():
+            if found is not None and found.hold(self.question.ensemble.networks[index], best.x):
+                self.probed[index] = found
+
+    def conflicts_of(self, active: Sequence[int]) -> list[Sequence[Conflict]]:
+        """What is known of these scenarios."""
+        return [self.probed[index].conflicts if index in self.probed else () for index in active]
 
     def narrow(self, best: Corner, indices: Sequence[int], found: Sequence[Bounds]) -> None:
         """Keep such bounds, unless an answer at hand lies outside of them: that would mean a solver's error."""

@@ -11,7 +11,7 @@ proofs are kept, neurons that matter in them are preferred.
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
 for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
-of open ones whenever they are branched on.
+of open ones whenever they are branched on. So do conflicts that are known beforehand (`arfj.bab.conflicts`).
 
 Other processes may take part (`Others`): each has a relaxation and a search of its own on the same question and bounds,
 works on the open nodes that it was handed, and tells of what it has learnt.
@@ -29,6 +29,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from arfj.bab.conflicts import Conflicts, OfScenario
 from arfj.bab.proofs import Kept, Proofs
 from arfj.bab.relaxation import OPEN, Basis, Moved, Phases, Relaxation
 from arfj.network import Floats
@@ -93,10 +94,25 @@ class Lesson:
     Attributes:
         notes: gains of branchings.
         proofs: of closed nodes.
+        conflicts: new ones.
     """
 
     notes: tuple[Note, ...] = ()
     proofs: tuple[Kept, ...] = ()
+    conflicts: tuple[OfScenario, ...] = ()
+
+
+class Deduction(Protocol):
+    """Looks for conflicts beyond those that are known (`arfj.probe`)."""
+
+    def found(self, phases: Phases, deadline: float) -> bool:
+        """Whether there are new ones that say more of these phases; the search's conflicts have them then."""
+
+    def learnt(self) -> tuple[OfScenario, ...]:
+        """Those that were found since this was asked last."""
+
+    def learn(self, conflicts: Sequence[OfScenario]) -> None:
+        """Take up what others have found."""
 
 
 class Others(Protocol):
@@ -147,14 +163,24 @@ class Search:
         reliable: a neuron seen so often in both directions is trusted.
         proofs: how many proofs of closed nodes are kept; none of them may be used with another objective.
         window: gains of a neuron that count in full when it is compared with others; older ones less and less.
+        conflicts: of the relaxation's neurons, or None.
 
     Attributes:
         bound: of the search under way, valid whenever it is stopped.
         nodes: branchings of it.
+        deduction: asked before a node is branched on, or None.
     """
 
-    def __init__(self, relaxation: Relaxation, reliable: int = 0, proofs: int = 0, window: float = np.inf) -> None:
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        reliable: int = 0,
+        proofs: int = 0,
+        window: float = np.inf,
+        conflicts: Conflicts | None = None,
+    ) -> None:
         self.relaxation = relaxation
+        self.conflicts = conflicts
         self.proofs = Proofs(relaxation, proofs) if proofs else None
         self.costs = Costs(len(relaxation.neurons), window)
         self.reliable = reliable
@@ -162,12 +188,17 @@ class Search:
         self.nodes = 0
         self.heap: list[tuple[float, int, Node]] = []
         self.notes: list[Note] | None = None
+        self.deduction: Deduction | None = None
 
-    def take(self, other: Search, places: NDArray[np.intp], phases: NDArray[np.bool_]) -> None:
-        """Begin with what a search on another relaxation has learnt; see `arfj.bab.proofs.Proofs.take`."""
+    def take(self, other: Search, places: NDArray[np.intp], phases: NDArray[np.bool_], gains: bool = True) -> None:
+        """Begin with what a search on another relaxation has learnt; see `arfj.bab.proofs.Proofs.take`.
+
+        With other bounds its gains mislead: `gains` says whether they are taken, too.
+        """
         open_ = np.flatnonzero(places >= 0)
-        self.costs.total[:, places[open_]] = other.costs.total[:, open_]
-        self.costs.seen[:, places[open_]] = other.costs.seen[:, open_]
+        if gains:
+            self.costs.total[:, places[open_]] = other.costs.total[:, open_]
+            self.costs.seen[:, places[open_]] = other.costs.seen[:, open_]
         if self.proofs is not None and other.proofs is not None:
             self.proofs.take(other.proofs, places, phases)
 
@@ -262,11 +293,12 @@ class Search:
             parent: the solver starts from its basis; where there is no optimum, branching goes by its amounts.
         """
         relaxation, target, floor = self.relaxation, self.target, self.target
+        implied = self.implied(phases, None if parent is None else parent.phases)
+        if implied is None:
+            return None
+        phases = implied
         if self.proofs is not None:
-            implied = self.proofs.implied(phases, target)
-            if implied is None:
-                return None
-            phases, floor = implied, target - BEYOND * abs(target)
+            floor = target - BEYOND * abs(target)
         if parent is not None:
             relaxation.start_from(parent.basis)
         relaxation.hold(phases)
@@ -287,11 +319,25 @@ class Search:
                 return bound
         return Node(bound, phases, amounts.astype(np.float32), relaxation.basis())
 
+    def implied(self, phases: Phases, closed: Phases | None) -> Phases | None:
+        """These phases and all that conflicts and proofs imply; `closed`: see `Conflicts.implied`."""
+        while True:
+            known = phases if self.conflicts is None else self.conflicts.implied(phases, closed)
+            if known is None or self.proofs is None:
+                return known
+            closed = known
+            found = self.proofs.implied(known, self.target)
+            if found is None or found is known or self.conflicts is None:
+                return found
+            phases = found
+
     def branch(self, node: Node) -> None:
         """Replace a node by its children."""
         self.nodes += 1
         while True:
-            known = node.phases if self.proofs is None else self.proofs.implied(node.phases, self.target)
+            known = self.implied(node.phases, node.phases)
+            if known is not None and self.deduction is not None and self.deduction.found(known, self.deadline):
+                known = self.implied(known, None)
             if known is None:
                 return
             if known is not node.phases:
@@ -374,6 +420,8 @@ class Search:
         self.notes = []
         if self.proofs is not None:
             self.proofs.new = []
+        if self.deduction is not None:
+            self.deduction.learnt()
 
     def learnt(self) -> Lesson:
         """What was learnt since this was asked last."""
@@ -381,7 +429,8 @@ class Search:
         proofs: list[Kept] = []
         if self.proofs is not None:
             proofs, self.proofs.new = self.proofs.new or [], []
-        return Lesson(tuple(notes or ()), tuple(proofs))
+        conflicts = () if self.deduction is None else self.deduction.learnt()
+        return Lesson(tuple(notes or ()), tuple(proofs), conflicts)
 
     def learn(self, lesson: Lesson) -> None:
         """What others have learnt: theirs is the same relaxation and objective."""
@@ -390,6 +439,8 @@ class Search:
         if self.proofs is not None:
             for kept in lesson.proofs:
                 self.proofs.add(kept)
+        if self.deduction is not None:
+            self.deduction.learn(lesson.conflicts)
 
     def handed(self, most: int) -> list[Parcel]:
         """Every other open node, the best ones first, for others to work on; at least one is left."""

@@ -1,0 +1,131 @@
+"""Phases that no point which counts has together, and what they imply.
+
+A conflict is a set of phases of one scenario; it is found by `arfj.probe`. A node that holds all of them is closed, and
+where all but one are held, the other side of the last one is. This is unit propagation; unlike the proofs of
+`arfj.bab.proofs`, conflicts come from searches to the end of one scenario alone, and say what linear programs of all
+scenarios are too weak to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.bab.relaxation import Phases
+from arfj.bounds import Bounds
+
+Literal = tuple[int, int, bool]
+"""Layer, neuron, and whether it is on; a neuron is on at a >= 0 and off at a <= 0."""
+Conflict = tuple[Literal, ...]
+"""Phases of one scenario."""
+OfScenario = tuple[int, Conflict]
+"""A scenario, and one of its conflicts."""
+
+
+class Conflicts:
+    """Conflicts over the open neurons of a relaxation, by their numbers.
+
+    Args:
+        neurons: how many there are.
+        sets: each a set of (neuron, on); the empty one says that no point counts.
+    """
+
+    def __init__(self, neurons: int, sets: Iterable[Sequence[tuple[int, bool]]] = ()) -> None:
+        self.neurons = neurons
+        self.sets: list[tuple[int, ...]] = []
+        self.of: list[list[tuple[int, ...]]] = [[] for _ in range(2 * neurons)]
+        self.others: list[NDArray[np.intp] | None] = [None] * (2 * neurons)
+        self.units: list[int] = []
+        self.empty = False
+        for one in sets:
+            self.add(one)
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def add(self, one: Sequence[tuple[int, bool]]) -> None:
+        """Keep another conflict."""
+        literals = tuple(neuron + self.neurons * on for neuron, on in one)
+        self.sets.append(literals)
+        self.empty = self.empty or not literals
+        if len(literals) == 1:
+            self.units.append(self._opposite(literals[0]))
+        for literal in literals:
+            self.of[literal].append(tuple(other for other in literals if other != literal))
+            self.others[literal] = None
+
+    def implied(self, phases: Phases, closed: Phases | None = None) -> Phases | None:
+        """These phases and all that they imply (the same object where that is nothing); None: no point has them.
+
+        Args:
+            phases: to be held.
+            closed: some of them, of which all that they imply is among `phases` already.
+        """
+        if not self.sets:
+            return phases
+        if self.empty:
+            return None
+        count = self.neurons
+        held = np.zeros(2 * count + 1, dtype=np.bool_)
+        held[-1] = True  # what conflicts of fewer phases have in place of more
+        held[[neuron + count * on for neuron, on in phases.items()]] = True
+        fresh = [neuron + count * on for neuron, on in phases.items() if closed is None or neuron not in closed]
+        found = []
+        if closed is None:
+            fresh += (found := [unit for unit in self.units if not held[unit]])
+            held[found] = True
+        while fresh:
+            literal = fresh.pop()
+            if held[self._opposite(literal)]:
+                return None
+            if (others := self._others(literal)) is None:
+                continue
+            have = held[others]
+            missing = others.shape[1] - have.sum(axis=1)
+            if not missing.all():
+                return None
+            rows = np.flatnonzero(missing == 1)
+            for last in others[rows, have[rows].argmin(axis=1)].tolist():
+                if not held[other := self._opposite(last)]:
+                    held[other] = True
+                    fresh.append(other)
+                    found.append(other)
+        if not found:
+            return phases
+        return {**phases, **{literal % count: literal >= count for literal in found}}
+
+    def _opposite(self, literal: int) -> int:
+        return literal - self.neurons if literal >= self.neurons else literal + self.neurons
+
+    def _others(self, literal: int) -> NDArray[np.intp] | None:
+        """The other phases of all conflicts with this one, a row each."""
+        if not self.of[literal]:
+            return None
+        known = self.others[literal]
+        if known is None:
+            rows = self.of[literal]
+            known = np.full((len(rows), max(map(len, rows))), 2 * self.neurons, dtype=np.intp)
+            for row, one in zip(known, rows, strict=True):
+                row[: len(one)] = one
+            self.others[literal] = known
+        return known
+
+
+def numbered(
+    neurons: Sequence[tuple[int, int, int]], bounds: Sequence[Bounds], found: Sequence[Sequence[Conflict]]
+) -> Conflicts:
+    """The conflicts of all scenarios, for neurons that are numbered as those of a relaxation.
+
+    Bounds may have decided some phases since: what they rule out is no conflict any more, what they imply is left out.
+    """
+    numbers = {neuron: number for number, neuron in enumerate(neurons)}
+    result = Conflicts(len(neurons))
+    for scenario, (one, conflicts) in enumerate(zip(bounds, found, strict=True)):
+        for conflict in conflicts:
+            rest = [(numbers.get((scenario, layer, neuron)), layer, neuron, on) for layer, neuron, on in conflict]
+            decided = [(one.lower[k][j] >= 0, on) for number, k, j, on in rest if number is None]
+            if all(phase == on for phase, on in decided):
+                result.add([(number, on) for number, _, _, on in rest if number is not None])
+    return result
