@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.bab import Relaxation, Search
-from arfj.bab.conflicts import Conflict, Conflicts, OfScenario, numbered
-from arfj.bab.relaxation import Phases
 from arfj.bounds import Bounds
+from arfj.conflicts import Conflict, Conflicts, OfScenario, Phases, numbered
 from arfj.network import Floats, Network
 from arfj.question import Question
 

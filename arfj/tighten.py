@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arfj.bab import Conflict, Relaxation, Search
-from arfj.bab.conflicts import numbered
+from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
+from arfj.conflicts import Conflict, numbered
 from arfj.network import Floats
 from arfj.question import Question
 

@@ -11,8 +11,8 @@ import numpy as np
 from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.bab import Found, Others, Relaxation, Search
-from arfj.bab.conflicts import numbered
 from arfj.bounds import Bounds
+from arfj.conflicts import numbered
 from arfj.network import Floats
 from arfj.probe import Deduction, Probed
 from arfj.question import Question

@@ -30,9 +30,9 @@ from joblib.externals.loky.backend.context import get_context
 from arfj.attack.closing import Closing
 from arfj.attack.helper import LEAST_ROUND, Part, Probing, Report, Tightening, Together, Work, serve, together
 from arfj.attack.orphan import end_with
-from arfj.bab import Conflict
 from arfj.bab.tree import Lesson, Search
 from arfj.bounds import Bounds
+from arfj.conflicts import Conflict
 from arfj.network import Floats
 from arfj.probe import Probed
 from arfj.question import Question
@@ -187,12 +187,13 @@ class Crew:
         answer: Floats,
         radius: float,
         deadline: float,
+        size: int,
     ) -> list[Probed | None]:
         """`arfj.probe.probe`, the scenarios spread over this process and the helpers."""
 
         def part(share: Sequence[int]) -> Probing:
             scenarios = [(question.fooling([index]), bounds[index]) for index in share]
-            return Probing(scenarios, answer, radius, deadline - time.perf_counter())
+            return Probing(scenarios, answer, radius, deadline - time.perf_counter(), size)
 
         found = self._shared(part, len(bounds), deadline)
         return [found.get(index) for index in range(len(bounds))]

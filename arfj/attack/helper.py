@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from arfj.attack.closing import GAP, Closing
 from arfj.attack.regions import Corner
-from arfj.bab import Conflict
 from arfj.bab.tree import Lesson, Parcel
 from arfj.bounds import Bounds
+from arfj.conflicts import Conflict
 from arfj.network import Floats
 from arfj.probe import Probed, probe
 from arfj.question import Question

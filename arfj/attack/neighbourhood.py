@@ -21,7 +21,7 @@ import numpy as np
 from arfj.attack.descent import relaxed
 from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.bab import Relaxation, Search
-from arfj.bab.relaxation import Phases
+from arfj.conflicts import Phases
 from arfj.network import Floats, Network
 from arfj.question import Question
 

@@ -23,8 +23,8 @@ from arfj.attack.gradient import gradient_answers
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.attack.warm import warm_start
-from arfj.bab import Conflict
 from arfj.bounds import Bounds, Method, pre_activation_bounds
+from arfj.conflicts import Conflict
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
@@ -58,7 +58,9 @@ their time, too, once the proof lasts."""
 BRANCHINGS = 8
 """Branchings of a small search."""
 PROBE_SHARE = 0.1
-"""Pairs of phases that are impossible together may be looked for in this share of the time that is left."""
+"""Phases that are impossible together may be looked for in this share of the time that is left."""
+PAIRS, TRIPLES = 2, 3
+"""So many at most: our own search finds larger sets in its course, which is why pairs are enough for it."""
 TRIAL = 2.0
 """The proof is tried with what small searches have taught, so many times as long as these took, before larger ones."""
 DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
@@ -486,7 +488,7 @@ class Prover:
         return 1.0 - open_width([self.known[index] for index in active]) / max(before, 1e-9)
 
     def probe(self, best: Corner, active: list[int]) -> None:
-        """Look for pairs of phases of these scenarios that are impossible together."""
+        """Look for phases of these scenarios that are impossible together."""
         asked = [index for index in active if index not in self.probed]
         if not asked:
             return
@@ -494,7 +496,8 @@ class Prover:
         part, radius = self.question.restricted(asked), cut_off_radius(best.distance)
         bounds = self.bounds_of(part, radius, asked)
         deadline = time.perf_counter() + PROBE_SHARE * self.left
-        found = self.crew.probe(part, bounds, best.x, radius, deadline)
+        size = PAIRS if self.options.engine == "bab" else TRIPLES
+        found = self.crew.probe(part, bounds, best.x, radius, deadline, size)
         self.keep(best, dict(zip(asked, found, strict=True)))
 
     def keep(self, best: Corner, probed: Mapping[int, Probed | None]) -> None:
@@ -522,7 +525,7 @@ class Prover:
     def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
         """The tight model of these scenarios with bounds over the ball of this radius."""
         self.say("bounding")
-        return encode_tight(question, self.bounds_of(question, radius, indices))
+        return encode_tight(question, self.bounds_of(question, radius, indices), self.conflicts_of(indices))
 
     def bounds_of(self, question: Question, radius: float, indices: list[int]) -> list[Bounds]:
         """Bounds over the ball; those of an earlier, larger ball hold as well and are intersected."""

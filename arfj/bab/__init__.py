@@ -1,7 +1,6 @@
 """Branch and bound of our own over ReLU phases, on linear programs whose bounds are certified from multipliers."""
 
-from arfj.bab.conflicts import Conflict, Conflicts
 from arfj.bab.relaxation import Relaxation
 from arfj.bab.tree import Found, Others, Search
 
-__all__ = ["Conflict", "Conflicts", "Found", "Others", "Relaxation", "Search"]
+__all__ = ["Found", "Others", "Relaxation", "Search"]

@@ -21,7 +21,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab.relaxation import ROUNDING, Phases, Relaxation
+from arfj.bab.relaxation import ROUNDING, Relaxation
+from arfj.conflicts import Phases
 from arfj.encoding.problem import Indices
 from arfj.network import Floats
 

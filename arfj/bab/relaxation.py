@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -42,14 +42,13 @@ from pyscipopt import LP
 from pyscipopt.scip import PY_SCIP_LPPARAM as LP_PARAMETER
 
 from arfj.bounds import Bounds
+from arfj.conflicts import Phases
 from arfj.encoding.demand import add_mean, add_share
 from arfj.encoding.problem import Builder, Indices, Parts
 from arfj.encoding.tight import Source
 from arfj.network import Dense, Floats
 from arfj.question import Question, class_rows
 
-Phases = Mapping[int, bool]
-"""Neurons whose phase is held, by their number in the relaxation: on or off."""
 Basis = tuple[bytes, bytes]
 Moved = tuple[bytes, bytes, tuple[tuple[int, int], ...]]
 """A basis without the order in which pixels have entered: columns and rows, and pixels that are not at 0."""

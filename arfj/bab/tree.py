@@ -11,7 +11,7 @@ proofs are kept, neurons that matter in them are preferred.
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
 for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
-of open ones whenever they are branched on. So do conflicts that are known beforehand (`arfj.bab.conflicts`).
+of open ones whenever they are branched on. So do conflicts that are known beforehand (`arfj.conflicts`).
 
 Other processes may take part (`Others`): each has a relaxation and a search of its own on the same question and bounds,
 works on the open nodes that it was handed, and tells of what it has learnt.
@@ -29,9 +29,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab.conflicts import Conflicts, OfScenario
 from arfj.bab.proofs import Kept, Proofs
-from arfj.bab.relaxation import OPEN, Basis, Moved, Phases, Relaxation
+from arfj.bab.relaxation import OPEN, Basis, Moved, Relaxation
+from arfj.conflicts import Conflicts, OfScenario, Phases
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
 

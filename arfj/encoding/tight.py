@@ -20,6 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from arfj.bounds import Bounds
+from arfj.conflicts import Conflict, cliques, numbered
 from arfj.encoding.demand import add_mean, add_share
 from arfj.encoding.problem import Builder, Encoding, Indices, Neurons, Parts
 from arfj.network import Dense, Floats, Network
@@ -48,13 +49,16 @@ class Source:
         return [(columns, sign * weight[at].T) for columns, at, sign in self.pieces], self.centre @ weight
 
 
-def encode_tight(question: Question, bounds: Sequence[Bounds]) -> Encoding:
+def encode_tight(
+    question: Question, bounds: Sequence[Bounds], conflicts: Sequence[Sequence[Conflict]] | None = None
+) -> Encoding:
     """The tight model of a question.
 
     Args:
         question: image, target and scenarios.
         bounds: pre-activation bounds of every scenario, valid for all x that may be the answer; those of a soft demand
             for all x of a ball, whether they are answers or not.
+        conflicts: of every scenario, phases that no such x has together (`arfj.probe`), or None.
     """
     builder = Builder()
     region = question.region()
@@ -68,6 +72,8 @@ def encode_tight(question: Question, bounds: Sequence[Bounds]) -> Encoding:
         _encode_network(builder, question, network, bound, image, extra)
         for network, bound, extra in zip(question.ensemble, bounds, more, strict=True)
     )
+    for mine, one, found in zip(neurons, bounds, conflicts or (), strict=conflicts is not None):
+        _add_conflicts(builder, mine, one, found)
     ones = np.concatenate([np.ones(len(raised)), -np.ones(len(lowered))])
     where = (np.concatenate([raised, lowered]), np.concatenate([p, q]))
     pixels = sp.csr_matrix((ones, where), shape=(len(region.centre), builder.columns))
@@ -94,6 +100,25 @@ def _encode_network(
     parts, shift = source.through(weights.T)
     builder.add_rows([*parts, *more], lower=least - shift)
     return tuple(layers)
+
+
+def _add_conflicts(builder: Builder, neurons: Sequence[Neurons], bounds: Bounds, conflicts: Sequence[Conflict]) -> None:
+    """Of phases that no answer has together one at least is missing: sum of (1 - z) + sum of z >= 1.
+
+    Pairs that make a clique are one row, of which at most one phase is there.
+    """
+    places = [(0, layer, int(k)) for layer, one in enumerate(neurons) for k in np.flatnonzero(one.z >= 0)]
+    known = numbered(places, [bounds], [conflicts])
+    columns = np.array([neurons[layer].z[k] for _, layer, k in places], dtype=np.intp)
+    for literals in cliques(known):
+        at, on = known.phases(literals)
+        signs = np.where(on, 1.0, -1.0)
+        builder.add_rows([(columns[at], signs[None])], upper=1.0 - float((~on).sum()))
+    for literals in known.sets:
+        if len(literals) != 2:
+            at, on = known.phases(literals)
+            signs = np.where(on, 1.0, -1.0)
+            builder.add_rows([(columns[at], signs[None])], upper=len(at) - 1.0 - float((~on).sum()))
 
 
 def _demand(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Demanded:

@@ -8,18 +8,19 @@ scenarios are too weak to see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab.relaxation import Phases
 from arfj.bounds import Bounds
 
 Literal = tuple[int, int, bool]
 """Layer, neuron, and whether it is on; a neuron is on at a >= 0 and off at a <= 0."""
 Conflict = tuple[Literal, ...]
 """Phases of one scenario."""
+Phases = Mapping[int, bool]
+"""Neurons whose phase is held, by their number in a relaxation: on or off."""
 OfScenario = tuple[int, Conflict]
 """A scenario, and one of its conflicts."""
 
@@ -96,6 +97,11 @@ class Conflicts:
             return phases
         return {**phases, **{literal % count: literal >= count for literal in found}}
 
+    def phases(self, literals: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """The neurons of literals, and whether they are on."""
+        at = np.array(literals, dtype=np.intp)
+        return at % max(self.neurons, 1), at >= self.neurons
+
     def _opposite(self, literal: int) -> int:
         return literal - self.neurons if literal >= self.neurons else literal + self.neurons
 
@@ -129,3 +135,27 @@ def numbered(
             if all(phase == on for phase, on in decided):
                 result.add([(number, on) for number, _, _, on in rest if number is not None])
     return result
+
+
+def cliques(conflicts: Conflicts) -> list[tuple[int, ...]]:
+    """Literals no two of which are possible together; every conflict of two is in one of them at least."""
+    count = conflicts.neurons
+    linked: list[set[int]] = [set() for _ in range(2 * count)]
+    pairs = [one for one in conflicts.sets if len(one) == 2]
+    for one, other in pairs:
+        linked[one].add(other)
+        linked[other].add(one)
+    covered: set[tuple[int, int]] = set()
+    found = []
+    for pair in pairs:
+        if pair in covered:
+            continue
+        clique = list(pair)
+        common = linked[pair[0]] & linked[pair[1]]
+        while common:
+            best = max(common, key=lambda literal: (len(linked[literal] & common), -literal))
+            clique.append(best)
+            common &= linked[best]
+        covered |= {(one, other) for one in clique for other in clique}
+        found.append(tuple(clique))
+    return found
