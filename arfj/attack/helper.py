@@ -89,11 +89,12 @@ class Probing:
     answer: Floats
     radius: float
     seconds: float
+    size: int
 
     def done(self) -> list[Probed]:
         """What is known of them then."""
         deadline = time.perf_counter() + self.seconds
-        return [probe(question, bounds, self.answer, self.radius, deadline) for question, bounds in self.scenarios]
+        return [probe(*one, self.answer, self.radius, deadline, self.size) for one in self.scenarios]
 
 
 @dataclass(frozen=True, eq=False)
