@@ -81,7 +81,7 @@ def probe(question: Question, bounds: Bounds, answer: Floats, radius: float, dea
     """
     prober = Prober(question, bounds, answer, radius)
     prober.deadline = deadline
-    for length in range(2, size + 1):
+    for length in range(1, size + 1):  # what is impossible by itself would seem to imply all else
         prober.ask(length)
     return prober.probed
 
@@ -143,8 +143,8 @@ class Prober:
 
     def ask(self, size: int) -> None:
         """Look for conflicts among all sets of so many phases that no point has and nothing known decides."""
-        for chosen in self._sets(size - 1, ()):
-            self.extend(chosen, chosen[-1] % self.count + 1)
+        for chosen in self._sets(size - 1, ()) if self.count else ():
+            self.extend(chosen, chosen[-1] % self.count + 1 if chosen else 0)
 
     def deduce(self, phases: Phases) -> list[Conflict]:
         """New conflicts that say what these phases, held together, imply.

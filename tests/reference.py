@@ -132,6 +132,16 @@ def exact_distance(question):
     return best
 
 
+def region_distances(question):
+    """Of every linear region of the only scenario that has answers: its phases, and the least distance of these."""
+    polytope = _Polytope(question.region())
+    (network,) = question.ensemble.networks
+    none = np.zeros(question.flat.size)
+    pieces = zip(phase_patterns(network), _answering_pieces(network, question, 0.0), strict=True)
+    found = [(pattern, polytope.minimise(none, *piece, l1_cost=1.0)) for pattern, piece in pieces]
+    return [(pattern, value) for pattern, value in found if value is not None]
+
+
 def _answering_pieces(network, question, margin):
     """A x <= b for the answers inside every linear region of one scenario."""
     for pattern in phase_patterns(network):

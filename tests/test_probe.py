@@ -1,0 +1,272 @@
+"""Phases that no answer has together: what enumeration says, and proofs that they change no optimum."""
+
+import itertools
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, harder, larger
+from reference import region_distances
+from test_crew import threads, until_ready  # noqa: F401
+
+from arfj.attack import closing as closing_module
+from arfj.attack.closing import Closing
+from arfj.attack.crew import Crew
+from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.bab import Relaxation, Search
+from arfj.conflicts import numbered
+from arfj.encoding import encode_tight
+from arfj.probe import Prober, probe
+from arfj.question import Demand
+from arfj.solver import Limits, solve
+from arfj.tighten import tighten_scenario
+
+
+def alone(seed, scenario=0, room=1.0):
+    """One scenario of a setting: question, bounds, answer, R."""
+    question, x, bounds = SETTINGS[seed]
+    return question.fooling([scenario]), bounds[scenario], x, room * cut_off_radius(question.distance(x))
+
+
+def literals(pattern):
+    """Of a region's phases."""
+    return {(layer, neuron, bool(on)) for layer, phase in enumerate(pattern) for neuron, on in enumerate(phase)}
+
+
+def known(question, bounds, x, size=2):
+    radius = cut_off_radius(question.distance(x))
+    until = time.perf_counter() + SECONDS
+    return [probe(question.fooling([k]), one, x, radius, until, size) for k, one in enumerate(bounds)]
+
+
+@pytest.mark.parametrize("scenario", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS)
+class TestProbe:
+    def test_no_region_with_an_answer_within_the_radius_has_a_conflict(self, seed, scenario):
+        question, bounds, x, radius = alone(seed, scenario)
+        found = probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 4)
+        near = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 - 1e-7)]
+        assert near
+        for conflict in found.conflicts:
+            assert not any(set(conflict) <= region for region in near)
+
+    def test_every_pair_is_possible_or_known(self, seed, scenario):
+        question, bounds, x, radius = alone(seed, scenario)
+        found = probe(question, bounds, x, radius, time.perf_counter() + SECONDS)
+        near = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 + 1e-7)]
+        opened = [
+            (layer, int(neuron))
+            for layer, (low, up) in enumerate(zip(bounds.lower[:-1], bounds.upper[:-1], strict=True))
+            for neuron in np.flatnonzero((low < 0) & (up > 0))
+        ]
+        conflicts = numbered([(0, *place) for place in opened], [bounds], [found.conflicts])
+        for one, other in itertools.combinations(range(len(opened)), 2):
+            for on, too in itertools.product((False, True), repeat=2):
+                pair = {(*opened[one], on), (*opened[other], too)}
+                if not any(pair <= region for region in near):
+                    implied = conflicts.implied({one: on})
+                    assert implied is None or implied.get(other) == (not too)
+
+    def test_points_are_answers_near_enough(self, seed, scenario):
+        question, bounds, x, radius = alone(seed, scenario)
+        found = probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3)
+        near = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 + 1e-7)]
+        widths = question.ensemble.networks[0].sizes[1:-1]
+        for signs in found.signs:
+            places = [(layer, neuron) for layer, width in enumerate(widths) for neuron in range(width)]
+            phases = {(*place, sign > 0) for place, sign in zip(places, signs.tolist(), strict=True) if sign}
+            assert any(phases <= region for region in near)
+
+
+class TestProber:
+    def test_a_conflict_too_many_is_noticed(self):
+        """The answer's own phases."""
+        question, bounds, x, radius = alone(SEEDS[0])
+        found = probe(question, bounds, x, radius, time.perf_counter() + SECONDS)
+        network = question.ensemble.networks[0]
+        assert found.hold(network, x)
+        before = network.preactivations(x[None])[0][0]
+        wrong = tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before))
+        assert not found._replace(conflicts=(*found.conflicts, wrong)).hold(network, x)
+
+    def test_no_time_proves_nothing(self):
+        question, bounds, x, radius = alone(SEEDS[0])
+        assert probe(question, bounds, x, radius, time.perf_counter() - 1, 3).conflicts == ()
+
+    def test_a_search_that_is_cut_short_proves_nothing(self, monkeypatch):
+        monkeypatch.setattr("arfj.probe.MOST", 0)
+        monkeypatch.setattr("arfj.bab.tree.Search.solved", lambda *_: 1.0)
+        question, bounds, x, radius = alone(SEEDS[0])
+        assert probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3).conflicts == ()
+
+    def test_a_soft_demand_and_several_scenarios_are_refused(self):
+        question, x, bounds = SETTINGS[SEEDS[0]]
+        soft = replace(question, demand=Demand(share=0.5))
+        for asked in (soft, question):
+            with pytest.raises(ValueError, match="one scenario"):
+                probe(asked, bounds[0], x, 1.0, time.perf_counter() + SECONDS)
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_what_is_deduced_is_what_regions_say(self, seed):
+        """Phases held that are those of a region: afterwards exactly the phases of all near regions are left open."""
+        question, bounds, x, radius = alone(seed)
+        prober = Prober(question, bounds, x, radius)
+        near = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 - 1e-7)]
+        rim = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 + 1e-7)]
+        for place, on in itertools.product(range(min(4, prober.count)), (False, True)):
+            implied = prober.conflicts.implied({place: on})
+            prober.deduce({place: on} if implied is None else implied)
+            implied = prober.conflicts.implied({place: on})
+            held = {(*prober.places[place], on)}
+            inside = [region for region in near if held <= region]
+            if implied is None:
+                assert not inside
+                continue
+            for number, phase in implied.items():
+                assert all((*prober.places[number], phase) in region for region in inside)
+            for number in set(range(prober.count)) - set(implied):
+                for phase in (False, True):
+                    assert any(held | {(*prober.places[number], phase)} <= region for region in rim)
+
+    def test_conflicts_of_others_are_used(self):
+        question, bounds, x, radius = alone(SEEDS[0])
+        prober = Prober(question, bounds, x, radius)
+        (layer, neuron), (other_layer, other) = prober.places[:2]
+        prober.learn(((layer, neuron, True), (other_layer, other, False)))
+        assert prober.conflicts.implied({0: True}) == {0: True, 1: True}
+        assert prober.probed.conflicts == (((layer, neuron, True), (other_layer, other, False)),)
+
+
+class TestProof:
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_optimum_is_that_of_enumeration(self, seed, size):
+        question, x, bounds = SETTINGS[seed]
+        found = Closing(question, bounds, x, probed=known(question, bounds, x, size)).run(SECONDS)
+        assert (found.status, found.reason) == ("optimal", "")
+        assert found.value == pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6)
+        assert found.bound <= exact_of(seed) * (1 + 1e-9) + 1e-9
+
+    @pytest.mark.parametrize("size", [1, 2])
+    @pytest.mark.parametrize("seed", LARGER)
+    def test_optimum_is_that_without(self, seed, size):
+        question, x, bounds = larger(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        closing = Closing(question, bounds, x, probed=known(question, bounds, x, size))
+        assert closing.run(SECONDS).value == pytest.approx(expected, rel=1e-6)
+
+    def test_fewer_nodes(self):
+        """Many more than half of them are spared, on the whole."""
+        counts = []
+        for seed in HARDER:
+            question, x, bounds = harder(seed)
+            plain, learnt = (
+                Closing(question, bounds, x),
+                Closing(question, bounds, x, probed=known(question, bounds, x)),
+            )
+            assert plain.run(SECONDS).value == pytest.approx(learnt.run(SECONDS).value, rel=1e-6)
+            counts.append((plain.nodes, learnt.nodes))
+        before, after = np.array(counts).sum(axis=0)
+        assert after < 0.7 * before, counts
+
+    @pytest.mark.parametrize("seed", HARDER[:2])
+    def test_what_is_found_on_the_way_is_kept(self, seed, monkeypatch):
+        monkeypatch.setattr(closing_module, "FIRST", 20)
+        question, x, bounds = harder(seed)
+        probed = known(question, bounds, x)
+        closing = Closing(question, bounds, x, probed=probed)
+        closing.run(SECONDS)
+        after = closing.deduction.probed
+        assert sum(len(one.conflicts) for one in after) > sum(len(one.conflicts) for one in probed)
+        for before, now, network in zip(probed, after, question.ensemble, strict=True):
+            assert now.conflicts[: len(before.conflicts)] == before.conflicts
+            assert now.hold(network, closing.best.x)
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_models_of_solvers_have_the_same_optimum(self, seed):
+        question, x, bounds = SETTINGS[seed]
+        conflicts = [one.conflicts for one in known(question, bounds, x, 3)]
+        encoding = encode_tight(question, bounds, conflicts)
+        start = encoding.complete(x, question.ensemble)
+        assert encoding.problem.violation(start) < 1e-7
+        found = solve("scip", encoding.problem, Limits(seconds=SECONDS))
+        assert found.value == pytest.approx(exact_of(seed), rel=1e-6, abs=1e-6)
+
+    @pytest.mark.parametrize("seed", SEEDS[:5])
+    def test_tightening_ends_at_the_same_bounds(self, seed):
+        question, bounds, x, radius = alone(seed)
+        until = time.perf_counter() + SECONDS
+        conflicts = probe(question, bounds, x, radius, until, 3).conflicts
+        plain = tighten_scenario(question, bounds, radius, until)
+        found = tighten_scenario(question, bounds, radius, until, conflicts=conflicts)
+        for one, other in zip(plain.lower + plain.upper, found.lower + found.upper, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+    @pytest.mark.parametrize("solver", ["bab", "scip"])
+    @pytest.mark.parametrize("seed", HARDER[:2])
+    def test_in_a_hard_proof(self, seed, solver, monkeypatch):
+        """Small searches first, then all that there is."""
+        question, x, bounds = harder(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
+        monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
+        monkeypatch.setattr("arfj.attack.prove.TRIAL", 0.01)
+        prover = Prover(question, Options(solver=solver, bounds="exact", time_limit=SECONDS), lambda *_: None)
+        proof = prover.prove()
+        assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+        assert any(one.conflicts for one in prover.probed.values())
+        assert set(prover.tightened.values()) == {np.inf}
+
+    def test_conflicts_of_an_answer_are_thrown_away(self, monkeypatch):
+        """A solver's error: they would cut the optimum off."""
+        question, x, bounds = harder(HARDER[0])
+        expected = Closing(question, bounds, x).run(SECONDS).value
+
+        def wrong(_crew, part, _bounds, answer, *_):
+            found = []
+            for index, one in enumerate(known(part, _bounds, answer)):
+                before = part.ensemble.networks[index].preactivations(answer[None])[0][0]
+                own = tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before[:2]))
+                found.append(one._replace(conflicts=(*one.conflicts, own)))
+            return found
+
+        monkeypatch.setattr(Crew, "probe", wrong)
+        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        proof = prover.prove()
+        assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+
+
+@pytest.mark.usefixtures("threads")
+class TestCrew:
+    @pytest.mark.parametrize("cores", [2, 4])
+    def test_finds_what_one_process_finds(self, cores):
+        question, x, bounds = harder(HARDER[0])
+        radius, until = cut_off_radius(question.distance(x)), time.perf_counter() + SECONDS
+        expected = known(question, bounds, x)
+        with Crew(lambda: cores) as helpers:
+            until_ready(helpers)
+            found = helpers.probe(question, bounds, x, radius, until, 2)
+        assert [set(one.conflicts) for one in found] == [set(one.conflicts) for one in expected]
+
+    @pytest.mark.parametrize("seed", HARDER)
+    def test_searches_with_them(self, seed, monkeypatch):
+        monkeypatch.setattr(closing_module, "FIRST", 1)
+        monkeypatch.setattr("arfj.bab.tree.MEETING", 1)
+        question, x, bounds = harder(seed)
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        with Crew(lambda: 3) as helpers:
+            until_ready(helpers)
+            closing = Closing(question, bounds, x, helpers=helpers, probed=[None] * len(bounds))
+            found = closing.run(SECONDS)
+        assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
+        for one, network in zip(closing.deduction.probed, question.ensemble, strict=True):
+            assert one.hold(network, closing.best.x)
+
+
+def test_a_search_without_conflicts_is_as_before():
+    question, _, bounds = SETTINGS[SEEDS[0]]
+    relaxation = Relaxation(question, bounds)
+    relaxation.maximise(None)
+    search = Search(relaxation, conflicts=numbered(relaxation.neurons, bounds, [(), ()]))
+    assert search.implied({0: True}, None) == {0: True}
