@@ -223,18 +223,25 @@ class TestProof:
         question, x, bounds = harder(HARDER[0])
         expected = Closing(question, bounds, x).run(SECONDS).value
 
-        def wrong(_crew, part, _bounds, answer, *_):
-            found = []
-            for index, one in enumerate(known(part, _bounds, answer)):
-                before = part.ensemble.networks[index].preactivations(answer[None])[0][0]
-                own = tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before[:2]))
-                found.append(one._replace(conflicts=(*one.conflicts, own)))
-            return found
+        wrongs = []
+
+        def wrong(_crew, part, bounds, answer, *_):
+            for network in part.ensemble:
+                before = network.preactivations(answer[None])[0][0]
+                wrongs.append(tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before[:2])))
+            return [
+                one._replace(conflicts=(*one.conflicts, own))
+                for one, own in zip(known(part, bounds, answer), wrongs, strict=True)
+            ]
 
         monkeypatch.setattr(Crew, "probe", wrong)
+        monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
+        monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
         prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+        assert wrongs
+        assert not any(own in prover.probed[index].conflicts for index, own in enumerate(wrongs))
 
 
 @pytest.mark.usefixtures("threads")
