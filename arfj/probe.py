@@ -5,9 +5,9 @@ bound asks whether an answer within distance R is left:
 
     min ||x - xbar||_1  <  R   subject to the class conditions, phases i, j, ... held
 
-A bound of R proves that there is none: every answer of the whole question fools this scenario, too, so that none within
-R has these phases together. Points that a search comes across show that other sets of phases are possible, which need
-no search then. The objective is the same in all of them, so that what closed nodes of one closes those of others.
+A bound of R proves that there is none: every answer of the whole question fools this scenario, too, so that none nearer
+than R has these phases together. Points that a search comes across show that other sets of phases are possible, which
+need no search then. The objective is the same in all of them, so that what closed nodes of one closes those of others.
 
 Whatever stops a search, nothing is said without a certified bound. Under a soft demand no scenario's conditions are
 known to hold, and nothing is asked.
@@ -34,8 +34,10 @@ from arfj.question import Question
 
 SECONDS, MOST = 1.0, 200
 """Limits of one search, in seconds and nodes."""
-RELIABLE, PROOFS, WINDOW = 4, 500, 50
+RELIABLE, PROOFS, WINDOW = 1, 500, 50
 """Of these searches: see `arfj.attack.closing`."""
+SHARE, LEAST = 0.3, 0.05
+"""Share of a search's time that may go into conflicts, and seconds that are begun with."""
 KINK = 1e-9
 """A neuron whose pre-activation is nearer to 0 has both phases."""
 
@@ -45,14 +47,14 @@ class Probed(NamedTuple):
 
     Attributes:
         conflicts: those that were found.
-        signs: of all hidden pre-activations at points within R that fool the scenario, (points, neurons).
+        signs: of all hidden pre-activations at points that fool the scenario, most of them within R, (points, neurons).
     """
 
     conflicts: tuple[Conflict, ...]
     signs: NDArray[np.int8]
 
     def hold(self, network: Network, x: Floats) -> bool:
-        """Whether an answer within R has no conflict, as it has to be."""
+        """Whether an answer nearer than R has no conflict, as it has to be."""
         before = [one[0] for one in network.preactivations(x[None])]
 
         def has(layer: int, neuron: int, on: bool) -> bool:
@@ -124,13 +126,18 @@ class Prober:
         self.meet(answer)
 
     @property
+    def over(self) -> bool:
+        """Whether the time is."""
+        return time.perf_counter() >= self.deadline
+
+    @property
     def probed(self) -> Probed:
         """What is known by now."""
         return Probed(tuple(self.found), np.array(self.signs, dtype=np.int8))
 
     def meet(self, x: Floats) -> None:
         """A point: the phases that it has are possible together."""
-        before = np.concatenate([one[0] for one in self.network.preactivations(x[None])[:-1]])
+        before = np.concatenate([np.zeros(0), *(one[0] for one in self.network.preactivations(x[None])[:-1])])
         self.signs.append(np.where(np.abs(before) <= KINK, 0, np.sign(before)).astype(np.int8))
 
     def seen(self, literals: Sequence[int]) -> NDArray[np.bool_]:
@@ -144,6 +151,8 @@ class Prober:
     def ask(self, size: int) -> None:
         """Look for conflicts among all sets of so many phases that no point has and nothing known decides."""
         for chosen in self._sets(size - 1, ()) if self.count else ():
+            if self.over:
+                return
             self.extend(chosen, chosen[-1] % self.count + 1 if chosen else 0)
 
     def deduce(self, phases: Phases) -> list[Conflict]:
@@ -162,11 +171,13 @@ class Prober:
 
     def extend(self, chosen: tuple[int, ...], first: int, shrink: bool = False) -> None:
         """Look for phases of neurons from a place on that are impossible with these."""
+        if self.over:
+            return
         places = np.arange(2 * self.count) % self.count
         seen = self.seen(chosen)
         implied = self.implied(chosen)
         for literal in np.flatnonzero(~seen & (places >= first)).tolist():
-            if implied is None or time.perf_counter() >= self.deadline:
+            if implied is None or self.over:
                 return
             if literal % self.count in implied:
                 continue
@@ -203,8 +214,7 @@ class Prober:
         """Whether an answer within R may have these phases; only a proof says no."""
         until = min(self.deadline, time.perf_counter() + SECONDS)
         try:
-            held = self._phases(literals)
-            return not self.search.run(held, -self.radius, until, most=MOST, leaf=self.leaf).closed
+            return not self.search.excluded(self._phases(literals), -self.radius, until, MOST, self.leaf)
         except _PossibleError:
             return True
 
@@ -222,6 +232,8 @@ class Prober:
         """Phases of so many neurons, in the order of their places, that are not known to be impossible together."""
         if len(chosen) == size:
             yield chosen
+            return
+        if self.over:
             return
         implied = self.implied(chosen)
         for place in range(chosen[-1] % self.count + 1 if chosen else 0, self.count):
@@ -241,6 +253,9 @@ class Deduction:
         probed: what is known of every scenario, if anything.
         neurons: those of the search's relaxation, by their numbers.
         conflicts: the search's, which those of `probed` are among already.
+
+    Raises:
+        ValueError: a soft demand.
     """
 
     def __init__(
@@ -253,6 +268,8 @@ class Deduction:
         neurons: Sequence[tuple[int, int, int]],
         conflicts: Conflicts,
     ) -> None:
+        if question.soft:
+            raise ValueError("under a soft demand no scenario's conditions are known to hold")
         self.probers = [
             Prober(question.fooling([index]), one, answer, radius, known)
             for index, (one, known) in enumerate(zip(bounds, probed, strict=True))
@@ -261,8 +278,9 @@ class Deduction:
         places = [{place: number for number, place in enumerate(prober.places)} for prober in self.probers]
         self.where = [(scenario, places[scenario][layer, neuron]) for scenario, layer, neuron in neurons]
         self.conflicts = conflicts
-        self.asked: set[tuple[int, frozenset[tuple[int, bool]]]] = set()
+        self.asked: set[int] = set()
         self.new: list[OfScenario] = []
+        self.began, self.spent = time.perf_counter(), 0.0
 
     @property
     def probed(self) -> list[Probed]:
@@ -276,11 +294,17 @@ class Deduction:
             scenario, place = self.where[number]
             held[scenario][place] = on
         before = len(self.new)
+        now = time.perf_counter()
+        until = min(deadline, now + LEAST + SHARE * (now - self.began) - self.spent)
         for scenario, (prober, mine) in enumerate(zip(self.probers, held, strict=True)):
-            if mine and (key := (scenario, frozenset(mine.items()))) not in self.asked:
+            if time.perf_counter() >= until:
+                break
+            # as numbers, for there are many; of two that are the same by chance one is not asked
+            if mine and (key := hash((scenario, frozenset(mine.items())))) not in self.asked:
                 self.asked.add(key)
-                prober.deadline = deadline
+                prober.deadline = until
                 self.new += [(scenario, conflict) for conflict in prober.deduce(mine)]
+        self.spent += time.perf_counter() - now
         self._add(self.new[before:])
         return len(self.new) > before
 

@@ -8,12 +8,11 @@ within distance R satisfies the constraints of every such program, so that its p
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
 The programs of `tighten` drop the other scenarios, which relaxes them; they are searched to the end, or for a few
-nodes. Those of
-`tighten_together` have all scenarios, and are linear programs, or searches of a few nodes: one image has to fool all
-networks, which says most about the first layers, and the more the more networks there are. Whatever stops a program,
-its certified bound holds. Points that one of them comes across are points of all others: what a neuron reaches at them
-is known when its turn comes. Under a soft demand no scenario's conditions are known to hold: the programs of `tighten`
-have the ball alone then, and there are no others.
+nodes. Those of `tighten_together` have all scenarios, and are linear programs, or searches of a few nodes: one image
+has to fool all networks, which says most about the first layers, and the more the more networks there are. Whatever
+stops a program, its certified bound holds. Points that one of them comes across are points of all others: what a neuron
+reaches at them is known when its turn comes. Under a soft demand no scenario's conditions are known to hold: the
+programs of `tighten` have the ball alone then, and there are no others.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, harder, larger
-from reference import region_distances
+from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, first_answer, harder, larger
+from reference import random_question, region_distances
 from test_crew import threads, until_ready  # noqa: F401
 
 from arfj.attack import closing as closing_module
@@ -15,9 +15,10 @@ from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.bab import Relaxation, Search
+from arfj.bounds import pre_activation_bounds
 from arfj.conflicts import numbered
 from arfj.encoding import encode_tight
-from arfj.probe import Prober, probe
+from arfj.probe import SHARE, Prober, probe
 from arfj.question import Demand
 from arfj.solver import Limits, solve
 from arfj.tighten import tighten_scenario
@@ -96,7 +97,7 @@ class TestProber:
 
     def test_a_search_that_is_cut_short_proves_nothing(self, monkeypatch):
         monkeypatch.setattr("arfj.probe.MOST", 0)
-        monkeypatch.setattr("arfj.bab.tree.Search.solved", lambda *_: 1.0)
+        monkeypatch.setattr("arfj.bab.tree.Search.solved", lambda *_: 1.0)  # a bound that nothing is known of
         question, bounds, x, radius = alone(SEEDS[0])
         assert probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3).conflicts == ()
 
@@ -106,6 +107,23 @@ class TestProber:
         for asked in (soft, question):
             with pytest.raises(ValueError, match="one scenario"):
                 probe(asked, bounds[0], x, 1.0, time.perf_counter() + SECONDS)
+
+    def test_a_network_without_hidden_layers_has_none(self):
+        question = random_question(0, 2, hidden=())
+        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        proof = prover.prove()
+        assert (proof.bound, proof.reason) == (pytest.approx(prover.best.distance, rel=1e-6), "")
+
+    @pytest.mark.parametrize("most", [0, 1])
+    def test_few_nodes_prove_little_and_nothing_wrong(self, most, monkeypatch):
+        question, bounds, x, radius = alone(SEEDS[1])
+        until = time.perf_counter() + SECONDS
+        everything = probe(question, bounds, x, radius, until, 3).conflicts
+        monkeypatch.setattr("arfj.probe.MOST", most)
+        near = [literals(pattern) for pattern, value in region_distances(question) if value < radius * (1 - 1e-7)]
+        conflicts = probe(question, bounds, x, radius, until, 3).conflicts
+        assert len(conflicts) <= len(everything)
+        assert not any(set(conflict) <= region for conflict in conflicts for region in near)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_what_is_deduced_is_what_regions_say(self, seed):
@@ -241,7 +259,7 @@ class TestProof:
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
         assert wrongs
-        assert not any(own in prover.probed[index].conflicts for index, own in enumerate(wrongs))
+        assert not prover.probed
 
 
 @pytest.mark.usefixtures("threads")
@@ -269,6 +287,39 @@ class TestCrew:
         assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
         for one, network in zip(closing.deduction.probed, question.ensemble, strict=True):
             assert one.hold(network, closing.best.x)
+
+
+class TestDeduction:
+    def test_a_soft_demand_has_none(self):
+        question, x, bounds = SETTINGS[SEEDS[0]]
+        soft = replace(question, demand=Demand(share=0.5))
+        with pytest.raises(ValueError, match="soft demand"):
+            Closing(soft, bounds, x, probed=[None, None])
+
+    def test_takes_its_share_of_the_time_at_most(self):
+        """Networks whose every search would take long: nodes are branched on all the same."""
+        question = random_question(3, 3, inputs=30, hidden=(30, 30))
+        x = first_answer(question)
+        radius = cut_off_radius(question.distance(x))
+        bounds = [pre_activation_bounds(network, question.region(radius)) for network in question.ensemble]
+        closing = Closing(question, bounds, x, probed=[None] * 3)
+        began = time.perf_counter()
+        closing.run(3.0)
+        took = time.perf_counter() - began
+        assert closing.deduction.spent <= SHARE * took + 1.0
+        assert closing.nodes > 20
+
+    def test_what_was_learnt_since_a_node_was_made_counts(self):
+        question, _, bounds = SETTINGS[SEEDS[0]]
+        relaxation = Relaxation(question, bounds)
+        relaxation.maximise(None)
+        conflicts = numbered(relaxation.neurons, bounds, [(), ()])
+        search = Search(relaxation, conflicts=conflicts)
+        search.begin(-np.inf, time.perf_counter() + SECONDS, 0.0, None)
+        node = search.solved({0: True}, np.inf)
+        conflicts.add([(0, True)])
+        search.branch(node)
+        assert (search.heap, search.stuck) == ([], -np.inf)
 
 
 def test_a_search_without_conflicts_is_as_before():

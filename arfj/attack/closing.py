@@ -79,8 +79,8 @@ class Closing:
         helpers: processes that take part after the first search.
         within: radius of the ball over which the bounds hold, if it is smaller than the answer's distance. The bound
             that is proven then is at most that, and so for all answers, those outside of the ball included.
-        probed: conflicts of every scenario (`arfj.probe`) within the same ball as the bounds or a larger one; with them
-            more are looked for in the course of the search.
+        probed: conflicts of every scenario (`arfj.probe`), if any are known, of all answers that are nearer than the
+            given one and within the ball. With them more are looked for in the course of the search; None: without.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.

@@ -189,7 +189,7 @@ class Crew:
         deadline: float,
         size: int,
     ) -> list[Probed | None]:
-        """`arfj.probe.probe`, the scenarios spread over this process and the helpers."""
+        """`arfj.probe.probe`, the scenarios spread over this process and the helpers; the demand is no soft one."""
 
         def part(share: Sequence[int]) -> Probing:
             scenarios = [(question.fooling([index]), bounds[index]) for index in share]
@@ -379,7 +379,7 @@ def _part(closing: Closing) -> Part:
     search, question = closing.search, closing.question
     proofs = () if search.proofs is None else tuple(search.proofs.kept())
     entered = closing.relaxation.order
-    probed = None if closing.deduction is None else closing.deduction.probed
+    probed = None if closing.deduction is None else closing.deduction.probed  # within a smaller ball, too: for it alone
     return Part(question, closing.bounds, probed, closing.best.x, entered, search.costs, Lesson((), proofs))
 
 

@@ -380,7 +380,8 @@ class Prover:
         self.say("proof")
         solution = closing.run(min(self.left, seconds), look, self.patience)
         if closing.deduction is not None and self.best is not None:
-            self.keep(self.best, dict(zip(active, closing.deduction.probed, strict=True)))
+            found = dict(zip(active, closing.deduction.probed, strict=True))
+            self.keep(self.best, {index: one for index, one in found.items() if index in self.probed})
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x

@@ -11,7 +11,7 @@ proofs are kept, neurons that matter in them are preferred.
 What branchings gain high up says little about what they gain below, where most nodes are, but what was learnt there
 makes better trees: a search that lasts begins again from its root, with what it has learnt. A search that is given room
 for them keeps the proofs of closed nodes, too (`arfj.bab.proofs`): they close others and imply phases, of new nodes and
-of open ones whenever they are branched on. So do conflicts that are known beforehand (`arfj.conflicts`).
+of open ones whenever they are branched on. So do conflicts (`arfj.conflicts`), known beforehand or found on the way.
 
 Other processes may take part (`Others`): each has a relaxation and a search of its own on the same question and bounds,
 works on the open nodes that it was handed, and tells of what it has learnt.
@@ -257,6 +257,28 @@ class Search:
             if not self.idle:
                 self.branch(heapq.heappop(self.heap)[2])
 
+    def excluded(self, held: Phases, value: float, deadline: float, most: float, leaf: Leaf) -> bool:
+        """Whether it is proven that no point with these phases is better than `value`.
+
+        Depth first, towards the better bound: a point, of which `leaf` is told, is as good an end as a proof, and it
+        may raise then. The arguments are those of `run`.
+        """
+        self.begin(value, deadline, 0.0, leaf)
+        root = self.solved(dict(held), np.inf)
+        if not isinstance(root, Node):
+            return root is None
+        self.scale = max(root.bound - value, 1e-9)
+        left = [root]
+        while left:
+            if self.nodes >= most or time.perf_counter() > deadline:
+                return False
+            self.branch(left.pop())
+            if self.stuck > self.target:
+                return False
+            left += [entry[2] for entry in sorted(self.heap, reverse=True)]
+            self.heap = []
+        return True
+
     def begin(self, value: float, deadline: float, gap: float, leaf: Leaf | None) -> None:
         """Drop all nodes; the arguments are those of `run`."""
         self.value, self.gap, self.deadline, self.leaf = value, gap, deadline, leaf
@@ -335,7 +357,7 @@ class Search:
         """Replace a node by its children."""
         self.nodes += 1
         while True:
-            known = self.implied(node.phases, node.phases)
+            known = self.implied(node.phases, None)  # there may be new conflicts
             if known is not None and self.deduction is not None and self.deduction.found(known, self.deadline):
                 known = self.implied(known, None)
             if known is None:
