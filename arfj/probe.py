@@ -67,7 +67,15 @@ class _PossibleError(Exception):
     """Ends a search: there is a point."""
 
 
-def probe(question: Question, bounds: Bounds, answer: Floats, radius: float, deadline: float, size: int = 2) -> Probed:
+def probe(
+    question: Question,
+    bounds: Bounds,
+    answer: Floats,
+    radius: float,
+    deadline: float,
+    size: int = 2,
+    before: Probed | None = None,
+) -> Probed:
     """Conflicts of at most `size` phases of a question's only scenario.
 
     Args:
@@ -77,11 +85,12 @@ def probe(question: Question, bounds: Bounds, answer: Floats, radius: float, dea
         radius: R.
         deadline: `time.perf_counter()` value after which nothing more is asked.
         size: of the largest conflicts.
+        before: what is known already.
 
     Raises:
         ValueError: a soft demand, or several scenarios.
     """
-    prober = Prober(question, bounds, answer, radius)
+    prober = Prober(question, bounds, answer, radius, before)
     prober.deadline = deadline
     for length in range(1, size + 1):  # what is impossible by itself would seem to imply all else
         prober.ask(length)

@@ -243,7 +243,7 @@ class TestProof:
 
         wrongs = []
 
-        def wrong(_crew, part, bounds, answer, *_):
+        def wrong(_crew, part, bounds, _before, answer, *_):
             for network in part.ensemble:
                 before = network.preactivations(answer[None])[0][0]
                 wrongs.append(tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before[:2])))
@@ -271,7 +271,8 @@ class TestCrew:
         expected = known(question, bounds, x)
         with Crew(lambda: cores) as helpers:
             until_ready(helpers)
-            found = helpers.probe(question, bounds, x, radius, until, 2)
+            nothing = [None] * len(bounds)
+            found = helpers.probe(question, bounds, nothing, x, radius, until, 2)
         assert [set(one.conflicts) for one in found] == [set(one.conflicts) for one in expected]
 
     @pytest.mark.parametrize("seed", HARDER)

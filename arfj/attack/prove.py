@@ -61,8 +61,9 @@ PROBE_SHARE = 0.1
 """Phases that are impossible together may be looked for in this share of the time that is left."""
 PAIRS, TRIPLES = 2, 3
 """So many at most: our own search finds larger sets in its course, which is why pairs are enough for it."""
-TRIAL = 2.0
-"""The proof is tried with what small searches have taught, so many times as long as these took, before larger ones."""
+TRIAL, BRIEF = 2.0, 0.5
+"""The proof is tried with what small searches have taught, so many times as long as these took, before larger ones;
+that of another solver more briefly, for the next one begins anew."""
 DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
 """After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
 up for smaller balls."""
@@ -144,6 +145,7 @@ class Prover:
         hard: whether bounds are tightened by programs of their own.
         trial: seconds of proof after which bounds are tightened to the end.
         probed: phases of every hard scenario that are impossible together.
+        sets: up to how many of them were looked for at once.
         worth: whether small searches of all scenarios together are worth their time.
         failed: the distance at which a first try did not close, or infinite.
         tightened: how many branchings the programs had that tightened a scenario's bounds.
@@ -178,6 +180,7 @@ class Prover:
         self.hard = options.bounds == "exact"
         self.trial = np.inf
         self.probed: dict[int, Probed] = {}
+        self.sets: dict[int, int] = {}
         self.worth = False
         self.failed = np.inf
         self.tightened: dict[int, float] = {}
@@ -462,6 +465,7 @@ class Prover:
         if not indices:
             return
         self.say("tightening")
+        own, again = self.options.engine == "bab", not self.tightened.keys().isdisjoint(indices)
         began = time.perf_counter()
         part = self.question.restricted(indices)
         radius = cut_off_radius(best.distance)
@@ -473,10 +477,10 @@ class Prover:
         if not self.question.soft:
             if len(active) > 1:
                 self.worth = self.tighten_together(best, active) >= WORTH or self.worth
-                if self.worth and most > BRANCHINGS:
+                if self.worth and again:
                     self.tighten_together(best, active, BRANCHINGS)
-            self.probe(best, active)
-        self.trial = np.inf if most == np.inf else TRIAL * (time.perf_counter() - began)
+            self.probe(best, active, PAIRS if own or most <= BRANCHINGS else TRIPLES)
+        self.trial = np.inf if most == np.inf else (TRIAL if own else BRIEF) * (time.perf_counter() - began)
 
     def tighten_together(self, best: Corner, active: list[int], most: int = 0) -> float:
         """Better bounds by programs of all these scenarios; by which share the open neurons are narrower then."""
@@ -488,18 +492,19 @@ class Prover:
         self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most))
         return 1.0 - open_width([self.known[index] for index in active]) / max(before, 1e-9)
 
-    def probe(self, best: Corner, active: list[int]) -> None:
-        """Look for phases of these scenarios that are impossible together."""
-        asked = [index for index in active if index not in self.probed]
+    def probe(self, best: Corner, active: list[int], size: int) -> None:
+        """Look for so many phases of these scenarios, or fewer, that are impossible together."""
+        asked = [index for index in active if self.sets.get(index, 0) < size]
         if not asked:
             return
         self.say("probing")
         part, radius = self.question.restricted(asked), cut_off_radius(best.distance)
         bounds = self.bounds_of(part, radius, asked)
         deadline = time.perf_counter() + PROBE_SHARE * self.left
-        size = PAIRS if self.options.engine == "bab" else TRIPLES
-        found = self.crew.probe(part, bounds, best.x, radius, deadline, size)
+        before = [self.probed.get(index) for index in asked]
+        found = self.crew.probe(part, bounds, before, best.x, radius, deadline, size)
         self.keep(best, dict(zip(asked, found, strict=True)))
+        self.sets.update(dict.fromkeys(asked, size))
 
     def keep(self, best: Corner, probed: Mapping[int, Probed | None]) -> None:
         """Keep such conflicts, unless an answer at hand has one: that would mean a solver's error."""
