@@ -1,6 +1,7 @@
 """Phases that no answer has together: what enumeration says, and proofs that they change no optimum."""
 
 import itertools
+import threading
 import time
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds
 from arfj.conflicts import numbered
 from arfj.encoding import encode_tight
-from arfj.probe import SHARE, Prober, probe
+from arfj.probe import SHARE, Deduction, Prober, probe
 from arfj.question import Demand
 from arfj.solver import Limits, solve
 from arfj.tighten import tighten_scenario
@@ -281,10 +282,20 @@ class TestCrew:
         monkeypatch.setattr("arfj.bab.tree.MEETING", 1)
         question, x, bounds = harder(seed)
         expected = Closing(question, bounds, x).run(SECONDS).value
+        told = []
+        honest = Deduction.learn
+
+        def learn(deduction, conflicts):
+            if threading.current_thread() is threading.main_thread():
+                told.extend(conflicts)
+            honest(deduction, conflicts)
+
+        monkeypatch.setattr(Deduction, "learn", learn)
         with Crew(lambda: 3) as helpers:
             until_ready(helpers)
             closing = Closing(question, bounds, x, helpers=helpers, probed=[None] * len(bounds))
             found = closing.run(SECONDS)
+        assert told, "so that helpers have found some"
         assert (found.status, found.value) == ("optimal", pytest.approx(expected, rel=1e-6))
         for one, network in zip(closing.deduction.probed, question.ensemble, strict=True):
             assert one.hold(network, closing.best.x)
