@@ -74,7 +74,6 @@ def probe(
     radius: float,
     deadline: float,
     size: int = 2,
-    before: Probed | None = None,
 ) -> Probed:
     """Conflicts of at most `size` phases of a question's only scenario.
 
@@ -85,12 +84,11 @@ def probe(
         radius: R.
         deadline: `time.perf_counter()` value after which nothing more is asked.
         size: of the largest conflicts.
-        before: what is known already.
 
     Raises:
         ValueError: a soft demand, or several scenarios.
     """
-    prober = Prober(question, bounds, answer, radius, before)
+    prober = Prober(question, bounds, answer, radius)
     prober.deadline = deadline
     for length in range(1, size + 1):  # what is impossible by itself would seem to imply all else
         prober.ask(length)

@@ -283,10 +283,11 @@ def interrupt(*_arguments):
 
 class TestInterrupt:
     @pytest.mark.parametrize(
-        ("where", "options"), [("pre_activation_bounds", QUICK), ("Closing", QUICK), ("encode_tight", SCIP)]
+        ("where", "options"),
+        [("known.pre_activation_bounds", QUICK), ("prove.Closing", QUICK), ("prove.encode_tight", SCIP)],
     )
     def test_the_answer_found_first_is_kept(self, tmp_path, monkeypatch, where, options):
-        monkeypatch.setattr(module, where, interrupt)
+        monkeypatch.setattr(f"arfj.attack.{where}", interrupt)
         result = solve_question(seesaw(), options, tmp_path / "w.npz")
         assert (result.status, result.reason, result.interrupted) == ("feasible", "interrupted", True)
         assert result.replay.hit

@@ -299,9 +299,9 @@ def test_soft_demands(monkeypatch):
     prover.best = alone.best
     asked, honest = [], helper.tighten_scenario
 
-    def tighten_scenario(part, bounds, radius, deadline, demanded):
+    def tighten_scenario(part, bounds, radius, deadline, demanded, *rest):
         asked.append(demanded)
-        return honest(part, bounds, radius, deadline, demanded)
+        return honest(part, bounds, radius, deadline, demanded, *rest)
 
     monkeypatch.setattr(helper, "tighten_scenario", tighten_scenario)
     monkeypatch.setattr(ladder, "DIRECT", 0.0)

@@ -230,12 +230,12 @@ class TestProof:
         expected = Closing(question, bounds, x).run(SECONDS).value
         monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
         monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
-        monkeypatch.setattr("arfj.attack.prove.TRIAL", 0.01)
+        monkeypatch.setattr("arfj.attack.known.TRIAL", 0.01)
         prover = Prover(question, Options(solver=solver, bounds="exact", time_limit=SECONDS), lambda *_: None)
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
-        assert any(one.conflicts for one in prover.probed.values())
-        assert set(prover.tightened.values()) == {np.inf}
+        assert any(one.conflicts for one in prover.known.probed.values())
+        assert set(prover.known.tightened.values()) == {np.inf}
 
     def test_conflicts_of_an_answer_are_thrown_away(self, monkeypatch):
         """A solver's error: they would cut the optimum off."""
@@ -244,7 +244,7 @@ class TestProof:
 
         wrongs = []
 
-        def wrong(_crew, part, bounds, _before, answer, *_):
+        def wrong(_crew, part, bounds, answer, *_):
             for network in part.ensemble:
                 before = network.preactivations(answer[None])[0][0]
                 wrongs.append(tuple((0, neuron, bool(a > 0)) for neuron, a in enumerate(before[:2])))
@@ -260,7 +260,7 @@ class TestProof:
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
         assert wrongs
-        assert not prover.probed
+        assert not prover.known.probed
 
 
 @pytest.mark.usefixtures("threads")
@@ -272,8 +272,7 @@ class TestCrew:
         expected = known(question, bounds, x)
         with Crew(lambda: cores) as helpers:
             until_ready(helpers)
-            nothing = [None] * len(bounds)
-            found = helpers.probe(question, bounds, nothing, x, radius, until, 2)
+            found = helpers.probe(question, bounds, x, radius, until, 2)
         assert [set(one.conflicts) for one in found] == [set(one.conflicts) for one in expected]
 
     @pytest.mark.parametrize("seed", HARDER)

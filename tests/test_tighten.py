@@ -10,7 +10,8 @@ from reference import random_question
 from arfj import tighten as module
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
-from arfj.attack.prove import BRANCHINGS, Options, Prover, cut_off_radius
+from arfj.attack.known import BRANCHINGS
+from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.attack.regions import RegionProgram
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.ensemble import Ensemble
@@ -260,8 +261,8 @@ class TestTogetherInAProof:
             return honest(*given)
 
         monkeypatch.setattr(Crew, "tighten_together", tightened)
-        monkeypatch.setattr("arfj.attack.prove.WORTH", -1.0)
-        monkeypatch.setattr("arfj.attack.prove.TRIAL", 0.0)
+        monkeypatch.setattr("arfj.attack.known.WORTH", -1.0)
+        monkeypatch.setattr("arfj.attack.known.TRIAL", 0.0)
         monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
         monkeypatch.setattr(Prover, "first", lambda _: [0, 1, 2])
         prover = Prover(question, Options(bounds="exact", time_limit=SOON), lambda *_: None)

@@ -184,7 +184,6 @@ class Crew:
         self,
         question: Question,
         bounds: Sequence[Bounds],
-        before: Sequence[Probed | None],
         answer: Floats,
         radius: float,
         deadline: float,
@@ -193,11 +192,11 @@ class Crew:
         """`arfj.probe.probe`, the scenarios spread over this process and the helpers; the demand is no soft one."""
 
         def part(share: Sequence[int]) -> Probing:
-            scenarios = [(question.fooling([index]), bounds[index], before[index]) for index in share]
+            scenarios = [(question.fooling([index]), bounds[index]) for index in share]
             return Probing(scenarios, answer, radius, deadline - time.perf_counter(), size)
 
         found = self._shared(part, len(bounds), deadline)
-        return [found.get(index, one) for index, one in enumerate(before)]
+        return [found.get(index) for index in range(len(bounds))]
 
     def tighten_together(
         self,

@@ -85,7 +85,7 @@ class Together:
 class Probing:
     """Scenarios whose conflicts are looked for: the arguments of `arfj.probe.probe`."""
 
-    scenarios: Sequence[tuple[Question, Bounds, Probed | None]]
+    scenarios: Sequence[tuple[Question, Bounds]]
     answer: Floats
     radius: float
     seconds: float
@@ -94,10 +94,7 @@ class Probing:
     def done(self) -> list[Probed]:
         """What is known of them then."""
         deadline = time.perf_counter() + self.seconds
-        return [
-            probe(question, bounds, self.answer, self.radius, deadline, self.size, before)
-            for question, bounds, before in self.scenarios
-        ]
+        return [probe(*one, self.answer, self.radius, deadline, self.size) for one in self.scenarios]
 
 
 @dataclass(frozen=True, eq=False)

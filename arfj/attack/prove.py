@@ -9,7 +9,7 @@ fewer scenarios are none: then all of them stand in the model from the start.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -20,25 +20,21 @@ from arfj.attack.closing import HOPELESS, Closing
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
+from arfj.attack.known import Known, cut_off_radius
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
-from arfj.conflicts import Conflict
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
-from arfj.probe import Probed
 from arfj.question import Question
 from arfj.solver import Engine, Limits, Solution, Step, solve
-from arfj.tighten import open_width
 
 TIME_LIMIT = 600.0
 WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
-RADIUS_ROOM = 1e-6
-"""R exceeds the distance of the best answer by this share, and by this much at least."""
 PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
 EARLY_SECONDS = 1.0
@@ -50,20 +46,6 @@ NEARER = 1e-3
 """After a first try that did not close, the same part is hard unless the answer has come nearer by this share."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-TIGHTEN_SHARE, TOGETHER_SHARE = 0.3, 0.1
-"""Tightening may take this share of the time that is left, scenario by scenario and all of them together."""
-WORTH = 0.08
-"""Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
-their time, too, once the proof lasts."""
-BRANCHINGS = 8
-"""Branchings of a small search."""
-PROBE_SHARE = 0.1
-"""Phases that are impossible together may be looked for in this share of the time that is left."""
-PAIRS, TRIPLES = 2, 3
-"""So many at most: our own search finds larger sets in its course, which is why pairs are enough for it."""
-TRIAL, BRIEF = 2.0, 0.5
-"""The proof is tried with what small searches have taught, so many times as long as these took, before larger ones;
-that of another solver more briefly, for the next one begins anew."""
 DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
 """After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
 up for smaller balls."""
@@ -98,6 +80,11 @@ class Options:
     memory: float | None = None
 
     @property
+    def start(self) -> Method:
+        """Where bounds begin."""
+        return "alpha-crown" if self.bounds == "exact" else self.bounds
+
+    @property
     def engine(self) -> Engine:
         """Who proves: our own branch and bound has no printed formulation, which is SCIP's then."""
         return "scip" if self.solver == "bab" and self.formulation == "paper" else self.solver
@@ -126,11 +113,6 @@ class Proof:
     reason: str
 
 
-def cut_off_radius(distance: float) -> float:
-    """R for an answer at this distance: a little above, so that rounding cannot cut the answer off."""
-    return distance * (1.0 + RADIUS_ROOM) + RADIUS_ROOM
-
-
 class Prover:
     """One search: its clock, the best answer so far, and what the solver has spent.
 
@@ -141,14 +123,9 @@ class Prover:
         size: variables, binaries and constraints of the last model.
         active: number of scenarios in the last model.
         interrupted: whether the user stopped it.
-        known, radius: bounds of every scenario met so far, and the radius of the ball over which they hold.
-        hard: whether bounds are tightened by programs of their own.
-        trial: seconds of proof after which bounds are tightened to the end.
-        probed: phases of every hard scenario that are impossible together.
-        sets: up to how many of them were looked for at once.
-        worth: whether small searches of all scenarios together are worth their time.
+        known: of every scenario: bounds and conflicts.
+        hard: whether these are improved by searches.
         failed: the distance at which a first try did not close, or infinite.
-        tightened: how many branchings the programs had that tightened a scenario's bounds.
         optimum: the optimum of the last part.
         last: the search of the last part and its scenarios, if it was ours.
         begun: the scenarios that the first try came to need.
@@ -175,21 +152,15 @@ class Prover:
         self.size = (0, 0, 0)
         self.active = 0
         self.interrupted = False
-        self.known: dict[int, Bounds] = {}
-        self.radius: dict[int, float] = {}
         self.hard = options.bounds == "exact"
-        self.trial = np.inf
-        self.probed: dict[int, Probed] = {}
-        self.sets: dict[int, int] = {}
-        self.worth = False
         self.failed = np.inf
-        self.tightened: dict[int, float] = {}
         self.optimum: Floats = question.flat
         self.last: tuple[Closing, list[int]] | None = None
         self.begun: list[int] = []
         self.earlier = earlier
         self.climbed = False
         self.crew = Crew(cores or (lambda: options.threads))
+        self.known = Known(question, self.crew, options.start, options.engine == "bab")
 
     def prove(self) -> Proof:
         """The optimum, as far as the time allows and the user lets it."""
@@ -311,7 +282,7 @@ class Prover:
             if self.closed:  # by the first try, or in a smaller ball
                 return self.final(Proof(self.bound, False, ""))
             if self.hard:  # once a part was hard, those with more scenarios are
-                self.tighten(self.best, active, BRANCHINGS if self.options.engine == "bab" else np.inf)
+                self.learn(self.best, active)
             solution, proof = self.solved_part(self.best, active)
             missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
@@ -326,8 +297,8 @@ class Prover:
                 active = self.extended(active)
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
-            elif solution.status in ("feasible", "unknown") and np.isfinite(self.trial):
-                self.tighten(self.best, active, np.inf)
+            elif solution.status in ("feasible", "unknown") and np.isfinite(self.known.trial):
+                self.learn(self.best, active, to_the_end=True)
             else:
                 return self.final(proof)
 
@@ -351,7 +322,7 @@ class Prover:
 
     def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
         """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
-        patience = seconds or (self.trial if self.hard else PATIENCE * max(len(active), FEW))
+        patience = seconds or (self.known.trial if self.hard else PATIENCE * max(len(active), FEW))
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         x: Floats | None
@@ -374,7 +345,7 @@ class Prover:
     ) -> tuple[Solution, Floats]:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
-        bounds = self.bounds_of(part, radius, active)
+        bounds = self.known.bounds_of(radius, active)
         closing = self.closing(part, active, answer, np.inf, bounds)
         look = self.hard and self.outgrown
         if self.last is not None and self.last[1] == active[: len(self.last[1])]:
@@ -383,8 +354,7 @@ class Prover:
         self.say("proof")
         solution = closing.run(min(self.left, seconds), look, self.patience)
         if closing.deduction is not None and self.best is not None:
-            found = dict(zip(active, closing.deduction.probed, strict=True))
-            self.keep(self.best, {index: one for index, one in found.items() if index in self.probed})
+            self.known.keep(self.best, active, closing.deduction.probed)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution, closing.best.x
@@ -395,7 +365,7 @@ class Prover:
         """Our own branch and bound on a part, which is outgrown where its answers are none of the whole question."""
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
-        probed = [self.probed.get(index) for index in active] if self.hard and not self.question.soft else None
+        probed = self.known.probed_of(active) if self.hard else None
         closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within, probed)
         self.size, self.active = closing.size, len(active)
         return closing
@@ -434,19 +404,14 @@ class Prover:
         """One of them: bounds over it, and those over the whole ball."""
         self.say("smaller balls")
         part, region = self.question.restricted(active), self.question.region(radius)
-        known = self.bounds_of(part, cut_off_radius(best.distance), active)
+        known = self.known.bounds_of(cut_off_radius(best.distance), active)
         bounds = [
-            one.intersect(pre_activation_bounds(network, region, self.method))
+            one.intersect(pre_activation_bounds(network, region, self.options.start))
             for one, network in zip(known, part.ensemble, strict=True)
         ]
         closing_of = partial(self.closing, part, active, best.x, radius)
         until = time.perf_counter() + TIME * self.left
         return search_ball(part, bounds, radius, until, closing_of, self.crew.tighten)
-
-    @property
-    def method(self) -> Method:
-        """Where bounds begin."""
-        return "alpha-crown" if self.options.bounds == "exact" else self.options.bounds
 
     def answered(self, others: Question, x: Floats) -> bool:
         """Whether an answer to a part fools all others, too; if it is nearer than the best one it becomes that."""
@@ -455,72 +420,9 @@ class Prover:
         self.offer(x, walk=False)
         return True
 
-    def tighten(self, best: Corner, active: list[int], most: float) -> None:
-        """Better bounds of these scenarios, by programs of each alone and then of all of them, and their conflicts.
-
-        All of it as far as their shares of the time allow. With `most` branchings a program the next part is tried for
-        a while only, before it comes to the end of them.
-        """
-        indices = [index for index in active if self.tightened.get(index, -1.0) < most]
-        if not indices:
-            return
-        self.say("tightening")
-        own, again = self.options.engine == "bab", not self.tightened.keys().isdisjoint(indices)
-        began = time.perf_counter()
-        part = self.question.restricted(indices)
-        radius = cut_off_radius(best.distance)
-        deadline = began + TIGHTEN_SHARE * self.left
-        known = self.bounds_of(part, radius, indices)
-        found = self.crew.tighten(part, known, radius, deadline, most, self.conflicts_of(indices))
-        self.narrow(best, indices, found)
-        self.tightened.update(dict.fromkeys(indices, most))
-        if not self.question.soft:
-            if len(active) > 1:
-                self.worth = self.tighten_together(best, active) >= WORTH or self.worth
-                if self.worth and again:
-                    self.tighten_together(best, active, BRANCHINGS)
-            self.probe(best, active, PAIRS if own or most <= BRANCHINGS else TRIPLES)
-        self.trial = np.inf if most == np.inf else (TRIAL if own else BRIEF) * (time.perf_counter() - began)
-
-    def tighten_together(self, best: Corner, active: list[int], most: int = 0) -> float:
-        """Better bounds by programs of all these scenarios; by which share the open neurons are narrower then."""
-        self.say("tightening")
-        part, radius = self.question.restricted(active), cut_off_radius(best.distance)
-        deadline = time.perf_counter() + TOGETHER_SHARE * self.left
-        known = self.bounds_of(part, radius, active)
-        before = open_width(known)
-        self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most))
-        return 1.0 - open_width([self.known[index] for index in active]) / max(before, 1e-9)
-
-    def probe(self, best: Corner, active: list[int], size: int) -> None:
-        """Look for so many phases of these scenarios, or fewer, that are impossible together."""
-        asked = [index for index in active if self.sets.get(index, 0) < size]
-        if not asked:
-            return
-        self.say("probing")
-        part, radius = self.question.restricted(asked), cut_off_radius(best.distance)
-        bounds = self.bounds_of(part, radius, asked)
-        deadline = time.perf_counter() + PROBE_SHARE * self.left
-        before = [self.probed.get(index) for index in asked]
-        found = self.crew.probe(part, bounds, before, best.x, radius, deadline, size)
-        self.keep(best, dict(zip(asked, found, strict=True)))
-        self.sets.update(dict.fromkeys(asked, size))
-
-    def keep(self, best: Corner, probed: Mapping[int, Probed | None]) -> None:
-        """Keep such conflicts, unless an answer at hand has one: that would mean a solver's error."""
-        for index, found in probed.items():
-            if found is not None and found.hold(self.question.ensemble.networks[index], best.x):
-                self.probed[index] = found
-
-    def conflicts_of(self, active: Sequence[int]) -> list[Sequence[Conflict]]:
-        """What is known of these scenarios."""
-        return [self.probed[index].conflicts if index in self.probed else () for index in active]
-
-    def narrow(self, best: Corner, indices: Sequence[int], found: Sequence[Bounds]) -> None:
-        """Keep such bounds, unless an answer at hand lies outside of them: that would mean a solver's error."""
-        for index, bounds in zip(indices, found, strict=True):
-            if bounds.hold(self.question.ensemble.networks[index].preactivations(best.x[None])):
-                self.known[index] = bounds
+    def learn(self, best: Corner, active: list[int], to_the_end: bool = False) -> None:
+        """Better bounds of these scenarios, and their conflicts."""
+        self.known.improve(best, active, lambda: self.left, self.say, to_the_end)
 
     def extended(self, active: list[int]) -> list[int]:
         """These scenarios and the one that the last part's answer fools least, or all where it fools them all."""
@@ -531,17 +433,7 @@ class Prover:
     def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
         """The tight model of these scenarios with bounds over the ball of this radius."""
         self.say("bounding")
-        return encode_tight(question, self.bounds_of(question, radius, indices), self.conflicts_of(indices))
-
-    def bounds_of(self, question: Question, radius: float, indices: list[int]) -> list[Bounds]:
-        """Bounds over the ball; those of an earlier, larger ball hold as well and are intersected."""
-        region = question.region(radius)
-        for index, network in zip(indices, question.ensemble, strict=True):
-            if self.radius.get(index) != radius:
-                bounds = pre_activation_bounds(network, region, self.method)
-                self.known[index] = self.known[index].intersect(bounds) if index in self.known else bounds
-                self.radius[index] = radius
-        return [self.known[index] for index in indices]
+        return encode_tight(question, self.known.bounds_of(radius, indices), self.known.conflicts_of(indices))
 
     def optimise(
         self,
