@@ -28,13 +28,14 @@ PROOFS = 500
 """Proofs of closed nodes that are kept."""
 WINDOW = 50
 """Gains of a neuron that count in full: they change with the depth of the search."""
-FIRST, GROWTH, LAST = 300, 2.0, 6000
+FIRST, GROWTH, LAST = 300, 2.0, 1000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
-LOOK = 3.0
-"""Seconds before the last search in which an answer is looked for that shows the part to be too small."""
+LOOK, LOOK_SHARE = 3.0, 0.3
+"""Seconds before the last search, and share of the time before it, in which an answer is looked for that shows the part
+to be too small; beforehand, where it is so probably, the seconds alone."""
 EVERY = 0.2
 """Seconds between two reports."""
 HOPELESS = 0.5
@@ -170,7 +171,8 @@ class Closing:
             while not self.closed and not reason:
                 limit = most if most < LAST else np.inf
                 if self.whole is not None and (limit == np.inf or look):
-                    until = min(deadline, time.perf_counter() + LOOK)
+                    now = time.perf_counter()
+                    until = min(deadline, now + (LOOK if look else min(LOOK, LOOK_SHARE * (now - self.began))))
                     self.met(search_neighbourhoods(self.regions.program(self.best.x), self.best, until))
                     look = False
                 found = self.search.run(
