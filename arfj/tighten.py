@@ -94,7 +94,7 @@ def tighten_scenario(
         deadline: in time.
         most: branchings of a program.
         demanded: whether the class conditions are constraints.
-        conflicts: phases that no answer within R has together.
+        conflicts: phases that no answer nearer than the best one known has together; the bounds hold at these then.
     """
     before: Relaxation | None = None
     reached = _reached([bounds])
