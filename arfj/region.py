@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from arfj.errors import UsageError
 from arfj.network import Floats
+
+PIXELS, LEAST_PIXELS = 2, 16
+"""An L1 budget is first offered to so many pixels a unit, and so many more: selected, not sorted."""
 
 
 def long_sum(terms: int) -> float:
@@ -108,39 +111,42 @@ class Region:
 
         Exact up to rounding (no outward margin: the bounds add theirs).
         """
-        w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        room, gain = self._knapsack(w)
-        base = w @ self.centre
-        if not self.has_ball:
-            return np.asarray(base + (gain * room).sum(axis=1))
-        if self.norm == 2:
-            return np.asarray(base + (gain * self._euclidean(gain, room)).sum(axis=1))
-        order = np.argsort(-gain, axis=1)
-        room = np.take_along_axis(room, order, axis=1)
-        gain = np.take_along_axis(gain, order, axis=1)
-        return np.asarray(base + (gain * self._steps(room)).sum(axis=1))
+        return self.attained(weights)[0]
 
     def maximiser(self, weights: ArrayLike) -> Floats:
         """A point of X(R) at which the support is attained, for every row: (k, n) -> (k, n)."""
+        return self.attained(weights)[1]
+
+    def attained(self, weights: ArrayLike) -> tuple[Floats, Floats]:
+        """`support` and `maximiser` of the same weights, for little more than either."""
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
         room, gain = self._knapsack(w)
-        if self.has_ball and self.norm == 2:
-            room = self._euclidean(gain, room)
-        elif self.has_ball:
-            order = np.argsort(-gain, axis=1)
-            steps = self._steps(np.take_along_axis(room, order, axis=1))
-            room = np.zeros_like(steps)
-            np.put_along_axis(room, order, steps, axis=1)
-        return np.asarray(self.centre + np.sign(w) * room)
+        if self.has_ball:
+            room = self._euclidean(gain, room) if self.norm == 2 else self._spent(gain, room)
+        return np.asarray(w @ self.centre + (gain * room).sum(axis=1)), np.asarray(self.centre + np.sign(w) * room)
 
     def _knapsack(self, w: Floats) -> tuple[Floats, Floats]:
         """How far each pixel may move in the direction of its weight, and the gain per unit."""
         return np.where(w > 0, self.upper - self.centre, self.centre - self.lower), np.abs(w)
 
-    def _steps(self, room: Floats) -> Floats:
-        """Spend the radius on pixels in the given order."""
-        spent = np.cumsum(room, axis=1) - room
-        return np.clip(self.radius - spent, 0.0, room)
+    def _spent(self, gain: Floats, room: Floats) -> Floats:
+        """How far each pixel moves if the radius is spent on those of the largest gains first."""
+        order = self._order(np.where(room > 0, gain, -1.0), room)
+        own = np.take_along_axis(room, order, axis=1)
+        moved = np.zeros_like(room)
+        np.put_along_axis(moved, order, np.clip(self.radius - (np.cumsum(own, axis=1) - own), 0.0, own), axis=1)
+        return moved
+
+    def _order(self, gain: Floats, room: Floats) -> NDArray[np.intp]:
+        """Pixels by falling gain, row by row: a few of them where these have room for the radius, or all."""
+        total = gain.shape[1]
+        few = int(min(PIXELS * self.radius, total)) + LEAST_PIXELS
+        if few < total // 2:
+            chosen = np.argpartition(gain, total - few, axis=1)[:, total - few :]
+            if (np.take_along_axis(room, chosen, axis=1).sum(axis=1) >= self.radius).all():
+                ranks = np.argsort(-np.take_along_axis(gain, chosen, axis=1), axis=1)
+                return np.take_along_axis(chosen, ranks, axis=1)
+        return np.argsort(-gain, axis=1)
 
     def _euclidean(self, gain: Floats, room: Floats) -> Floats:
         """min(t gain, room) of every pixel, t such that the Euclidean length is the radius (or nothing is left)."""

@@ -222,6 +222,49 @@ def test_it_goes_on_from_what_the_first_try_finds(monkeypatch):
     assert explored[0] is near
 
 
+def test_the_first_try_comes_after_a_short_attack(monkeypatch):
+    """Where it closes, nothing else is searched; where it does not, longer attacks follow, and there is one try."""
+    question = random_question(12, 2, hidden=(4, 4))
+    honest, asked, tries = warm.gradient_answers, [], []
+
+    def attack(*arguments):
+        asked.append(arguments[3:])
+        return honest(*arguments)
+
+    def tried(corner):
+        tries.append(corner)
+        return None if len(asked) == most else corner
+
+    monkeypatch.setattr(warm, "gradient_answers", attack)
+    most = 1
+    corner = warm_start(question, 0, time.perf_counter() + 30, None, tried)
+    assert asked == [warm.FEW]
+    assert tries == [corner]
+    assert question.slack(corner.x) >= 0
+    most = 0
+    assert warm_start(question, 0, time.perf_counter() + 30, None, tried).distance <= corner.distance
+    assert asked[1:3] == [warm.FEW, ()]
+    assert len(tries) == 2
+
+
+def test_neighbourhoods_are_never_the_whole_question(monkeypatch):
+    question = random_question(5, 2, inputs=8, hidden=(6, 6))
+    program, found = corners(question)
+    neurons = len(neighbourhood.relaxed(question, found[0].x).neurons)
+    honest, free = neighbourhood.Search.run, []
+
+    def counted(search, phases, *arguments, **named):
+        if "most" not in named:  # none of those within
+            free.append(neurons - len(phases))
+        return honest(search, phases, *arguments, **named)
+
+    monkeypatch.setattr(neighbourhood, "FREE", 2)
+    monkeypatch.setattr(neighbourhood.Search, "run", counted)
+    search(program, found[0])
+    assert len(free) > 2
+    assert max(free) <= neighbourhood.MOST * neurons
+
+
 def test_six_networks_where_flips_at_kinks_end_far_off(monkeypatch):
     """Image 00009: without flips of neurons near their kinks descents end above 13; 12.263 is the least distance."""
     ensemble = Ensemble((bundled_nominal(), *bundled_outer()), "outer")

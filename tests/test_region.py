@@ -105,6 +105,29 @@ def test_knapsack_by_hand():
     assert np.array_equal(region.maximiser(w), [[1.0, 0.0, 0.25]])
 
 
+@SOLVE
+@given(
+    seed=st.integers(0, 2**32), radius=st.sampled_from([0.0, 0.3, 4.0, 60.0]), scale=st.sampled_from([1e-3, 0.2, 1.0])
+)
+def test_of_many_pixels_the_best_are_enough_or_all_are_sorted(seed, radius, scale):
+    """With small rooms those selected cannot hold the radius; those at a side of the box have none at all."""
+    rng = np.random.default_rng(seed)
+    count = 300
+    lower, upper = np.zeros(count), scale * rng.random(count)
+    region = Region(np.where(rng.random(count) < 0.4, 0.0, 0.5 * upper), lower, upper, radius)
+    weights = rng.normal(size=(5, count)) * 10.0 ** rng.integers(-3, 4, (5, 1))
+    values, points = region.attained(weights)
+    for w, value, x in zip(weights, values, points, strict=True):
+        left, best = radius, float(w @ region.centre)
+        for pixel in sorted(range(count), key=lambda pixel: -abs(w[pixel])):
+            room = upper[pixel] - region.centre[pixel] if w[pixel] > 0 else region.centre[pixel]
+            best += abs(w[pixel]) * min(room, left)
+            left -= min(room, left)
+        assert value == pytest.approx(best, rel=1e-12)
+        assert w @ x == pytest.approx(best, rel=1e-12)
+        assert region.contains(x, 1e-12)
+
+
 def test_magnitude_and_reach():
     region = Region(np.array([0.5, 0.0]), np.array([-1.0, 0.0]), np.array([0.5, 2.0]))
     assert region.magnitude([[3.0, -4.0]]).tolist() == [3 + 8]

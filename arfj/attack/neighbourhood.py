@@ -27,6 +27,8 @@ from arfj.question import Question
 
 FREE, MOST_FREE, GROWTH = 24, 48, 4 / 3
 """Free neurons to begin with and at most; their number grows by this factor where nothing better was found."""
+MOST = 0.8
+"""No larger share of the open neurons is set free: that would be the proof, on bounds that are looser than its own."""
 SECONDS = 1.5
 """Limit of one search."""
 LEAST_SECONDS = 0.1
@@ -81,9 +83,10 @@ def search_neighbourhoods(
         found = search.run(held(search.relaxation, question, best.x, free), -best.distance, until, GAIN, leaf=leaf)
         if best is not before:
             continue
-        if free >= min(neurons, MOST_FREE) or not found.closed:
+        grown = min(MOST_FREE, int(np.ceil(free * GROWTH)))
+        if free >= MOST_FREE or grown > MOST * neurons or not found.closed:
             break
-        free = min(MOST_FREE, int(np.ceil(free * GROWTH)))
+        free = grown
     return best
 
 

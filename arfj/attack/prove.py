@@ -20,7 +20,7 @@ from arfj.attack.closing import HOPELESS, Closing
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.known import Known, cut_off_radius
+from arfj.attack.known import STEPS, Known, cut_off_radius
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.attack.warm import warm_start
@@ -406,7 +406,7 @@ class Prover:
         part, region = self.question.restricted(active), self.question.region(radius)
         known = self.known.bounds_of(cut_off_radius(best.distance), active)
         bounds = [
-            one.intersect(pre_activation_bounds(network, region, self.options.start))
+            one.intersect(pre_activation_bounds(network, region, self.options.start, STEPS))
             for one, network in zip(known, part.ensemble, strict=True)
         ]
         closing_of = partial(self.closing, part, active, best.x, radius)

@@ -17,6 +17,8 @@ from arfj.network import Floats
 from arfj.question import Question
 
 ROUNDS = 12
+FEW = 12, 100
+"""Samples and steps of the gradient attack that the first descent, and the first try at the proof, begin with."""
 STARTS, REPEATS = 24, 6
 """So many descents a round at most; it has enough of them once so many in turn have ended where others did."""
 DESCENTS = 0.5
@@ -42,11 +44,12 @@ def warm_start(
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
-    Rounds of gradient attacks from fresh random starts. Descents begin at their nearest answers whose regions are new,
-    and the neighbourhoods of their nearest ends are searched. No descent begins where another one ended: what it finds
-    from its own start may be nearer than all that was found elsewhere. It ends after a round without a gain, or whose
-    nearest end is that of several descents. Where a share of the scenarios is asked for, the first round
-    also begins at an answer that fools all of them.
+    First a short gradient attack, a descent from its nearest answer, and a try at the proof: many a question needs
+    no more. Then rounds of longer attacks from fresh random starts. Descents begin at their nearest answers whose
+    regions are new, and the neighbourhoods of their nearest ends are searched. No descent begins where another one
+    ended: what it finds from its own start may be nearer than all that was found elsewhere. It ends after a round
+    without a gain, or whose nearest end is that of several descents. Where a share of the scenarios is asked for,
+    the first round also begins at an answer that fools all of them.
 
     Args:
         question: image, target, scenarios.
@@ -62,7 +65,11 @@ def warm_start(
     if search.regions.shared and (easier := dropped(search.regions, seed, half)) is not None:
         search.keep(easier)
         ends.append(easier)
+    if tried is not None:
+        ends += search.descents(gradient_answers(question, seed * ROUNDS, deadline, *FEW)[:1])
     for attempt in range(ROUNDS):
+        if search.over:
+            break
         before = search.best
         ends += search.descents(gradient_answers(question, seed * ROUNDS + attempt, deadline))
         search.explore(sorted(ends, key=lambda corner: corner.distance))

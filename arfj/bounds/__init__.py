@@ -14,13 +14,16 @@ Method = Literal["interval", "crown", "alpha-crown"]
 __all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activation_bounds"]
 
 
-def pre_activation_bounds(network: Network | Graph, region: Region, method: Method = "alpha-crown") -> Bounds:
+def pre_activation_bounds(
+    network: Network | Graph, region: Region, method: Method = "alpha-crown", steps: int = STEPS
+) -> Bounds:
     """Bounds l_k <= W' x^(k-1) + b <= u_k for all x of the region.
 
     Args:
         network: the network.
         region: box and L1 ball.
         method: "interval", "crown" (backward linear bounds) or "alpha-crown" (with optimised slopes).
+        steps: of "alpha-crown" on the slopes.
     """
     match method:
         case "interval":
@@ -29,4 +32,4 @@ def pre_activation_bounds(network: Network | Graph, region: Region, method: Meth
             return crown_bounds(network, region)
         case "alpha-crown":
             # Other slopes start from tighter layers, so now and then a plain bound is the better one.
-            return crown_bounds(network, region, STEPS).intersect(crown_bounds(network, region))
+            return crown_bounds(network, region, steps).intersect(crown_bounds(network, region))

@@ -107,10 +107,10 @@ class Relaxed:
         best = np.full(len(rows), -np.inf)
         for step in range(steps + 1):
             passed = self.linear(target, rows, slopes)
-            best = np.maximum(best, self.value(passed))
+            support, x = self.region.attained(-passed.rows)
+            best = np.maximum(best, self._proven(passed, support))
             if step == steps:
                 break
-            x = self.region.maximiser(-passed.rows)
             before = relaxed_forward(np, self.steps, self.numbers, target, x, passed.met, self.lines, slopes)
             for index, a in before.items():
                 m, v, line = momentum[index], scale[index], self.lines[index]
@@ -139,7 +139,10 @@ class Relaxed:
 
     def value(self, passed: Pass) -> Floats:
         """What a pass proves."""
-        value = passed.constant - self.region.support(-passed.rows)
+        return self._proven(passed, self.region.support(-passed.rows))
+
+    def _proven(self, passed: Pass, support: Floats) -> Floats:
+        value = passed.constant - support
         return sound(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
 
 
