@@ -147,7 +147,7 @@ def test_a_later_round_may_end_nearer_though_it_began_farther_off(monkeypatch):
     monkeypatch.setattr(warm, "descend", lambda _program, starts, *_: next(c for c in found if c.x is starts[0]))
     told = []
 
-    def searched(_program, corner, _deadline, told, _least, known):
+    def searched(_program, corner, _deadline, told, _least, known, _most):
         told(corner)
         assert (known is None) == (corner is near)
         return end if corner is far else near
@@ -168,20 +168,21 @@ def fake_round(monkeypatch, question, corners):
     monkeypatch.setattr(warm, "FAR", np.inf)
     monkeypatch.setattr(warm, "gradient_answers", lambda *_: [corner.x for corner in corners])
     monkeypatch.setattr(warm, "phases_at", lambda _question, x: (x,))  # a region for each
-    begun, explored = [], []
+    begun, explored, sizes = [], [], []
 
     def descend(_program, starts, *_):
         begun.append(next(corner for corner in corners if corner.x is starts[0]))
         return begun[-1]
 
-    def searched(_program, corner, *_):
+    def searched(_program, corner, *rest):
         explored.append(corner)
+        sizes.append(rest[-1])
         return corner
 
     monkeypatch.setattr(warm, "descend", descend)
     monkeypatch.setattr(warm, "search_neighbourhoods", searched)
     corner = warm_start(question, 0, time.perf_counter() + 30)
-    return corner, begun, explored
+    return corner, begun, explored, sizes
 
 
 def test_a_round_has_many_descents_and_explores_the_nearest_ends(monkeypatch):
@@ -189,10 +190,11 @@ def test_a_round_has_many_descents_and_explores_the_nearest_ends(monkeypatch):
     _program, found = corners(question)
     ends = apart(found)[:5]
     assert len(ends) > 3
-    corner, begun, explored = fake_round(monkeypatch, question, ends[::-1])
+    corner, begun, explored, sizes = fake_round(monkeypatch, question, ends[::-1])
     assert corner is ends[0]
     assert begun == ends[::-1]  # not only the first, and none of them again in the second round
     assert explored == ends[: warm.EXPLORED]  # neither of them with a gain
+    assert sizes == [neighbourhood.MOST_FREE] * warm.EXPLORED
 
 
 def test_a_round_ends_once_descents_end_where_others_did(monkeypatch):
@@ -201,13 +203,15 @@ def test_a_round_ends_once_descents_end_where_others_did(monkeypatch):
     near = found[0]
     regions = [Corner(corner.x, near.distance, near.phases) for corner in apart(found)]
     monkeypatch.setattr(warm, "REPEATS", 2)
-    corner, begun, explored = fake_round(monkeypatch, question, regions)
+    corner, begun, explored, sizes = fake_round(monkeypatch, question, regions)
     assert corner is regions[0]
     assert explored == regions[:1]
     assert begun == regions[:3]  # one that is new and two that are not: enough to be sure, too
+    assert sizes == [warm.SMALL]
     monkeypatch.setattr(warm, "SURE", 4)
-    _corner, begun, explored = fake_round(monkeypatch, question, regions)
+    _corner, begun, explored, sizes = fake_round(monkeypatch, question, regions)
     assert (begun, explored) == (regions[:5], regions[:1])  # another round, which has no gain
+    assert sizes == [neighbourhood.MOST_FREE]
 
 
 def test_it_goes_on_from_what_the_first_try_finds(monkeypatch):
@@ -263,6 +267,9 @@ def test_neighbourhoods_are_never_the_whole_question(monkeypatch):
     search(program, found[0])
     assert len(free) > 2
     assert max(free) <= neighbourhood.MOST * neurons
+    most, free[:] = max(free) - 1, []
+    search_neighbourhoods(program, found[0], time.perf_counter() + 30, most=most)
+    assert max(free) == most
 
 
 def test_six_networks_where_flips_at_kinks_end_far_off(monkeypatch):

@@ -46,6 +46,7 @@ def search_neighbourhoods(
     told: Callable[[Corner], None] | None = None,
     least: int = 1,
     known: Corner | None = None,
+    most: int = MOST_FREE,
 ) -> Corner:
     """The nearest answer that larger and larger neighbourhoods of `corner` lead to.
 
@@ -56,6 +57,7 @@ def search_neighbourhoods(
         told: called with every better answer.
         least: with fewer open neurons than this nothing is searched.
         known: an answer whose neighbourhoods have been searched: the search ends where it comes to it.
+        most: free neurons, at most.
     """
     question = program.question
     best = corner
@@ -83,8 +85,8 @@ def search_neighbourhoods(
         found = search.run(held(search.relaxation, question, best.x, free), -best.distance, until, GAIN, leaf=leaf)
         if best is not before:
             continue
-        grown = min(MOST_FREE, int(np.ceil(free * GROWTH)))
-        if free >= MOST_FREE or grown > MOST * neurons or not found.closed:
+        grown = min(most, int(np.ceil(free * GROWTH)))
+        if free >= most or grown > MOST * neurons or not found.closed:
             break
         free = grown
     return best

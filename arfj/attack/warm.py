@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.neighbourhood import FREE, search_neighbourhoods
+from arfj.attack.neighbourhood import FREE, MOST_FREE, search_neighbourhoods
 from arfj.attack.regions import Corner, Phases, RegionProgram, Regions, phases_at
 from arfj.network import Floats
 from arfj.question import Question
@@ -25,8 +25,8 @@ DESCENTS = 0.5
 """They may take this share of the time that is left."""
 EXPLORED = 2
 """Neighbourhoods of so many ends are searched in turn without a gain."""
-SURE = 3
-"""Where so many descents have the nearest end of all, no other round is begun."""
+SURE, SMALL = 3, 32
+"""Where so many descents have the nearest end of all, no other round is begun, and neighbourhoods are no larger."""
 GAINED = 1e-4
 """What is nearer by less than this share is no gain."""
 SAME = 1e-6
@@ -183,7 +183,8 @@ class _Starts:
             before = self.best
             # Where all phases would be free at once, the proof begins with that very program.
             program = self.regions.program(corner.x)
-            found = search_neighbourhoods(program, corner, self.deadline, self.told, FREE + 1, self.known)
+            most = SMALL if self.sure else MOST_FREE
+            found = search_neighbourhoods(program, corner, self.deadline, self.told, FREE + 1, self.known, most)
             if self.known is None or found.distance < self.known.distance:
                 self.known = found
             self.keep(found)
