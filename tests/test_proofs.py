@@ -38,7 +38,7 @@ def made_up(relaxation, shares, needed, of_objective=1.0, target=-1.0):
     count = len(shares)
     proofs = Proofs(relaxation, count)
     gains = shares.max(axis=1, keepdims=True) - shares
-    proofs.count, proofs.gains[:], proofs.largest[:] = count, gains.reshape(count, -1), gains.max(axis=(1, 2))
+    proofs.count, proofs.gains[:], proofs.largest[:] = count, gains.reshape(count, -1).T, gains.max(axis=(1, 2))
     proofs.of_objective[:], proofs.used[:] = of_objective, np.arange(count)
     proofs.totals[:] = needed + proofs.of_objective * target
     return proofs, gains
@@ -210,7 +210,7 @@ class TestProofs:
         monkeypatch.setattr("arfj.bab.proofs.FEW", 2)
         proofs.count, proofs.totals[:2] = 2, (1.0, 3.0)
         proofs.of_objective[:2] = 1.0
-        proofs.gains[0, 1], proofs.gains[1, count + 2] = 1.0, 8.0
+        proofs.gains[1, 0], proofs.gains[count + 2, 1] = 1.0, 8.0
         np.testing.assert_allclose(proofs.importance(-1.0)[:3], [0.0, 0.25, 1.0])
         proofs.totals[1] = 1e9
         assert proofs.importance(-1.0)[2] == 1.0
@@ -233,15 +233,15 @@ class TestProofs:
         rng = np.random.default_rng(0)
         for oldest in (1, 2, 0):
             proofs.used[:], proofs.used[oldest] = proofs.clock, 0
-            others = np.delete(proofs.gains, oldest, axis=0)
+            others = np.delete(proofs.gains, oldest, axis=1)
             before = proofs.clock
             while proofs.clock == before:
                 held = some_phases(rng, proofs.neurons, 0.6)
                 if relaxation_at(relaxation, held) <= target:
                     proofs.keep(held, target)
-            np.testing.assert_array_equal(np.delete(proofs.gains, oldest, axis=0), others)
+            np.testing.assert_array_equal(np.delete(proofs.gains, oldest, axis=1), others)
             assert (proofs.count, proofs.used[oldest]) == (3, proofs.clock)
-            np.testing.assert_array_equal(proofs.largest, proofs.gains.max(axis=1))
+            np.testing.assert_array_equal(proofs.largest, proofs.gains.max(axis=0))
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_the_optimum_is_that_without(self, seed, monkeypatch):

@@ -54,7 +54,7 @@ class Proofs:
         self.room = room
         self.count = self.clock = 0
         self.totals = np.zeros(room)
-        self.gains = np.zeros((room, 2 * self.neurons))
+        self.gains = np.zeros((2 * self.neurons, room))
         self.largest = np.zeros(room)
         self.of_objective = np.zeros(room)
         self.used = np.zeros(room)
@@ -71,7 +71,7 @@ class Proofs:
         total = rest + float(shares.max(axis=0).sum())
         of_objective = float(column is not None or cost > 0)
         needed = total - of_objective * target
-        if not np.isfinite(needed) or needed <= 0 or gains @ self._held(phases) < needed:
+        if not np.isfinite(needed) or needed <= 0 or gains[self._literals(phases)].sum() < needed:
             return
         self.add((total, gains, of_objective))
         if self.new is not None:
@@ -83,13 +83,13 @@ class Proofs:
         self.clock += 1
         place = self.count if self.count < self.room else int(np.argmin(self.used))
         self.count = min(self.room, self.count + 1)
-        self.totals[place], self.gains[place], self.of_objective[place] = total, gains, of_objective
+        self.totals[place], self.gains[:, place], self.of_objective[place] = total, gains, of_objective
         self.largest[place], self.used[place] = gains.max(), self.clock
 
     def kept(self) -> list[Kept]:
         """All of them."""
         numbers = range(self.count)
-        return [(float(self.totals[k]), self.gains[k].copy(), float(self.of_objective[k])) for k in numbers]
+        return [(float(self.totals[k]), self.gains[:, k].copy(), float(self.of_objective[k])) for k in numbers]
 
     def take(self, other: Proofs, places: Indices, phases: NDArray[np.bool_]) -> None:
         """Begin with the proofs of another relaxation, every point that counts here being one there.
@@ -101,13 +101,13 @@ class Proofs:
         """
         self.count = count = min(other.count, self.room)
         latest = np.argsort(-other.used[: other.count], kind="stable")[:count]
-        gains = other.gains[latest].reshape(count, 2, other.neurons)
+        gains = other.gains[:, latest].reshape(2, other.neurons, count)
         gone, open_ = np.flatnonzero(places < 0), np.flatnonzero(places >= 0)
-        mine = np.zeros((count, 2, self.neurons))
-        mine[:, :, places[open_]] = gains[:, :, open_]
-        self.gains[:count] = mine.reshape(count, 2 * self.neurons)
-        self.totals[:count] = other.totals[latest] - gains[:, phases[gone].astype(np.intp), gone].sum(axis=1)
-        self.largest[:count] = self.gains[:count].max(axis=1, initial=0.0)
+        mine = np.zeros((2, self.neurons, count))
+        mine[:, places[open_]] = gains[:, open_]
+        self.gains[:, :count] = mine.reshape(2 * self.neurons, count)
+        self.totals[:count] = other.totals[latest] - gains[phases[gone].astype(np.intp), gone].sum(axis=0)
+        self.largest[:count] = self.gains[:, :count].max(axis=0, initial=0.0)
         self.of_objective[:count], self.used[:count] = other.of_objective[latest], other.used[latest]
         self.clock = other.clock
 
@@ -116,28 +116,29 @@ class Proofs:
         count = self.count
         if not count:
             return phases
-        gains, largest = self.gains[:count], self.largest[:count]
-        held = self._held(phases)
         needed = self.totals[:count] - self.of_objective[:count] * (target - ROUNDING * abs(target))
-        given = len(phases)
+        literals = self._literals(phases)
+        open_ = np.ones(2 * self.neurons, dtype=np.bool_)
+        open_[literals] = open_[self._others(literals)] = False
+        given = len(literals)
         while True:
-            slack = needed - gains @ held
-            if (slack <= 0).any():
+            slack = needed - self.gains[literals, :count].sum(axis=0)
+            if slack.min() <= 0:
                 self.used[:count][slack <= 0] = self.clock + RECENT
                 return None
-            near = np.flatnonzero(slack <= largest)
-            sides = held.reshape(2, -1)
-            impossible = (gains[near] >= slack[near, None]) & np.tile(sides.sum(axis=0) == 0, 2)
-            found = impossible.any(axis=0).reshape(2, -1)
-            if not found.any():
+            near = np.flatnonzero(slack <= self.largest[:count])
+            impossible = (self.gains[:, near] >= slack[near]) & open_[:, None]
+            found = self._others(np.flatnonzero(impossible.any(axis=1)))
+            if not found.size:
                 break
-            self.used[near[impossible.any(axis=1)]] = self.clock + RECENT
-            sides[::-1][found] = 1.0  # both sides of a neuron: the proof that one of them contradicts closes the node
-        sides = held.reshape(2, -1)
-        if int(sides.sum()) == given:
+            self.used[near[impossible.any(axis=0)]] = self.clock + RECENT
+            # Both sides of a neuron: the proof that one of them contradicts closes the node.
+            literals = np.concatenate([literals, found])
+            open_[found] = open_[self._others(found)] = False
+        if len(literals) == given:
             return phases
-        off, on = (np.flatnonzero(side).tolist() for side in sides)
-        return {**phases, **dict.fromkeys(off, False), **dict.fromkeys(on, True)}
+        new = literals[given:]
+        return {**phases, **dict(zip((new % self.neurons).tolist(), (new >= self.neurons).tolist(), strict=True))}
 
     def importance(self, target: float) -> Floats | None:
         """How much each neuron's phase matters, at most 1; None where few proofs are known.
@@ -149,12 +150,14 @@ class Proofs:
             return None
         if self.said is None or self.clock - self.said[0] >= EVERY:
             needed = np.maximum(self.totals[:count] - self.of_objective[:count] * target, TINY)
-            shares = (self.gains[:count] / needed[:, None]).reshape(count, 2, self.neurons).max(axis=1).mean(axis=0)
+            shares = (self.gains[:, :count] / needed).reshape(2, self.neurons, count).max(axis=0).mean(axis=1)
             self.said = self.clock, shares / max(float(shares.max()), TINY)
         return self.said[1]
 
-    def _held(self, phases: Phases) -> Floats:
-        """1 where a phase is held: first those that are off, then those that are on."""
-        held = np.zeros(2 * self.neurons)
-        held[[neuron + self.neurons * on for neuron, on in phases.items()]] = 1.0
-        return held
+    def _literals(self, phases: Phases) -> Indices:
+        """The numbers of phases: those of neurons that are off, then those of neurons that are on."""
+        return np.array([neuron + self.neurons * on for neuron, on in phases.items()], dtype=np.intp)
+
+    def _others(self, literals: Indices) -> Indices:
+        """The other sides of the same neurons."""
+        return np.where(literals < self.neurons, literals + self.neurons, literals - self.neurons)
