@@ -138,13 +138,15 @@ class Region:
         return moved
 
     def _order(self, gain: Floats, room: Floats) -> NDArray[np.intp]:
-        """Pixels by falling gain, row by row: a few of them where these have room for the radius, or all."""
+        """Pixels by falling gain, row by row: a few of them where these have room for the radius, or all of them."""
         total = gain.shape[1]
         few = int(min(PIXELS * self.radius, total)) + LEAST_PIXELS
         if few < total // 2:
             chosen = np.argpartition(gain, total - few, axis=1)[:, total - few :]
-            if (np.take_along_axis(room, chosen, axis=1).sum(axis=1) >= self.radius).all():
-                ranks = np.argsort(-np.take_along_axis(gain, chosen, axis=1), axis=1)
+            gains = np.take_along_axis(gain, chosen, axis=1)
+            enough = np.take_along_axis(room, chosen, axis=1).sum(axis=1) >= self.radius
+            if (enough | (gains.min(axis=1) <= 0)).all():  # or nothing else is worth a move
+                ranks = np.argsort(-gains, axis=1)
                 return np.take_along_axis(chosen, ranks, axis=1)
         return np.argsort(-gain, axis=1)
 

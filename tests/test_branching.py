@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import exact_distance, random_question
+from scipy.optimize import brentq
 from test_solvers import with_row
 
 from arfj.attack.gradient import gradient_answers
@@ -26,6 +27,17 @@ GAINS = st.floats(LEAST_GAIN, 1e4)
 def test_growth_solves_its_equation(down, up):
     rate = growth(np.array([down]), np.array([up]))[0]
     assert np.exp(-rate * down) + np.exp(-rate * up) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_growth_is_exact_whatever_the_ratio():
+    """Newton's steps begin at 67 % of the root or nearer to it, and never beyond it."""
+    ratios = np.logspace(0, 12, 200)
+    rates = growth(np.ones(200), ratios)
+    for ratio, rate in zip(ratios.tolist(), rates.tolist(), strict=True):
+        start = np.log1p(ratio / (1 + np.log1p(ratio))) / ratio
+        root = brentq(lambda t, q=ratio: np.exp(-t) + np.expm1(-q * t), 1e-3 / ratio, 1.0, xtol=1e-300, rtol=1e-14)
+        assert 0.669 * root < start <= root
+        assert rate == pytest.approx(root, rel=1e-6)
 
 
 def test_growth_of_equal_gains_is_that_of_a_full_binary_tree():

@@ -8,14 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_distance, random_network, random_question
 
-from arfj.attack import descent, neighbourhood, warm
+from arfj.attack import Options, descent, gradient, neighbourhood, warm
 from arfj.attack.descent import descend, relaxed
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
+from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.attack.warm import warm_start
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
+from arfj.errors import SolverError
 from arfj.question import Question
 
 
@@ -38,13 +40,15 @@ def search(program, corner, **more):
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**20), scenarios=st.integers(1, 2), gamma=st.sampled_from([0.0, 0.2]))
 def test_all_free_leads_to_the_optimum(seed, scenarios, gamma):
-    """Networks of so few neurons have no phase held: the program is the question."""
+    """With no phase held the program is the question."""
     question = random_question(seed, scenarios, gamma)
     program, found = corners(question)
     if not found:
         return
     told = []
-    corner = search(program, found[-1], told=told.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbourhood, "MOST", 1.0)
+        corner = search(program, found[-1], told=told.append)
     assert question.slack(corner.x) >= 0
     assert corner.distance == pytest.approx(exact_distance(question), abs=1e-5)
     assert [one.distance for one in told] == sorted((one.distance for one in told), reverse=True)
@@ -237,18 +241,53 @@ def test_the_first_try_comes_after_a_short_attack(monkeypatch):
 
     def tried(corner):
         tries.append(corner)
-        return None if len(asked) == most else corner
+        return None if closes else corner
 
     monkeypatch.setattr(warm, "gradient_answers", attack)
-    most = 1
+    closes = True
     corner = warm_start(question, 0, time.perf_counter() + 30, None, tried)
-    assert asked == [warm.FEW]
+    assert asked == [warm.SHORT]
     assert tries == [corner]
     assert question.slack(corner.x) >= 0
-    most = 0
+    closes = False
     assert warm_start(question, 0, time.perf_counter() + 30, None, tried).distance <= corner.distance
-    assert asked[1:3] == [warm.FEW, ()]
+    assert asked[1:3] == [warm.SHORT, ()]
     assert len(tries) == 2
+
+
+def test_samples_take_turns_with_powers_of_the_gradient():
+    given_ = np.random.default_rng(0).normal(size=(7, 5))
+    given_[3, 2] = 0.0
+    powers = np.resize([0.0, 0.5, 1.0, 2.0], 7)[:, None]
+    before = given_.copy()
+    np.testing.assert_allclose(gradient._powered(given_), given_ * np.abs(given_) ** powers, rtol=1e-15)
+    np.testing.assert_array_equal(given_, before)
+
+
+def test_the_first_try_waits_for_an_answer(monkeypatch):
+    """Where the short attack finds none, a longer one may."""
+    question = random_question(12, 2, hidden=(4, 4))
+    honest, tries = warm.gradient_answers, []
+    monkeypatch.setattr(warm, "gradient_answers", lambda *given: [] if given[3:] == warm.SHORT else honest(*given))
+    corner = warm_start(question, 0, time.perf_counter() + 30, None, lambda corner: tries.append(corner) or None)
+    assert tries == [corner]
+    assert question.slack(corner.x) >= 0
+
+
+def test_the_first_try_leaves_time_for_the_search(monkeypatch):
+    """With two seconds in all the search has one of them; the try may not take all of it."""
+    question = random_question(12, 2, hidden=(4, 4))
+    seconds = []
+
+    def part(prover, _best, _active, given=None):
+        seconds.append(given)
+        raise SolverError("a try")
+
+    monkeypatch.setattr(Prover, "solved_part", part)
+    prover = Prover(question, Options(time_limit=2.0), lambda *_: None)
+    prover.warm_up()
+    assert len(seconds) == 1
+    assert 0 < seconds[0] < 0.5
 
 
 def test_neighbourhoods_are_never_the_whole_question(monkeypatch):
@@ -258,18 +297,22 @@ def test_neighbourhoods_are_never_the_whole_question(monkeypatch):
     honest, free = neighbourhood.Search.run, []
 
     def counted(search, phases, *arguments, **named):
-        if "most" not in named:  # none of those within
-            free.append(neurons - len(phases))
+        free.append(neurons - len(phases))
         return honest(search, phases, *arguments, **named)
 
-    monkeypatch.setattr(neighbourhood, "FREE", 2)
     monkeypatch.setattr(neighbourhood.Search, "run", counted)
     search(program, found[0])
-    assert len(free) > 2
+    assert free == [int(neighbourhood.MOST * neurons)]  # fewer than FREE
+    monkeypatch.setattr(neighbourhood, "FREE", 2)
+    search(program, found[0])
+    assert free[1:3] == [2, 3]
     assert max(free) <= neighbourhood.MOST * neurons
     most, free[:] = max(free) - 1, []
-    search_neighbourhoods(program, found[0], time.perf_counter() + 30, most=most)
+    search(program, found[0], most=most)
     assert max(free) == most
+    free[:] = []
+    search(program, found[0], most=1)
+    assert free == [1]
 
 
 def test_six_networks_where_flips_at_kinks_end_far_off(monkeypatch):

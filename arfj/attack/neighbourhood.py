@@ -76,7 +76,7 @@ def search_neighbourhoods(
         return best
     search = Search(relaxed(question, corner.x), RELIABLE)
     neurons = len(search.relaxation.neurons)
-    free = FREE if neurons >= least else 0
+    free = min(FREE, most, int(MOST * neurons)) if neurons >= least else 0
     while free and (left := deadline - time.perf_counter()) > LEAST_SECONDS:
         if known is not None and abs(best.distance - known.distance) <= GAIN * known.distance:
             break

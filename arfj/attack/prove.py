@@ -37,8 +37,9 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
-EARLY_SECONDS = 1.0
-"""A first try at the proof, before neighbourhoods of the first answer are searched, may take this long."""
+EARLY_SECONDS, EARLY_SHARE = 1.0, 0.5
+"""A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, and this share
+of the time that the search has left."""
 PROVEN = 9.5e-7
 """The search ends when bound and distance differ by less than this share: what a part leaves open, and as much for its
 answers that are nearer than the best one by so little that nothing is made of them."""
@@ -63,7 +64,8 @@ class Options:
     Attributes:
         formulation: "tight" or "paper".
         bounds: where the big-M constants come from; "exact" is "alpha-crown", tightened by small searches from the
-            start (otherwise only where a part of the question proves hard).
+            start (otherwise only where a part of the question proves hard). Slopes take
+            `arfj.attack.known.STEPS` steps.
         solver: "bab", our own branch and bound, "scip" or "gurobi".
         time_limit: seconds for one image, everything included.
         threads: of the solver; processes of "bab", which takes others for searches that last.
@@ -221,17 +223,23 @@ class Prover:
             self.offer(self.earlier.x.ravel(), walk=False)
         share = min(WARM_SECONDS, max(WARM_SHARE * self.options.time_limit, WARM_LEAST), 0.5 * self.left) * patience
         self.say("search")
-        found = warm_start(self.question, self.options.seed, time.perf_counter() + share, self.found, self.tried)
+        deadline = time.perf_counter() + share
+        tried = partial(self.tried, deadline)
+        found = warm_start(self.question, self.options.seed, deadline, self.found, tried)
         if found is not None:
             self.found(found)
 
-    def tried(self, corner: Corner) -> Corner | None:
-        """A first short try at the proof: the best answer then, or None where the search need not go on."""
+    def tried(self, deadline: float, corner: Corner) -> Corner | None:
+        """A first short try at the proof: the best answer then, or None where the search need not go on.
+
+        Half of what is left of the search's time is for what follows it.
+        """
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
         before = self.best.distance
-        active, until = self.first(), time.perf_counter() + EARLY_SECONDS
+        now, active = time.perf_counter(), self.first()
+        until = now + min(EARLY_SECONDS, EARLY_SHARE * (deadline - now))
         try:
             while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
                 solution, _ = self.solved_part(self.best, active, seconds)

@@ -17,7 +17,7 @@ from arfj.network import Floats
 from arfj.question import Question
 
 ROUNDS = 12
-FEW = 12, 100
+SHORT = 12, 100
 """Samples and steps of the gradient attack that the first descent, and the first try at the proof, begin with."""
 STARTS, REPEATS = 24, 6
 """So many descents a round at most; it has enough of them once so many in turn have ended where others did."""
@@ -26,7 +26,7 @@ DESCENTS = 0.5
 EXPLORED = 2
 """Neighbourhoods of so many ends are searched in turn without a gain."""
 SURE, SMALL = 3, 32
-"""Where so many descents have the nearest end of all, no other round is begun, and neighbourhoods are no larger."""
+"""Where so many descents have the nearest end of all, no other round is begun, and so many neurons are free at most."""
 GAINED = 1e-4
 """What is nearer by less than this share is no gain."""
 SAME = 1e-6
@@ -44,19 +44,19 @@ def warm_start(
 ) -> Corner | None:
     """A good answer to the question, or None where the gradient attack finds none.
 
-    First a short gradient attack, a descent from its nearest answer, and a try at the proof: many a question needs
-    no more. Then rounds of longer attacks from fresh random starts. Descents begin at their nearest answers whose
-    regions are new, and the neighbourhoods of their nearest ends are searched. No descent begins where another one
-    ended: what it finds from its own start may be nearer than all that was found elsewhere. It ends after a round
-    without a gain, or whose nearest end is that of several descents. Where a share of the scenarios is asked for,
-    the first round also begins at an answer that fools all of them.
+    With `tried`, first a short gradient attack, a descent from its nearest answer, and a try at the proof: many a
+    question needs no more. Then rounds of longer attacks from other random starts. Descents begin at their nearest
+    answers whose regions are new, and the neighbourhoods of their nearest ends are searched. No descent begins where
+    another one ended: what it finds from its own start may be nearer than all that was found elsewhere. It ends after
+    a round that gains nothing over all before it, or whose nearest end is that of several descents. Where a share of
+    the scenarios is asked for, the first round also begins at an answer that fools all of them.
 
     Args:
         question: image, target, scenarios.
         seed: of the random starts.
         deadline: `time.perf_counter()` value at which to stop.
         told: called with every end and with what is better near it, so that an interrupt loses none.
-        tried: called once, with the first answer that the descents end at, before its neighbourhoods are searched:
+        tried: called once at most, with the first answer that descents end at, before its neighbourhoods are searched:
             gives the answer to go on from, or None to end here.
     """
     search = _Starts(Regions(question), deadline, told, tried)
@@ -66,7 +66,7 @@ def warm_start(
         search.keep(easier)
         ends.append(easier)
     if tried is not None:
-        ends += search.descents(gradient_answers(question, seed * ROUNDS, deadline, *FEW)[:1])
+        ends += search.descents(gradient_answers(question, seed * ROUNDS, deadline, *SHORT)[:1])
     for attempt in range(ROUNDS):
         if search.over:
             break

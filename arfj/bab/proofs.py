@@ -45,6 +45,7 @@ class Proofs:
         room: proofs kept; a new one then takes the place of the one that was kept or of use longest ago.
 
     Attributes:
+        gains: D, (2 times the neurons, room): off, then on; a column a proof.
         new: those that were kept since it was emptied, where it is a list.
     """
 
@@ -155,7 +156,7 @@ class Proofs:
         return self.said[1]
 
     def _literals(self, phases: Phases) -> Indices:
-        """The numbers of phases: those of neurons that are off, then those of neurons that are on."""
+        """The rows of `gains` that these phases have: a neuron's own number for off, that plus `neurons` for on."""
         return np.array([neuron + self.neurons * on for neuron, on in phases.items()], dtype=np.intp)
 
     def _others(self, literals: Indices) -> Indices:

@@ -137,11 +137,8 @@ class Relaxed:
         self._sizes = [*known, np.asarray(sum(terms) + np.abs(node.bias))]
         return self._sizes
 
-    def value(self, passed: Pass) -> Floats:
-        """What a pass proves."""
-        return self._proven(passed, self.region.support(-passed.rows))
-
     def _proven(self, passed: Pass, support: Floats) -> Floats:
+        """What a pass proves with the support of the region at -A."""
         value = passed.constant - support
         return sound(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
 

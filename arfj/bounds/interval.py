@@ -11,7 +11,7 @@ from arfj.network import Floats, Network
 from arfj.region import Region, long_sum
 
 CHUNK = 512
-"""Rows that are handed to a support function at a time: its sorted copies stay in the cache."""
+"""Rows that are handed to a support function at a time: its copies stay in the cache."""
 
 Pair = tuple[Floats, Floats]
 
