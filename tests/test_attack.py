@@ -319,7 +319,7 @@ class TestInterrupt:
         if early:
             monkeypatch.setattr("arfj.attack.warm.search_neighbourhoods", interrupt)
         else:
-            monkeypatch.setattr(module.Prover, "tried", lambda _self, corner: corner)
+            monkeypatch.setattr(module.Prover, "tried", lambda _self, _deadline, corner: corner)
             monkeypatch.setattr(module, "PATIENCE", 0.001)
         monkeypatch.setattr(where, stopped)
         result = solve_question(random_question(35, scenarios=3, inputs=6), options, tmp_path / "w.npz")

@@ -1,6 +1,7 @@
 """Large neighbourhoods: never worse than their start, never below the optimum, and the optimum where all is free."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,6 +254,23 @@ def test_the_first_try_comes_after_a_short_attack(monkeypatch):
     assert warm_start(question, 0, time.perf_counter() + 30, None, tried).distance <= corner.distance
     assert asked[1:3] == [warm.SHORT, ()]
     assert len(tries) == 2
+
+
+def test_the_first_try_goes_on_where_it_is_nearly_over(monkeypatch):
+    """Once, and with our own search alone, which begins where it stopped."""
+    question = random_question(12, 2, hidden=(4, 4))
+    for solver, share, most in (("bab", 0.96, 2), ("bab", 0.94, 1), ("scip", 0.96, 1)):
+        tries = []
+
+        def part(prover, best, _active, given=None, share=share, tries=tries):
+            if given is not None:
+                tries.append(given)
+                prover.bound = share * best.distance
+            return SimpleNamespace(status="feasible"), None
+
+        monkeypatch.setattr(Prover, "solved_part", part)
+        Prover(question, Options(solver=solver), lambda *_: None).warm_up()
+        assert len(tries) == most
 
 
 def test_samples_take_turns_with_powers_of_the_gradient():

@@ -37,9 +37,9 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
-EARLY_SECONDS, EARLY_SHARE = 1.0, 0.5
+EARLY_SECONDS, EARLY_SHARE, NEARLY = 1.0, 0.5, 0.95
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, and this share
-of the time that the search has left."""
+of the time that the search has left; and as long again where its bound has come to this share of the distance."""
 PROVEN = 9.5e-7
 """The search ends when bound and distance differ by less than this share: what a part leaves open, and as much for its
 answers that are nearer than the best one by so little that nothing is made of them."""
@@ -237,18 +237,23 @@ class Prover:
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
-        before = self.best.distance
+        before, again = self.best.distance, self.options.engine == "bab"  # others would begin anew
         now, active = time.perf_counter(), self.first()
         until = now + min(EARLY_SECONDS, EARLY_SHARE * (deadline - now))
         try:
             while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
                 solution, _ = self.solved_part(self.best, active, seconds)
-                if not self.outgrown:
-                    self.failed = before if solution.status == "feasible" else np.inf
-                    if solution.status == "feasible":
-                        self.crew.gather()  # while the search for an answer goes on, helpers begin
-                    break
-                self.begun = active = self.extended(active)
+                if self.outgrown:
+                    self.begun = active = self.extended(active)
+                    continue
+                open_ = solution.status == "feasible"
+                if open_ and again and self.bound >= NEARLY * self.best.distance:
+                    again, until = False, until + EARLY_SECONDS
+                    continue
+                self.failed = before if open_ else np.inf
+                if open_:
+                    self.crew.gather()  # while the search for an answer goes on, helpers begin
+                break
         except SolverError:  # a model too large for a licence, say: the nearer the answer, the smaller it is
             return self.best
         if self.closed or self.interrupted:

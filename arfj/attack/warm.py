@@ -17,7 +17,7 @@ from arfj.network import Floats
 from arfj.question import Question
 
 ROUNDS = 12
-SHORT = 12, 100
+SHORT = 24, 150
 """Samples and steps of the gradient attack that the first descent, and the first try at the proof, begin with."""
 STARTS, REPEATS = 24, 6
 """So many descents a round at most; it has enough of them once so many in turn have ended where others did."""
