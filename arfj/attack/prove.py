@@ -39,7 +39,7 @@ PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
 EARLY_SECONDS, EARLY_SHARE, NEARLY = 1.0, 0.5, 0.95
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, and this share
-of the time that the search has left; and as long again where its bound has come to this share of the distance."""
+of the time that the search has left; the same once more where its bound has come to this share of the distance."""
 PROVEN = 9.5e-7
 """The search ends when bound and distance differ by less than this share: what a part leaves open, and as much for its
 answers that are nearer than the best one by so little that nothing is made of them."""
@@ -230,16 +230,12 @@ class Prover:
             self.found(found)
 
     def tried(self, deadline: float, corner: Corner) -> Corner | None:
-        """A first short try at the proof: the best answer then, or None where the search need not go on.
-
-        Half of what is left of the search's time is for what follows it.
-        """
+        """A first short try at the proof: the best answer then, or None where the search need not go on."""
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
         before, again = self.best.distance, self.options.engine == "bab"  # others would begin anew
-        now, active = time.perf_counter(), self.first()
-        until = now + min(EARLY_SECONDS, EARLY_SHARE * (deadline - now))
+        active, until = self.first(), early(deadline)
         try:
             while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
                 solution, _ = self.solved_part(self.best, active, seconds)
@@ -248,7 +244,7 @@ class Prover:
                     continue
                 open_ = solution.status == "feasible"
                 if open_ and again and self.bound >= NEARLY * self.best.distance:
-                    again, until = False, until + EARLY_SECONDS
+                    again, until = False, early(deadline)
                     continue
                 self.failed = before if open_ else np.inf
                 if open_:
@@ -539,6 +535,12 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+
+
+def early(deadline: float) -> float:
+    """Until when a first try may last, before a search that has time until `deadline`."""
+    now = time.perf_counter()
+    return now + min(EARLY_SECONDS, EARLY_SHARE * (deadline - now))
 
 
 def exceeds(bound: float, distance: float) -> bool:
