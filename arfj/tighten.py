@@ -8,11 +8,12 @@ within distance R satisfies the constraints of every such program, so that its p
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
 The programs of `tighten` drop the other scenarios, which relaxes them; they are searched to the end, or for a few
-nodes. Those of `tighten_together` have all scenarios, and are linear programs, or searches of a few nodes: one image
-has to fool all networks, which says most about the first layers, and the more the more networks there are. Whatever
-stops a program, its certified bound holds. Points that one of them comes across are points of all others: what a neuron
-reaches at them is known when its turn comes. Under a soft demand no scenario's conditions are known to hold: the
-programs of `tighten` have the ball alone then, and there are no others.
+nodes. Those of `tighten_together` have all scenarios, and are linear programs of the first layer, or searches of a few
+nodes: one image has to fool all networks, which says most about the first layer, and the more the more networks there
+are; with them the searches of one scenario may leave that layer out. Whatever stops a program, its certified bound
+holds. Points that one of them comes across are points of all others: what a neuron reaches at them is known when its
+turn comes. Under a soft demand no scenario's conditions are known to hold: the programs of `tighten` have the ball
+alone then, and there are no others.
 """
 
 from __future__ import annotations
@@ -81,11 +82,12 @@ def tighten_scenario(
     demanded: bool = True,
     most: float = np.inf,
     conflicts: Sequence[Conflict] = (),
+    first: int = 0,
 ) -> Bounds:
     """`tighten` for a question with one scenario.
 
-    From the last hidden layer to the first: its bounds are exact over the ball already, and they gain most from tight
-    layers behind it.
+    From the last hidden layer to the first one: its bounds are exact over the ball already, and they gain most from
+    tight layers behind it.
 
     Args:
         question: see `tighten`, as for bounds, radius, deadline, most.
@@ -95,10 +97,12 @@ def tighten_scenario(
         most: branchings of a program.
         demanded: whether the class conditions are constraints.
         conflicts: phases that no answer nearer than the best one known has together; the bounds hold at these then.
+        first: the layer to end with; the last hidden one is never left out.
     """
     before: Relaxation | None = None
     reached = _reached([bounds])
-    for layer in reversed(range(len(bounds.lower) - 1)):
+    hidden = len(bounds.lower) - 1
+    for layer in reversed(range(max(0, min(first, hidden - 1)), hidden)):
         if time.perf_counter() > deadline:
             break
         relaxation = Relaxation(question, [bounds], radius, demanded)
@@ -126,7 +130,8 @@ def tighten_together(
 ) -> list[Bounds]:
     """`tighten` by programs that have all scenarios, layer by layer.
 
-    Linear programs begin with the first layer, which gains most from them; searches with the last one.
+    Linear programs are those of the first layer alone, for others gain nearly nothing; searches begin with the last
+    one.
 
     Args:
         question: image, target, scenarios; the demand is no soft one.
@@ -143,8 +148,8 @@ def tighten_together(
 
     of_layer = of_layer or alone
     found = list(bounds)
-    layers = range(max(len(one.lower) for one in bounds) - 1)
-    for layer in layers if most == 0 else reversed(layers):
+    layers = range(max(len(one.lower) for one in bounds) - 1) if most else range(1)
+    for layer in reversed(layers):
         if time.perf_counter() > deadline:
             break
         found = _with(found, layer, of_layer(found, layer))

@@ -91,6 +91,23 @@ def test_smaller_balls_have_tighter_intervals(case, share):
     check_nested(crown_bounds(network, smaller), interval_bounds(network, region))
 
 
+@every_method
+@settings(deadline=None, max_examples=40)
+@given(case=cases())
+def test_without_the_last_layer_all_others_are_the_same(method, case):
+    network, region, _ = case
+    whole, plain = pre_activation_bounds(network, region, method), interval_bounds(network, region)
+    found = pre_activation_bounds(network, region, method, outputs=False)
+    for side, of_all, of_intervals in (
+        (found.lower, whole.lower, plain.lower),
+        (found.upper, whole.upper, plain.upper),
+    ):
+        assert all((mine == theirs).all() for mine, theirs in zip(side[:-1], of_all[:-1], strict=True))
+        if len(side) > 1:
+            reach = np.abs(of_intervals[-1] - of_all[-1])
+            assert (np.abs(side[-1] - of_all[-1]) <= reach + 1e-9).all()
+
+
 @settings(deadline=None, max_examples=60)
 @given(case=cases())
 def test_methods_are_ordered(case):

@@ -154,8 +154,8 @@ class TestParts:
         prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
         honest = Closing.run
 
-        def late(closing, seconds, look=False, patience=np.inf):
-            found = honest(closing, seconds, look, patience)
+        def late(closing, seconds, look=False, milestones=()):
+            found = honest(closing, seconds, look, milestones)
             prover.began -= SECONDS
             return replace(found, interrupted=interrupted)
 
@@ -164,6 +164,22 @@ class TestParts:
         assert prover.outgrown
         assert proof.reason == ("interrupted" if interrupted else "time limit reached")
         assert proof.bound <= best * (1 + 1e-9)
+
+
+class TestFirstTry:
+    @pytest.mark.parametrize(
+        ("failed", "bound", "unlikely"),
+        [(np.inf, 0.0, False), (1.0, 0.9, True), (2.0, 0.9, False), (2.0, 0.5, True)],
+        ids=["none was made", "no nearer", "nearer, and near", "nearer, but far"],
+    )
+    def test_that_says_a_second_one_is_no_use(self, failed, bound, unlikely):
+        """`failed` and `bound` in units of the distance known by now."""
+        question, x, _ = SETTINGS[SEEDS[0]]
+        prover = Prover(question, Options(), lambda *_: None)
+        assert not prover.unlikely
+        prover.best = Corner(x, question.distance(x), ())
+        prover.failed, prover.bound = failed * prover.best.distance, bound * prover.best.distance
+        assert prover.unlikely == unlikely
 
 
 class TestSearch:
@@ -265,6 +281,21 @@ class TestSearch:
         found = Closing(question, bounds, x).run(SECONDS)
         assert (found.status, found.reason, found.interrupted) == ("feasible", "interrupted", True)
         assert 0.0 <= found.bound <= best * (1 + 1e-9)
+
+    def test_milestones(self, monkeypatch):
+        """Given up at the first one that is missed, and only there; bound and answer are kept."""
+        monkeypatch.setattr(module, "EVERY", 0.0)
+        question, x, bounds = larger(LARGER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        missed = Closing(question, bounds, x)
+        found = missed.run(SECONDS, milestones=((0.0, 0.0), (0.0, 2.0)))
+        assert missed.hopeless
+        assert (found.status, found.reason) == ("feasible", "time limit reached")
+        assert found.bound <= best * (1 + 1e-9)
+        for others in (((0.0, 0.0),), ((SECONDS, 2.0),)):
+            reached = Closing(question, bounds, x)
+            assert reached.run(SECONDS, milestones=others).value == pytest.approx(best, rel=1e-6)
+            assert not reached.hopeless
 
     def test_progress_never_goes_back(self, monkeypatch):
         monkeypatch.setattr(module, "EVERY", 0.0)

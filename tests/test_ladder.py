@@ -156,7 +156,7 @@ class TestLadder:
 @pytest.fixture
 def hopeless(monkeypatch):
     """Every first search of a hard part is given up at once."""
-    monkeypatch.setattr(module, "HOPELESS", -9.0)
+    monkeypatch.setattr("arfj.attack.prove.HOPELESS", -9.0)
     monkeypatch.setattr(module, "EVERY", 0.0)
     monkeypatch.setattr("arfj.attack.prove.DOUBT_LEAST", 0.0)
     monkeypatch.setattr("arfj.attack.prove.DOUBT_SHARE", 0.0)
@@ -199,9 +199,9 @@ class TestProver:
         best = Closing(question, bounds, x).run(SECONDS).value
         honest = Closing.run
 
-        def run(part, seconds, look=False, patience=np.inf):
+        def run(part, seconds, look=False, milestones=()):
             if part.within == np.inf:
-                part.hopeless = patience < np.inf
+                part.hopeless = bool(milestones)
                 return replace(honest(part, 0.0), status="feasible", reason="time limit reached")
             return honest(part, seconds)
 
@@ -229,7 +229,7 @@ class TestProver:
         radius = 1.05 * best
         honest, runs = Closing.run, []
 
-        def run(part, seconds, look=False, patience=np.inf):
+        def run(part, seconds, look=False, milestones=()):
             runs.append((part.best.distance, part.bound, part.nodes))
             if len(runs) > 1:
                 return honest(part, seconds)
@@ -273,9 +273,13 @@ class TestProver:
         best = Closing(question, bounds, x).run(SECONDS).value
         prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
         prover.best = weak(question)
-        assert prover.patience < np.inf
-        prover.hard, prover.bound = True, 20 * best
-        assert prover.patience == np.inf
+        assert prover.doubts == ((0.0, 10.0),)
+        prover.hard = False
+        assert prover.doubts == ()
+        prover.hard, prover.bound = True, 9.9 * prover.best.distance
+        assert prover.doubts == ((0.0, 10.0),)
+        prover.bound = 20 * best
+        assert prover.doubts == ()
 
     def test_a_part_that_is_outgrown(self, monkeypatch):
         """Begun with one scenario, the others join on the ladder or after it."""

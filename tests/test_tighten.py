@@ -10,9 +10,9 @@ from reference import random_question
 from arfj import tighten as module
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
-from arfj.attack.known import BRANCHINGS
+from arfj.attack.known import BRANCHINGS, MORE, Known
 from arfj.attack.prove import Options, Prover, cut_off_radius
-from arfj.attack.regions import RegionProgram
+from arfj.attack.regions import Corner, RegionProgram
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.ensemble import Ensemble
 from arfj.question import Demand, condition_slack
@@ -108,6 +108,42 @@ def test_no_time_changes_nothing():
     assert all((new == old).all() for new, old in zip(after.lower, bounds[0].lower, strict=True))
 
 
+@pytest.mark.parametrize("seed", SEEDS[:4])
+@pytest.mark.parametrize("first", [1, 7])
+def test_layers_before_the_first_one_are_left_out(seed, first):
+    """Those from it on come first: they are as without it. The last hidden one is never left out."""
+    question, radius, (bounds,), _ = setting(seed)
+    until = time.perf_counter() + 30
+    whole = tighten_scenario(question, bounds, radius, until)
+    found = tighten_scenario(question, bounds, radius, until, first=first)
+    hidden = len(bounds.lower) - 1
+    begun = min(first, hidden - 1)
+    assert begun == 1
+    for side, of_all, before in (
+        (found.lower, whole.lower, bounds.lower),
+        (found.upper, whole.upper, bounds.upper),
+    ):
+        assert (side[0] == before[0]).all()
+        for layer in range(begun, hidden):
+            np.testing.assert_allclose(side[layer], of_all[layer], atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_first_layers_of_shallow_networks(hidden, first):
+    question = random_question(0, 1, hidden=hidden)
+    (network,) = question.ensemble.networks
+    points = np.array(answers(question, np.inf))
+    radius = 1.5 * min(map(question.distance, points))
+    bounds = pre_activation_bounds(network, question.region(radius), "interval")
+    found = tighten_scenario(question, bounds, radius, time.perf_counter() + 30, first=first)
+    (together,) = tighten_together(question, [bounds], points[0], radius, time.perf_counter() + 30)
+    inside = points[[question.distance(x) <= radius for x in points]]
+    for after in (found, together):
+        assert after.hold(network.preactivations(inside))
+        assert (open_width([after]) < open_width([bounds])) == bool(hidden)
+
+
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_exact_bounds_do_not_move_the_optimum(seed):
     question, *_ = setting(seed, scenarios=2)
@@ -190,6 +226,19 @@ class TestTogether:
             more += open_width(found) < 0.99 * open_width(alone)
         assert more >= 3
 
+    def test_linear_programs_are_those_of_the_first_layer(self):
+        question, radius, bounds, corner = setting(SEEDS[-4], scenarios=2)
+        until = time.perf_counter() + SOON
+        found = tighten_together(question, bounds, corner.x, radius, until)
+        searched = tighten_together(question, bounds, corner.x, radius, until, 1000)
+        narrower = [[], []]
+        for kind, several in zip(narrower, (found, searched), strict=True):
+            for before, after in zip(bounds, several, strict=True):
+                kind.append([(new < old).any() for new, old in zip(after.upper, before.upper, strict=True)])
+        assert any(one[0] for one in narrower[0])
+        assert not any(any(one[1:]) for one in narrower[0])
+        assert any(any(one[1:]) for one in narrower[1])
+
     @pytest.mark.parametrize("layer", [0, 1])
     def test_parts_of_a_layer_are_the_layer(self, layer):
         question, radius, bounds, corner = setting(SEEDS[-4], scenarios=2)
@@ -238,6 +287,26 @@ class TestTogether:
 
 
 class TestTogetherInAProof:
+    @pytest.mark.parametrize("engine", ["bab", "scip"])
+    @pytest.mark.parametrize(("scenarios", "share"), [(1, None), (2, None), (2, 0.5)])
+    def test_who_tightens_what(self, engine, scenarios, share, monkeypatch):
+        """First layers are left to all networks together; other solvers begin once, with searches that are larger."""
+        question, _, _, corner = setting(SEEDS[0], scenarios=scenarios)
+        question = replace(question, demand=Demand(share=share)) if share else question
+        asked, honest = [], Crew.tighten
+
+        def tightened(*given):
+            asked.append((given[5], given[7]))
+            return honest(*given)
+
+        monkeypatch.setattr(Crew, "tighten", tightened)
+        known = Known(question, Crew(lambda: 1), "alpha-crown", engine == "bab")
+        best = Corner(corner.x, question.distance(corner.x), ())
+        known.improve(best, list(range(scenarios)), lambda: SOON, lambda _: None)
+        several = scenarios > 1 and share is None
+        assert asked == [(BRANCHINGS if engine == "bab" else MORE, several)]
+        assert np.isfinite(known.trial) == (engine == "bab")
+
     def test_bounds_that_an_answer_leaves_are_thrown_away(self, monkeypatch):
         question, *_ = setting(SEEDS[0], scenarios=2)
         monkeypatch.setattr(

@@ -38,8 +38,8 @@ LOOK, LOOK_SHARE = 3.0, 0.3
 to be too small; beforehand, where it is so probably, the seconds alone."""
 EVERY = 0.2
 """Seconds between two reports."""
-HOPELESS = 0.5
-"""A search is given up, where that is asked for, while its bound is farther from the answer than this share of it."""
+Milestone = tuple[float, float]
+"""After so many seconds the bound has come to this share of the answer's distance, or the search is given up."""
 
 
 class OutgrownError(Exception):
@@ -131,7 +131,7 @@ class Closing:
         self.bound = 0.0
         self.nodes = 0
         self.outgrown = self.hopeless = False
-        self.patience = np.inf
+        self.milestones: Sequence[Milestone] = ()
         self.began = self.reported = time.perf_counter()
 
     def learn_from(self, other: Closing) -> None:
@@ -153,16 +153,16 @@ class Closing:
         self.bound, self.nodes = before.bound, before.nodes
         self.met(before.best)
 
-    def run(self, seconds: float, look: bool = False, patience: float = np.inf) -> Solution:
+    def run(self, seconds: float, look: bool = False, milestones: Sequence[Milestone] = ()) -> Solution:
         """Search until it is closed, the time is over, the part is outgrown, or the user stops it.
 
         Args:
             seconds: limit.
             look: whether the part is probably too small: an answer that shows it is looked for before the first search,
                 not only before the last one.
-            patience: seconds after which the search is given up unless it has come near enough (`HOPELESS`).
+            milestones: where it is given up.
         """
-        self.patience = patience
+        self.milestones = milestones
         deadline = self.began + seconds
         most = float(FIRST)
         reason = ""
@@ -282,5 +282,5 @@ class Closing:
         bound = max(self.bound, -self.search.bound)
         if self.progress is not None:
             self.progress(Step(self.best.distance, bound, self.nodes + self.search.nodes, now - self.began))
-        if now - self.began > self.patience and bound < (1.0 - HOPELESS) * self.least:
+        if any(now - self.began > seconds and bound < share * self.least for seconds, share in self.milestones):
             raise HopelessError

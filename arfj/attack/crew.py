@@ -167,15 +167,19 @@ class Crew:
         deadline: float,
         most: float = np.inf,
         conflicts: Sequence[Sequence[Conflict]] | None = None,
+        first: int = 0,
     ) -> list[Bounds]:
-        """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers, with their conflicts."""
+        """`arfj.tighten.tighten`, the scenarios spread over this process and the helpers, with their conflicts.
+
+        Layers before the `first` one are left as they are.
+        """
 
         def part(share: Sequence[int]) -> Tightening:
             scenarios = [
                 (question.fooling([index]), bounds[index], () if conflicts is None else conflicts[index])
                 for index in share
             ]
-            return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft, most)
+            return Tightening(scenarios, radius, deadline - time.perf_counter(), not question.soft, most, first)
 
         found = self._shared(part, len(bounds), deadline)
         return [found.get(index, one) for index, one in enumerate(bounds)]

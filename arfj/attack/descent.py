@@ -61,7 +61,7 @@ def relaxed(question: Question, x: Floats) -> Relaxation:
     """The relaxation of the least distance, over the ball that just holds an answer x, with the pixels that x moves."""
     distance = question.distance(x)
     region = question.region(distance * (1 + ROOM) + ROOM)
-    bounds = [pre_activation_bounds(network, region, "crown") for network in question.ensemble]
+    bounds = [pre_activation_bounds(network, region, "crown", outputs=question.soft) for network in question.ensemble]
     relaxation = Relaxation(question, bounds)
     relaxation.maximise(None)
     relaxation.enter(x)

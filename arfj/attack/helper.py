@@ -51,12 +51,14 @@ class Tightening:
     seconds: float
     demanded: bool
     most: float
+    first: int
 
     def done(self) -> list[Bounds]:
         """Their bounds then."""
         deadline = time.perf_counter() + self.seconds
+        limits = self.radius, deadline, self.demanded, self.most
         return [
-            tighten_scenario(question, bounds, self.radius, deadline, self.demanded, self.most, conflicts)
+            tighten_scenario(question, bounds, *limits, conflicts, self.first)
             for question, bounds, conflicts in self.scenarios
         ]
 

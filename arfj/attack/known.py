@@ -29,8 +29,8 @@ TIGHTEN_SHARE, TOGETHER_SHARE, PROBE_SHARE = 0.3, 0.1, 0.1
 WORTH = 0.08
 """Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
 their time, too, once the proof lasts."""
-BRANCHINGS = 8
-"""Branchings of a small search."""
+BRANCHINGS, MORE = 8, 40
+"""Branchings of a small search, and of the only ones for other solvers than our own, which do not begin anew."""
 PAIRS, TRIPLES = 2, 3
 """Phases of a conflict that is looked for; our own search finds larger ones in its course, which is why pairs do."""
 TRIAL = 2.0
@@ -71,10 +71,11 @@ class Known:
 
     def bounds_of(self, radius: float, indices: Sequence[int]) -> list[Bounds]:
         """Bounds over the ball; those of an earlier, larger ball hold as well and are intersected."""
-        region = self.question.region(radius)
+        region, outputs = self.question.region(radius), self.question.soft
         for index in indices:
             if self.radius.get(index) != radius:
-                bounds = pre_activation_bounds(self.question.ensemble.networks[index], region, self.method, STEPS)
+                network = self.question.ensemble.networks[index]
+                bounds = pre_activation_bounds(network, region, self.method, STEPS, outputs)
                 self.bounds[index] = self.bounds[index].intersect(bounds) if index in self.bounds else bounds
                 self.radius[index] = radius
         return [self.bounds[index] for index in indices]
@@ -97,8 +98,9 @@ class Known:
     ) -> None:
         """Better bounds, by programs of each of these scenarios and then of all of them together, and conflicts.
 
-        All of it as far as their shares of the time allow. For our own search programs are small ones at first; then
-        `trial` says for how long the proof is tried before they are to be searched to the end.
+        All of it as far as their shares of the time allow. The first layer is left to the programs of all of them,
+        where there are any. For our own search programs are small ones at first; then `trial` says for how long the
+        proof is tried before they are to be searched to the end.
 
         Args:
             best: the best answer.
@@ -107,7 +109,8 @@ class Known:
             say: told of every phase.
             to_the_end: as above.
         """
-        most = np.inf if to_the_end or not self.own else float(BRANCHINGS)
+        most = np.inf if to_the_end else float(BRANCHINGS if self.own else MORE)
+        several = len(active) > 1 and not self.question.soft
         indices = [index for index in active if self.tightened.get(index, -1.0) < most]
         if to_the_end:
             self.trial = np.inf
@@ -120,17 +123,17 @@ class Known:
         known = self.bounds_of(radius, indices)
         conflicts = self.conflicts_of(indices)
         part, deadline = self.question.restricted(indices), began + TIGHTEN_SHARE * left()
-        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts))
+        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, int(several)))
         self.tightened.update(dict.fromkeys(indices, most))
         if not self.question.soft:
-            if len(active) > 1:
+            if several:
                 say("tightening")
                 self.worth = self.together(best, active, left) >= WORTH or self.worth
                 if self.worth and again:
                     self.together(best, active, left, BRANCHINGS)
             say("probing")
             self.probe(best, active, left)
-        if most < np.inf:
+        if self.own and not to_the_end:
             self.trial = TRIAL * (time.perf_counter() - began)
 
     def together(self, best: Corner, active: Sequence[int], left: Callable[[], float], most: int = 0) -> float:

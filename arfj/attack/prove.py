@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from arfj.attack.closing import HOPELESS, Closing
+from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
@@ -37,19 +37,22 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
-EARLY_SECONDS, EARLY_SHARE, NEARLY = 1.0, 0.5, 0.95
+EARLY_SECONDS, EARLY_SHARE = 1.0, 0.5
 """A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, and this share
-of the time that the search has left; the same once more where its bound has come to this share of the distance."""
+of the time that the search has left; our own search twice as long."""
+EARLY: Sequence[Milestone] = (0.5, 0.6), (1.0, 0.9)
+"""Where our own search gives the try up."""
 PROVEN = 9.5e-7
 """The search ends when bound and distance differ by less than this share: what a part leaves open, and as much for its
 answers that are nearer than the best one by so little that nothing is made of them."""
-NEARER = 1e-3
-"""After a first try that did not close, the same part is hard unless the answer has come nearer by this share."""
+NEARER, LIKELY = 1e-3, 0.8
+"""After a first try that did not close, the same part is hard unless the answer has come nearer by this share, and so
+near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-DOUBT_SHARE, DOUBT_LEAST = 0.05, 5.0
-"""After this share of the time that is left, and so many seconds at least, a search that is far from its end is given
-up for smaller balls."""
+DOUBT_SHARE, DOUBT_LEAST, HOPELESS = 0.05, 5.0, 0.5
+"""After this share of the time that is left, and so many seconds at least, a search is given up for smaller balls while
+its bound is farther from the answer than the last share of its distance."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 
@@ -234,8 +237,9 @@ class Prover:
         self.found(corner)
         if self.options.formulation == "paper" or self.best is None:
             return corner
-        before, again = self.best.distance, self.options.engine == "bab"  # others would begin anew
-        active, until = self.first(), early(deadline)
+        before, active, now = self.best.distance, self.first(), time.perf_counter()
+        most = EARLY_SECONDS * (2 if self.options.engine == "bab" else 1)
+        until = now + min(most, EARLY_SHARE * (deadline - now))
         try:
             while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
                 solution, _ = self.solved_part(self.best, active, seconds)
@@ -243,9 +247,6 @@ class Prover:
                     self.begun = active = self.extended(active)
                     continue
                 open_ = solution.status == "feasible"
-                if open_ and again and self.bound >= NEARLY * self.best.distance:
-                    again, until = False, early(deadline)
-                    continue
                 self.failed = before if open_ else np.inf
                 if open_:
                     self.crew.gather()  # while the search for an answer goes on, helpers begin
@@ -261,6 +262,14 @@ class Prover:
     def outgrown(self) -> bool:
         """Whether the last part ended with a nearer answer that does not fool all networks."""
         return self.last is not None and self.last[0].outgrown
+
+    @property
+    def unlikely(self) -> bool:
+        """Whether the first try failed, and what is known by now would hardly do better."""
+        if self.best is None or not np.isfinite(self.failed):
+            return False
+        distance = self.best.distance
+        return distance > self.failed * (1 - NEARER) or self.bound < LIKELY * distance
 
     @property
     def closed(self) -> bool:
@@ -284,7 +293,7 @@ class Prover:
         active = self.first()
         if self.begun[: len(active)] == active:
             active = self.begun
-        self.hard = self.hard or (self.best is not None and self.best.distance > self.failed * (1 - NEARER))
+        self.hard = self.hard or self.unlikely
         while True:
             if self.best is None or self.interrupted:
                 return self.final(Proof(self.bound, False, "interrupted"))
@@ -330,13 +339,17 @@ class Prover:
         return list(self.best.binding) if self.best is not None and self.best.binding else [0]
 
     def solved_part(self, best: Corner, active: list[int], seconds: float | None = None) -> tuple[Solution, Proof]:
-        """One model with these scenarios; for a short while only, as long as its bounds can be tightened further."""
+        """One model with these scenarios; for a short while only, as long as its bounds can be tightened further.
+
+        With `seconds` for no longer, as a first try.
+        """
         patience = seconds or (self.known.trial if self.hard else PATIENCE * max(len(active), FEW))
         part = self.question.restricted(active)
         radius = cut_off_radius(best.distance)
         x: Floats | None
         if self.options.engine == "bab":
-            solution, x = self.branched(part, radius, active, best.x, patience)
+            milestones = self.doubts if seconds is None else EARLY
+            solution, x = self.branched(part, radius, active, best.x, patience, milestones)
         else:
             encoding = self.encoded(part, radius, active)
             solution = self.optimise(part, encoding, best.x, seconds=patience)
@@ -350,7 +363,13 @@ class Prover:
         return solution, proof
 
     def branched(
-        self, part: Question, radius: float, active: list[int], answer: Floats, seconds: float
+        self,
+        part: Question,
+        radius: float,
+        active: list[int],
+        answer: Floats,
+        seconds: float,
+        milestones: Sequence[Milestone],
     ) -> tuple[Solution, Floats]:
         """Our own branch and bound on a part; the best answer to it."""
         self.say("bounding")
@@ -361,7 +380,7 @@ class Prover:
             closing.learn_from(self.last[0])
         self.last = closing, list(active)
         self.say("proof")
-        solution = closing.run(min(self.left, seconds), look, self.patience)
+        solution = closing.run(min(self.left, seconds), look, milestones)
         if closing.deduction is not None and self.best is not None:
             self.known.keep(self.best, active, closing.deduction.probed)
         self.nodes += solution.nodes
@@ -380,12 +399,12 @@ class Prover:
         return closing
 
     @property
-    def patience(self) -> float:
-        """Seconds after which a hard part is given up for smaller balls, once, where these can say more."""
+    def doubts(self) -> Sequence[Milestone]:
+        """Where a hard part is given up for smaller balls, once, if these can say more."""
         near = self.best is not None and self.bound >= (1.0 - HOPELESS) * self.best.distance
         if not self.hard or self.climbed or near or badly_scaled(self.question) is not None:
-            return np.inf
-        return max(DOUBT_LEAST, DOUBT_SHARE * self.left)
+            return ()
+        return ((max(DOUBT_LEAST, DOUBT_SHARE * self.left), 1.0 - HOPELESS),)
 
     def climb(self, active: list[int]) -> list[int]:
         """Bounds from smaller balls, as long as there are any (`arfj.attack.ladder`); the scenarios that took part."""
@@ -415,7 +434,7 @@ class Prover:
         part, region = self.question.restricted(active), self.question.region(radius)
         known = self.known.bounds_of(cut_off_radius(best.distance), active)
         bounds = [
-            one.intersect(pre_activation_bounds(network, region, self.options.start, STEPS))
+            one.intersect(pre_activation_bounds(network, region, self.options.start, STEPS, part.soft))
             for one, network in zip(known, part.ensemble, strict=True)
         ]
         closing_of = partial(self.closing, part, active, best.x, radius)
@@ -535,12 +554,6 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
-
-
-def early(deadline: float) -> float:
-    """Until when a first try may last, before a search that has time until `deadline`."""
-    now = time.perf_counter()
-    return now + min(EARLY_SECONDS, EARLY_SHARE * (deadline - now))
 
 
 def exceeds(bound: float, distance: float) -> bool:

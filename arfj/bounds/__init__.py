@@ -15,7 +15,11 @@ __all__ = ["Bounds", "Method", "crown_bounds", "interval_bounds", "pre_activatio
 
 
 def pre_activation_bounds(
-    network: Network | Graph, region: Region, method: Method = "alpha-crown", steps: int = STEPS
+    network: Network | Graph,
+    region: Region,
+    method: Method = "alpha-crown",
+    steps: int = STEPS,
+    outputs: bool = True,
 ) -> Bounds:
     """Bounds l_k <= W' x^(k-1) + b <= u_k for all x of the region.
 
@@ -24,12 +28,14 @@ def pre_activation_bounds(
         region: box and L1 ball.
         method: "interval", "crown" (backward linear bounds) or "alpha-crown" (with optimised slopes).
         steps: of "alpha-crown" on the slopes.
+        outputs: whether the last layer's are needed; without, they are those of "interval".
     """
     match method:
         case "interval":
             return interval_bounds(network, region)
         case "crown":
-            return crown_bounds(network, region)
+            return crown_bounds(network, region, outputs=outputs)
         case "alpha-crown":
             # Other slopes start from tighter layers, so now and then a plain bound is the better one.
-            return crown_bounds(network, region, steps).intersect(crown_bounds(network, region))
+            plain = crown_bounds(network, region, outputs=outputs)
+            return crown_bounds(network, region, steps, outputs=outputs).intersect(plain)

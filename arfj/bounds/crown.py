@@ -150,6 +150,7 @@ def crown_bounds(
     known: Bounds | None = None,
     every: bool = True,
     deadline: float = np.inf,
+    outputs: bool = True,
 ) -> Bounds:
     """CROWN bounds (steps = 0) or alpha-CROWN bounds of every pre-activation, each intersected with intervals'.
 
@@ -160,11 +161,13 @@ def crown_bounds(
         known: sound bounds that are intersected with.
         every: all neurons, or only those whose ReLU intervals (and `known`) leave open.
         deadline: `time.perf_counter()` after which neurons are left with intervals and `known`.
+        outputs: whether the last layer gets more than intervals and `known`, too.
     """
     relaxed = Relaxed(network.graph(), region)
     graph = relaxed.graph
     found: list[Pair] = []
-    for site in sites(graph):
+    bounded = sites(graph)
+    for site in bounded:
         while len(relaxed.values) < site:  # affine nodes that nothing but affine nodes read
             relaxed.append(_affine(relaxed))
         if len(relaxed.values) > site:  # an activation of what was bounded already
@@ -173,7 +176,7 @@ def crown_bounds(
         low, up = _affine(relaxed)
         if known is not None:
             low, up = _met(low, up, known.lower[len(found)], known.upper[len(found)])
-        if relaxed.lines or graph.nodes[site - 1].sources != (0,):
+        if (relaxed.lines or graph.nodes[site - 1].sources != (0,)) and (outputs or site < bounded[-1]):
             open_ones = (low < 0) & (up > 0) if not every and site < len(graph.nodes) else np.ones(len(low), dtype=bool)
             low, up = _tightened(relaxed, site, (low, up), np.flatnonzero(open_ones), steps, deadline)
         found.append((low, up))
@@ -198,8 +201,9 @@ def _tightened(
         chosen = neurons[at : at + CHUNK]
         rows = np.zeros((len(chosen), len(low)))
         rows[np.arange(len(chosen)), chosen] = 1.0
-        low[chosen] = np.maximum(low[chosen], relaxed.minimise(site, rows, steps))
-        up[chosen] = np.minimum(up[chosen], -relaxed.minimise(site, -rows, steps))
+        below, above = np.split(relaxed.minimise(site, np.concatenate([rows, -rows]), steps), 2)
+        low[chosen] = np.maximum(low[chosen], below)
+        up[chosen] = np.minimum(up[chosen], -above)
     return low, up
 
 
