@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_distance, random_network, random_question
 
-from arfj.attack import Options, descent, gradient, neighbourhood, warm
+from arfj.attack import Options, descent, gradient, neighbourhood, prove, warm
+from arfj.attack.closing import Closing
 from arfj.attack.descent import descend, relaxed
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
@@ -256,22 +257,38 @@ def test_the_first_try_comes_after_a_short_attack(monkeypatch):
     assert len(tries) == 2
 
 
-def test_the_first_try_goes_on_where_it_is_nearly_over(monkeypatch):
-    """Once, and with our own search alone, which begins where it stopped."""
+def test_the_first_try_lasts_longer_where_it_can_be_given_up(monkeypatch):
+    """Our own search has milestones on the way, other solvers have none; there is one try."""
     question = random_question(12, 2, hidden=(4, 4))
-    for solver, share, most in (("bab", 0.96, 2), ("bab", 0.94, 1), ("scip", 0.96, 1)):
+    for solver, times in (("bab", 3), ("scip", 1)):
         tries = []
 
-        def part(prover, best, _active, given=None, share=share, tries=tries):
-            if given is not None:
-                tries.append(given)
-                prover.bound = share * best.distance
+        def part(_prover, _best, _active, given=None, tries=tries):
+            tries.append(given)
             return SimpleNamespace(status="feasible"), None
 
-        monkeypatch.setattr(Prover, "solved_part", part)
-        Prover(question, Options(solver=solver, time_limit=2.0), lambda *_: None).warm_up()
-        assert len(tries) == most
-        assert sum(tries) < 1.0  # what the whole search has
+        with monkeypatch.context() as patch:
+            patch.setattr(Prover, "solved_part", part)
+            Prover(question, Options(solver=solver, time_limit=60.0), lambda *_: None).warm_up()
+        assert tries == [pytest.approx(times * prove.EARLY_SECONDS, abs=0.1)]
+
+
+def test_the_first_try_is_given_up_at_its_milestones(monkeypatch):
+    question = random_question(12, 2, hidden=(4, 4))
+    asked, honest = [], Closing.run
+
+    def run(closing, seconds, look=False, milestones=()):
+        asked.append(milestones)
+        return honest(closing, seconds, look, [(0.0, 2.0)] if milestones else [])
+
+    monkeypatch.setattr("arfj.attack.closing.EVERY", 0.0)
+    monkeypatch.setattr(Closing, "run", run)
+    prover = Prover(question, Options(time_limit=30.0), lambda *_: None)
+    proof = prover.prove()
+    assert asked[0] == prove.EARLY
+    assert prover.failed < np.inf
+    assert prover.unlikely
+    assert proof.bound == pytest.approx(prover.best.distance, rel=1e-6)
 
 
 def test_samples_take_turns_with_powers_of_the_gradient():

@@ -28,7 +28,7 @@ PROOFS = 500
 """Proofs of closed nodes that are kept."""
 WINDOW = 50
 """Gains of a neuron that count in full: they change with the depth of the search."""
-FIRST, GROWTH, LAST = 300, 2.0, 1000
+FIRST, GROWTH, LAST = 150, 3.0, 1000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
 NODE_BYTES, NEURON_BYTES = 1000, 110

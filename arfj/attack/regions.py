@@ -117,7 +117,8 @@ class RegionProgram:
             "A_eq": self.equalities,
             "b_eq": self.right,
             "bounds": self.limits,
-            "options": {"primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
+            # Few rows and many columns: presolve takes as long as all the rest.
+            "options": {"presolve": False, "primal_feasibility_tolerance": 1e-10, "time_limit": max(seconds, 0.01)},
         }
         answer = linprog(self.cost, method="highs", **program)
         if answer.status != 0 or answer.x is None:
