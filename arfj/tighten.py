@@ -8,12 +8,12 @@ within distance R satisfies the constraints of every such program, so that its p
     a >= -max {s : phase off}   (a >= 0 where no such point exists).
 
 The programs of `tighten` drop the other scenarios, which relaxes them; they are searched to the end, or for a few
-nodes. Those of `tighten_together` have all scenarios, and are linear programs of the first layer, or searches of a few
-nodes: one image has to fool all networks, which says most about the first layer, and the more the more networks there
-are; with them the searches of one scenario may leave that layer out. Whatever stops a program, its certified bound
-holds. Points that one of them comes across are points of all others: what a neuron reaches at them is known when its
-turn comes. Under a soft demand no scenario's conditions are known to hold: the programs of `tighten` have the ball
-alone then, and there are no others.
+nodes. Those of `tighten_together` have all scenarios, and are linear programs, or searches of a few nodes: one image
+has to fool all networks, which says most about the first layer, and the more the more networks there are; with them the
+searches of one scenario may leave that layer out. Whatever stops a program, its certified bound holds. Points that one
+of them comes across are points of all others: what a neuron reaches at them is known when its turn comes. Under a soft
+demand no scenario's conditions are known to hold: the programs of `tighten` have the ball alone then, and there are no
+others.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ def tighten_together(
     radius: float,
     deadline: float,
     most: int = 0,
+    layers: int | None = None,
     of_layer: OfLayer | None = None,
 ) -> list[Bounds]:
     """`tighten` by programs that have all scenarios, layer by layer.
 
-    Linear programs are those of the first layer alone, for others gain nearly nothing; searches begin with the last
-    one.
+    Linear programs begin with the first layer, which gains most from them; searches with the last one.
 
     Args:
         question: image, target, scenarios; the demand is no soft one.
@@ -140,6 +140,7 @@ def tighten_together(
         radius: R.
         deadline: `time.perf_counter()` value after which what is left stays as it was.
         most: branchings of a program; with 0 it is a linear program.
+        layers: so many from the first one on, by default all.
         of_layer: bounds a layer, by default `tighten_layer`.
     """
 
@@ -148,8 +149,8 @@ def tighten_together(
 
     of_layer = of_layer or alone
     found = list(bounds)
-    layers = range(max(len(one.lower) for one in bounds) - 1) if most else range(1)
-    for layer in reversed(layers):
+    order = range(max(len(one.lower) for one in bounds) - 1)[:layers]
+    for layer in reversed(order) if most else order:
         if time.perf_counter() > deadline:
             break
         found = _with(found, layer, of_layer(found, layer))

@@ -226,11 +226,11 @@ class TestTogether:
             more += open_width(found) < 0.99 * open_width(alone)
         assert more >= 3
 
-    def test_linear_programs_are_those_of_the_first_layer(self):
+    def test_so_many_layers(self):
         question, radius, bounds, corner = setting(SEEDS[-4], scenarios=2)
         until = time.perf_counter() + SOON
-        found = tighten_together(question, bounds, corner.x, radius, until)
-        searched = tighten_together(question, bounds, corner.x, radius, until, 1000)
+        found = tighten_together(question, bounds, corner.x, radius, until, layers=1)
+        searched = tighten_together(question, bounds, corner.x, radius, until)
         narrower = [[], []]
         for kind, several in zip(narrower, (found, searched), strict=True):
             for before, after in zip(bounds, several, strict=True):
@@ -288,23 +288,31 @@ class TestTogether:
 
 class TestTogetherInAProof:
     @pytest.mark.parametrize("engine", ["bab", "scip"])
-    @pytest.mark.parametrize(("scenarios", "share"), [(1, None), (2, None), (2, 0.5)])
-    def test_who_tightens_what(self, engine, scenarios, share, monkeypatch):
-        """First layers are left to all networks together; other solvers begin once, with searches that are larger."""
+    @pytest.mark.parametrize(("scenarios", "share", "many"), [(1, None, 8), (2, None, 8), (2, None, 2), (2, 0.5, 8)])
+    def test_who_tightens_what(self, engine, scenarios, share, many, monkeypatch):
+        """First layers are left to a few networks together; other solvers begin once, with searches that are larger."""
         question, _, _, corner = setting(SEEDS[0], scenarios=scenarios)
         question = replace(question, demand=Demand(share=share)) if share else question
         asked, honest = [], Crew.tighten
+        layers, honest_together = [], Crew.tighten_together
 
         def tightened(*given):
             asked.append((given[5], given[7]))
             return honest(*given)
 
+        def together(*given):
+            layers.append(given[-1])
+            return honest_together(*given)
+
+        monkeypatch.setattr("arfj.attack.known.MANY", many)
+        monkeypatch.setattr(Crew, "tighten_together", together)
         monkeypatch.setattr(Crew, "tighten", tightened)
         known = Known(question, Crew(lambda: 1), "alpha-crown", engine == "bab")
         best = Corner(corner.x, question.distance(corner.x), ())
         known.improve(best, list(range(scenarios)), lambda: SOON, lambda _: None)
         several = scenarios > 1 and share is None
-        assert asked == [(BRANCHINGS if engine == "bab" else MORE, several)]
+        assert asked == [(BRANCHINGS if engine == "bab" else MORE, several and scenarios < many)]
+        assert layers == [1 if scenarios < many else None] * several
         assert np.isfinite(known.trial) == (engine == "bab")
 
     def test_bounds_that_an_answer_leaves_are_thrown_away(self, monkeypatch):
@@ -326,7 +334,7 @@ class TestTogetherInAProof:
         honest = Crew.tighten_together
 
         def tightened(*given):
-            asked.append(given[-1])
+            asked.append(given[-2])
             return honest(*given)
 
         monkeypatch.setattr(Crew, "tighten_together", tightened)

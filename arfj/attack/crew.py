@@ -210,6 +210,7 @@ class Crew:
         radius: float,
         deadline: float,
         most: int = 0,
+        layers: int | None = None,
     ) -> list[Bounds]:
         """`arfj.tighten.tighten_together`, each layer's neurons spread over this process and the helpers."""
 
@@ -220,7 +221,7 @@ class Crew:
             asked = [Together(question, known, answer, radius, layer, seconds, most, part) for part in parts]
             return [one for answer in self._spread(asked, free, deadline) for one in answer]
 
-        return tighten_together(question, bounds, answer, radius, deadline, most, of_layer)
+        return tighten_together(question, bounds, answer, radius, deadline, most, layers, of_layer)
 
     def _shared(self, part: Callable[[Sequence[int]], Task[T_co]], scenarios: int, deadline: float) -> dict[int, T_co]:
         """What comes of every scenario's part; nothing of those whose helper is gone."""

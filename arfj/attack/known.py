@@ -29,6 +29,8 @@ TIGHTEN_SHARE, TOGETHER_SHARE, PROBE_SHARE = 0.3, 0.1, 0.1
 WORTH = 0.08
 """Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
 their time, too, once the proof lasts."""
+MANY = 8
+"""So many scenarios together say something of all layers; fewer of the first one, whose bounds are left to them."""
 BRANCHINGS, MORE = 8, 40
 """Branchings of a small search, and of the only ones for other solvers than our own, which do not begin anew."""
 PAIRS, TRIPLES = 2, 3
@@ -98,9 +100,8 @@ class Known:
     ) -> None:
         """Better bounds, by programs of each of these scenarios and then of all of them together, and conflicts.
 
-        All of it as far as their shares of the time allow. The first layer is left to the programs of all of them,
-        where there are any. For our own search programs are small ones at first; then `trial` says for how long the
-        proof is tried before they are to be searched to the end.
+        All of it as far as their shares of the time allow. For our own search programs are small ones at first; then
+        `trial` says for how long the proof is tried before they are to be searched to the end.
 
         Args:
             best: the best answer.
@@ -123,7 +124,11 @@ class Known:
         known = self.bounds_of(radius, indices)
         conflicts = self.conflicts_of(indices)
         part, deadline = self.question.restricted(indices), began + TIGHTEN_SHARE * left()
-        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, int(several)))
+        self.narrow(
+            best,
+            indices,
+            self.crew.tighten(part, known, radius, deadline, most, conflicts, int(several and len(active) < MANY)),
+        )
         self.tightened.update(dict.fromkeys(indices, most))
         if not self.question.soft:
             if several:
@@ -141,7 +146,8 @@ class Known:
         radius = cut_off_radius(best.distance)
         known = self.bounds_of(radius, active)
         part, deadline = self.question.restricted(active), time.perf_counter() + TOGETHER_SHARE * left()
-        self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most))
+        layers = None if len(active) >= MANY else 1
+        self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most, layers))
         before = open_width(known)
         return 1.0 - open_width([self.bounds[index] for index in active]) / max(before, 1e-9)
 
