@@ -124,11 +124,8 @@ class Known:
         known = self.bounds_of(radius, indices)
         conflicts = self.conflicts_of(indices)
         part, deadline = self.question.restricted(indices), began + TIGHTEN_SHARE * left()
-        self.narrow(
-            best,
-            indices,
-            self.crew.tighten(part, known, radius, deadline, most, conflicts, int(several and len(active) < MANY)),
-        )
+        first = 1 if several and len(active) < MANY else 0
+        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, first))
         self.tightened.update(dict.fromkeys(indices, most))
         if not self.question.soft:
             if several:
