@@ -260,7 +260,7 @@ def test_the_first_try_comes_after_a_short_attack(monkeypatch):
 def test_the_first_try_lasts_longer_where_it_can_be_given_up(monkeypatch):
     """Our own search has milestones on the way, other solvers have none; there is one try."""
     question = random_question(12, 2, hidden=(4, 4))
-    for solver, times in (("bab", 3), ("scip", 1)):
+    for solver, times in (("bab", prove.EARLY_TIMES), ("scip", 1)):
         tries = []
 
         def part(_prover, _best, _active, given=None, tries=tries):

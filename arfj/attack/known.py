@@ -44,6 +44,11 @@ def cut_off_radius(distance: float) -> float:
     return distance * (1.0 + RADIUS_ROOM) + RADIUS_ROOM
 
 
+def left_to_all(active: Sequence[int]) -> int | None:
+    """How many layers are left to programs of all these scenarios, which bound no others; None: these bound all."""
+    return 1 if len(active) < MANY else None
+
+
 class Known:
     """The record of the module's docstring.
 
@@ -124,7 +129,7 @@ class Known:
         known = self.bounds_of(radius, indices)
         conflicts = self.conflicts_of(indices)
         part, deadline = self.question.restricted(indices), began + TIGHTEN_SHARE * left()
-        first = 1 if several and len(active) < MANY else 0
+        first = (left_to_all(active) or 0) if several else 0
         self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, first))
         self.tightened.update(dict.fromkeys(indices, most))
         if not self.question.soft:
@@ -143,7 +148,7 @@ class Known:
         radius = cut_off_radius(best.distance)
         known = self.bounds_of(radius, active)
         part, deadline = self.question.restricted(active), time.perf_counter() + TOGETHER_SHARE * left()
-        layers = None if len(active) >= MANY else 1
+        layers = left_to_all(active)
         self.narrow(best, active, self.crew.tighten_together(part, known, best.x, radius, deadline, most, layers))
         before = open_width(known)
         return 1.0 - open_width([self.bounds[index] for index in active]) / max(before, 1e-9)

@@ -37,9 +37,9 @@ WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 PATIENCE = 0.25
 """Seconds per active scenario that a part may take before its bounds are tightened."""
-EARLY_SECONDS, EARLY_SHARE = 1.0, 0.5
-"""A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, and this share
-of the time that the search has left; our own search three times as long."""
+EARLY_SECONDS, EARLY_TIMES, EARLY_SHARE = 1.0, 3, 0.5
+"""A first try at the proof, before neighbourhoods of the first answer are searched, may take this long, with our own
+search so many times as long, and this share of the time that the search has left."""
 EARLY: Sequence[Milestone] = (0.5, 0.6), (1.0, 0.85), (2.0, 0.95)
 """Where our own search gives the try up."""
 PROVEN = 9.5e-7
@@ -238,7 +238,7 @@ class Prover:
         if self.options.formulation == "paper" or self.best is None:
             return corner
         before, active, now = self.best.distance, self.first(), time.perf_counter()
-        most = EARLY_SECONDS * (3 if self.options.engine == "bab" else 1)
+        most = EARLY_SECONDS * (EARLY_TIMES if self.options.engine == "bab" else 1)
         until = now + min(most, EARLY_SHARE * (deadline - now))
         try:
             while not self.interrupted and (seconds := until - time.perf_counter()) > 0:
