@@ -23,6 +23,8 @@ Phases = Mapping[int, bool]
 """Neurons whose phase is held, by their number in a relaxation: on or off."""
 OfScenario = tuple[int, Conflict]
 """A scenario, and one of its conflicts."""
+Across = tuple[tuple[int, Literal], ...]
+"""Phases of several scenarios (`arfj.across`): each a scenario and a phase of it."""
 
 
 class Conflicts:
@@ -120,21 +122,42 @@ class Conflicts:
 
 
 def numbered(
-    neurons: Sequence[tuple[int, int, int]], bounds: Sequence[Bounds], found: Sequence[Sequence[Conflict]]
+    neurons: Sequence[tuple[int, int, int]],
+    bounds: Sequence[Bounds],
+    found: Sequence[Sequence[Conflict]],
+    across: Sequence[Across] = (),
 ) -> Conflicts:
     """The conflicts of all scenarios, for neurons that are numbered as those of a relaxation.
 
     Bounds may have decided some phases since: what they rule out is no conflict any more, what they imply is left out.
+
+    Args:
+        neurons: (scenario, layer, neuron).
+        bounds: of every scenario.
+        found: conflicts of every scenario.
+        across: those of several scenarios.
     """
     numbers = {neuron: number for number, neuron in enumerate(neurons)}
     result = Conflicts(len(neurons))
-    for scenario, (one, conflicts) in enumerate(zip(bounds, found, strict=True)):
-        for conflict in conflicts:
-            rest = [(numbers.get((scenario, layer, neuron)), layer, neuron, on) for layer, neuron, on in conflict]
-            decided = [(one.lower[k][j] >= 0, on) for number, k, j, on in rest if number is None]
-            if all(phase == on for phase, on in decided):
-                result.add([(number, on) for number, _, _, on in rest if number is not None])
+    alone = [[(scenario, one) for one in conflict] for scenario, mine in enumerate(found) for conflict in mine]
+    for conflict in (*alone, *across):
+        open_: list[tuple[int, bool]] = []
+        for scenario, (layer, neuron, on) in conflict:
+            number = numbers.get((scenario, layer, neuron))
+            if number is not None:
+                open_.append((number, on))
+            elif (bounds[scenario].lower[layer][neuron] >= 0) != on:
+                break
+        else:
+            result.add(open_)
     return result
+
+
+def within(conflict: Across, scenarios: Sequence[int]) -> Across | None:
+    """A conflict as a part with these scenarios numbers them, or None where one of its own is not among them."""
+    if not all(scenario in scenarios for scenario, _ in conflict):
+        return None
+    return tuple((scenarios.index(scenario), literal) for scenario, literal in conflict)
 
 
 def cliques(conflicts: Conflicts) -> list[tuple[int, ...]]:

@@ -63,7 +63,7 @@ class Probed(NamedTuple):
         return not any(all(has(*literal) for literal in conflict) for conflict in self.conflicts)
 
 
-class _PossibleError(Exception):
+class PossibleError(Exception):
     """Ends a search: there is a point."""
 
 
@@ -222,14 +222,14 @@ class Prober:
         until = min(self.deadline, time.perf_counter() + SECONDS)
         try:
             return not self.search.excluded(self._phases(literals), -self.radius, until, MOST, self.leaf)
-        except _PossibleError:
+        except PossibleError:
             return True
 
     def leaf(self, x: Floats, objective: float) -> float:
         """A point that keeps all phases; it ends the search where it is near enough."""
         self.meet(np.clip(x, 0.0, 1.0))
         if -objective < self.radius:
-            raise _PossibleError
+            raise PossibleError
         return -self.radius
 
     def _phases(self, literals: Sequence[int]) -> dict[int, bool]:

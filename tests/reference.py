@@ -142,6 +142,23 @@ def region_distances(question):
     return [(pattern, value) for pattern, value in found if value is not None]
 
 
+def joint_distances(question):
+    """Of every choice of a linear region of each scenario that has answers to all: phases, and the least distance."""
+    polytope = _Polytope(question.region())
+    none = np.zeros(question.flat.size)
+    regions = []
+    for network in question.ensemble:
+        pieces = zip(phase_patterns(network), _answering_pieces(network, question, 0.0), strict=True)
+        regions.append([(pattern, piece) for pattern, piece in pieces if polytope.minimise(none, *piece) is not None])
+    found = []
+    for chosen in itertools.product(*regions):
+        rows, right = (np.concatenate(part) for part in zip(*(piece for _, piece in chosen), strict=True))
+        value = polytope.minimise(none, rows, right, l1_cost=1.0)
+        if value is not None:
+            found.append(([pattern for pattern, _ in chosen], value))
+    return found
+
+
 def _answering_pieces(network, question, margin):
     """A x <= b for the answers inside every linear region of one scenario."""
     for pattern in phase_patterns(network):

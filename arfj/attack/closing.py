@@ -12,7 +12,7 @@ from arfj.attack.neighbourhood import search_neighbourhoods
 from arfj.attack.regions import Corner, Regions, phases_at
 from arfj.bab import Found, Others, Relaxation, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import numbered
+from arfj.conflicts import Across, numbered
 from arfj.network import Floats
 from arfj.probe import Deduction, Probed
 from arfj.question import Question
@@ -82,6 +82,7 @@ class Closing:
             that is proven then is at most that, and so for all answers, those outside of the ball included.
         probed: conflicts of every scenario (`arfj.probe`), if any are known, of all answers that are nearer than the
             given one and within the ball. With them more are looked for in the course of the search; None: without.
+        across: conflicts of several scenarios (`arfj.across`), of the same kind; they are of use with `probed` alone.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
@@ -104,9 +105,10 @@ class Closing:
         helpers: Helpers | None = None,
         within: float = np.inf,
         probed: Sequence[Probed | None] | None = None,
+        across: Sequence[Across] = (),
     ) -> None:
         self.question = question
-        self.bounds = bounds
+        self.bounds, self.across = bounds, across
         self.whole = whole
         self.helpers = helpers
         self.regions, self.edges = Regions(question), Regions(question, 0.0)
@@ -121,7 +123,7 @@ class Closing:
         self.deduction: Deduction | None = None
         if probed is not None:
             places = self.relaxation.neurons
-            conflicts = numbered(places, bounds, [() if one is None else one.conflicts for one in probed])
+            conflicts = numbered(places, bounds, [() if one is None else one.conflicts for one in probed], across)
             self.deduction = Deduction(question, bounds, answer, self.least, probed, places, conflicts)
             self.search.conflicts, self.search.deduction = conflicts, self.deduction
         self.size = self.relaxation.size

@@ -28,11 +28,11 @@ import numpy as np
 from joblib.externals.loky.backend.context import get_context
 
 from arfj.attack.closing import Closing
-from arfj.attack.helper import LEAST_ROUND, Part, Probing, Report, Tightening, Together, Work, serve, together
+from arfj.attack.helper import LEAST_ROUND, Pairing, Part, Probing, Report, Tightening, Together, Work, serve, together
 from arfj.attack.orphan import end_with
 from arfj.bab.tree import Lesson, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import Conflict
+from arfj.conflicts import Across, Conflict
 from arfj.network import Floats
 from arfj.probe import Probed
 from arfj.question import Question
@@ -201,6 +201,27 @@ class Crew:
 
         found = self._shared(part, len(bounds), deadline)
         return [found.get(index) for index in range(len(bounds))]
+
+    def probe_pairs(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        conflicts: Sequence[Sequence[Conflict]],
+        across: Sequence[Across],
+        answer: Floats,
+        radius: float,
+        deadline: float,
+        pairs: Sequence[tuple[int, int]],
+        size: int,
+        likely: float,
+    ) -> dict[tuple[int, int], list[Across]]:
+        """`arfj.across.probe_pairs`, the pairs spread over this process and the helpers, by pair."""
+
+        def part(share: Sequence[int]) -> Pairing:
+            mine, seconds = [pairs[index] for index in share], deadline - time.perf_counter()
+            return Pairing(question, bounds, conflicts, across, answer, radius, seconds, mine, size, likely)
+
+        return {pairs[index]: found for index, found in self._shared(part, len(pairs), deadline).items()}
 
     def tighten_together(
         self,
@@ -385,7 +406,8 @@ def _part(closing: Closing) -> Part:
     proofs = () if search.proofs is None else tuple(search.proofs.kept())
     entered = closing.relaxation.order
     probed = None if closing.deduction is None else closing.deduction.probed  # within a smaller ball, too: for it alone
-    return Part(question, closing.bounds, probed, closing.best.x, entered, search.costs, Lesson((), proofs))
+    across = closing.across
+    return Part(question, closing.bounds, probed, across, closing.best.x, entered, search.costs, Lesson((), proofs))
 
 
 def begun(pipe: Connection) -> BaseProcess:

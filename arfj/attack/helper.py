@@ -12,11 +12,12 @@ from multiprocessing.connection import Connection
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from arfj.across import probe_pairs
 from arfj.attack.closing import GAP, Closing
 from arfj.attack.regions import Corner
 from arfj.bab.tree import Lesson, Parcel
 from arfj.bounds import Bounds
-from arfj.conflicts import Conflict
+from arfj.conflicts import Across, Conflict
 from arfj.network import Floats
 from arfj.probe import Probed, probe
 from arfj.question import Question
@@ -36,6 +37,7 @@ class Part:
     question: Question
     bounds: Sequence[Bounds]
     probed: Sequence[Probed] | None
+    across: Sequence[Across]
     answer: Floats
     entered: Sequence[int]
     costs: Costs
@@ -97,6 +99,28 @@ class Probing:
         """What is known of them then."""
         deadline = time.perf_counter() + self.seconds
         return [probe(*one, self.answer, self.radius, deadline, self.size) for one in self.scenarios]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Pairs of scenarios whose conflicts are looked for: the arguments of `arfj.across.probe_pairs`."""
+
+    question: Question
+    bounds: Sequence[Bounds]
+    conflicts: Sequence[Sequence[Conflict]]
+    across: Sequence[Across]
+    answer: Floats
+    radius: float
+    seconds: float
+    pairs: Sequence[tuple[int, int]]
+    size: int
+    likely: float
+
+    def done(self) -> list[list[Across]]:
+        """Those that were found, pair by pair."""
+        deadline = time.perf_counter() + self.seconds
+        known = self.question, self.bounds, self.conflicts, self.across
+        return probe_pairs(*known, self.answer, self.radius, deadline, self.pairs, self.size, self.likely)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +190,7 @@ def serve(pipe: Connection) -> None:
         helper: Helper | None = None
         while True:
             message = pipe.recv() if helper is None or helper.waits or pipe.poll() else None
-            if isinstance(message, Tightening | Together | Probing):
+            if isinstance(message, Tightening | Together | Probing | Pairing):
                 pipe.send(message.done())
             elif isinstance(message, Part):
                 helper = Helper(message)
@@ -187,7 +211,7 @@ class Helper:
     """
 
     def __init__(self, part: Part) -> None:
-        self.closing = Closing(part.question, part.bounds, part.answer, probed=part.probed)
+        self.closing = Closing(part.question, part.bounds, part.answer, probed=part.probed, across=part.across)
         self.closing.relaxation.enter_pixels(part.entered)
         self.search = self.closing.search
         self.search.costs = part.costs

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from arfj.across import decided, hold, pairs_of
 from arfj.attack.crew import Crew
 from arfj.attack.regions import Corner
 from arfj.bounds import Bounds, Method, pre_activation_bounds
-from arfj.conflicts import Conflict
+from arfj.conflicts import Across, Conflict, within
 from arfj.probe import Probed
 from arfj.question import Question
 from arfj.tighten import open_width
@@ -24,8 +25,9 @@ STEPS = 12
 """Of alpha-CROWN: on 784-8-8-8-10 so many come within 0.3 % of the widths that 30 lead to."""
 RADIUS_ROOM = 1e-6
 """R exceeds the distance of the best answer by this share, and by this much at least."""
-TIGHTEN_SHARE, TOGETHER_SHARE, PROBE_SHARE = 0.3, 0.1, 0.1
-"""Of the time that is left: for tightening scenario by scenario, for all of them together, and for conflicts."""
+TIGHTEN_SHARE, TOGETHER_SHARE, PROBE_SHARE, PAIR_SHARE = 0.3, 0.1, 0.1, 0.15
+"""Of the time that is left: for tightening scenario by scenario, for all of them together, for conflicts, and for those
+of two scenarios."""
 WORTH = 0.08
 """Where all scenarios together make the open neurons narrower by this share, small searches of all together are worth
 their time, too, once the proof lasts."""
@@ -33,9 +35,16 @@ MANY = 8
 """So many scenarios together say something of all layers; fewer of the first one, whose bounds are left to them."""
 BRANCHINGS, MORE = 8, 40
 """Branchings of a small search, and of the only ones for other solvers than our own, which do not begin anew."""
+LAST = 2
+"""The last stage of `Known.improve`."""
+ASKED = (1, 0.5), (2, 0.6)
+"""What pairs of scenarios are asked for, stage by stage from the second one on: phases, and how likely they are to be
+impossible (`arfj.across.probe_pairs`)."""
+SIGNS = 0.05
+"""Pairs say something where they decide the signs of this share of the open neurons."""
 PAIRS, TRIPLES = 2, 3
 """Phases of a conflict that is looked for; our own search finds larger ones in its course, which is why pairs do."""
-TRIAL = 2.0
+TRIAL = 1.5
 """The proof is tried with what small searches have taught, so many times as long as these took, before larger ones."""
 
 
@@ -63,6 +72,10 @@ class Known:
         radius: of the ball over which these were begun.
         tightened: how many branchings the programs had that tightened a scenario's bounds.
         probed: conflicts of every scenario that was asked for them.
+        across: conflicts of several scenarios.
+        paired: the pairs of scenarios that were asked for them, and up to which stage.
+        stage: see `improve`.
+        spent: seconds that all of it took.
         trial: seconds of proof after which it is time for more.
         worth: whether small searches of all scenarios together are worth their time.
     """
@@ -73,6 +86,9 @@ class Known:
         self.radius: dict[int, float] = {}
         self.tightened: dict[int, float] = {}
         self.probed: dict[int, Probed] = {}
+        self.across: list[Across] = []
+        self.paired: dict[tuple[int, int], int] = {}
+        self.stage, self.spent = 0, 0.0
         self.trial = np.inf
         self.worth = False
 
@@ -95,53 +111,76 @@ class Known:
         """What is known of conflicts, where there may be any."""
         return None if self.question.soft else [self.probed.get(index) for index in indices]
 
+    def across_of(self, indices: Sequence[int]) -> list[Across]:
+        """The conflicts of several of these scenarios, as a part with these numbers them."""
+        return [one for known in self.across if (one := within(known, indices)) is not None]
+
     def improve(
         self,
         best: Corner,
         active: Sequence[int],
         left: Callable[[], float],
         say: Callable[[str], None],
-        to_the_end: bool = False,
+        further: bool = False,
     ) -> None:
-        """Better bounds, by programs of each of these scenarios and then of all of them together, and conflicts.
+        """Better bounds and more conflicts of these scenarios, as far as their shares of the time allow.
 
-        All of it as far as their shares of the time allow. For our own search programs are small ones at first; then
-        `trial` says for how long the proof is tried before they are to be searched to the end.
+        In stages, each for our own search only where the proof has lasted after the one before: small programs of each
+        scenario, linear programs of all of them, and conflicts of each; signs that pairs of scenarios decide (many
+        scenarios begin with these, too); programs to the end, and conflicts of pairs. One that
+        says little is followed by the next one at once. `trial` says for how long the proof is tried then.
 
         Args:
             best: the best answer.
-            active: the scenarios.
+            active: the scenarios; what is known of those that are new is brought to the stage of the others.
             left: the seconds that are left.
             say: told of every phase.
-            to_the_end: as above.
+            further: whether the next stage begins.
         """
-        most = np.inf if to_the_end else float(BRANCHINGS if self.own else MORE)
-        several = len(active) > 1 and not self.question.soft
-        indices = [index for index in active if self.tightened.get(index, -1.0) < most]
-        if to_the_end:
-            self.trial = np.inf
-        if not indices:
-            return
-        say("tightening")
         began = time.perf_counter()
-        again = not self.tightened.keys().isdisjoint(indices)
-        radius = cut_off_radius(best.distance)
-        known = self.bounds_of(radius, indices)
-        conflicts = self.conflicts_of(indices)
-        part, deadline = self.question.restricted(indices), began + TIGHTEN_SHARE * left()
-        first = (left_to_all(active) or 0) if several else 0
-        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, first))
-        self.tightened.update(dict.fromkeys(indices, most))
-        if not self.question.soft:
-            if several:
-                say("tightening")
-                self.worth = self.together(best, active, left) >= WORTH or self.worth
-                if self.worth and again:
-                    self.together(best, active, left, BRANCHINGS)
+        if self.own and len(active) >= MANY:
+            self.stage = max(self.stage, 1)
+        self.stage += further
+        said = [self.taken(stage, best, active, left, say) for stage in range(self.stage + 1)]
+        while further and not said[-1] and self.stage < LAST:
+            self.stage += 1
+            said.append(self.taken(self.stage, best, active, left, say))
+        if further or any(said):
+            self.spent += time.perf_counter() - began
+            self.trial = TRIAL * self.spent if self.own and self.stage < LAST else np.inf
+
+    def taken(
+        self, stage: int, best: Corner, active: Sequence[int], left: Callable[[], float], say: Callable[[str], None]
+    ) -> bool:
+        """Make up for what scenarios have missed of a stage; whether it said something."""
+        several = len(active) > 1 and not self.question.soft
+        most = float(BRANCHINGS if self.own else MORE) if stage == 0 else np.inf
+        said = stage in (0, 2) and self.tighten(best, active, left, say, most)
+        if said and several:
+            self.worth = self.together(best, active, left) >= WORTH or self.worth
+            if self.worth and stage:
+                self.together(best, active, left, BRANCHINGS)
+        if said and not stage and not self.question.soft:
             say("probing")
             self.probe(best, active, left)
-        if self.own and not to_the_end:
-            self.trial = TRIAL * (time.perf_counter() - began)
+        return (stage > 0 and several and self.probe_pairs(best, active, left, say, stage)) or said
+
+    def tighten(
+        self, best: Corner, active: Sequence[int], left: Callable[[], float], say: Callable[[str], None], most: float
+    ) -> bool:
+        """Better bounds by programs of each scenario that had no programs of so many branchings; if there is any."""
+        indices = [index for index in active if self.tightened.get(index, -1.0) < most]
+        if not indices:
+            return False
+        say("tightening")
+        radius = cut_off_radius(best.distance)
+        known, conflicts = self.bounds_of(radius, indices), self.conflicts_of(indices)
+        part, deadline = self.question.restricted(indices), time.perf_counter() + TIGHTEN_SHARE * left()
+        several = len(active) > 1 and not self.question.soft
+        first = (left_to_all(indices) or 0) if several else 0
+        self.narrow(best, indices, self.crew.tighten(part, known, radius, deadline, most, conflicts, first))
+        self.tightened.update(dict.fromkeys(indices, most))
+        return True
 
     def together(self, best: Corner, active: Sequence[int], left: Callable[[], float], most: int = 0) -> float:
         """Better bounds by programs of all these scenarios; by which share the open neurons are narrower then."""
@@ -165,6 +204,39 @@ class Known:
         for index, found in zip(asked, self.crew.probe(part, bounds, best.x, radius, deadline, size), strict=True):
             if found is not None and found.hold(self.question.ensemble.networks[index], best.x):
                 self.probed[index] = found
+
+    def probe_pairs(
+        self, best: Corner, active: Sequence[int], left: Callable[[], float], say: Callable[[str], None], stage: int
+    ) -> bool:
+        """Look for conflicts of those pairs of scenarios that were not asked for them yet; whether they say something.
+
+        Where they decide many signs, small programs of each scenario are worth their time again.
+        """
+        pairs = [pair for pair in pairs_of(active) if self.paired.get(pair, 0) < stage]
+        if not pairs:
+            return False
+        say("probing pairs")
+        self.paired.update(dict.fromkeys(pairs, stage))
+        radius = cut_off_radius(best.distance)
+        place = {scenario: number for number, scenario in enumerate(active)}
+        asked = [(place[one], place[other]) for one, other in pairs]
+        bounds, conflicts, known = self.bounds_of(radius, active), self.conflicts_of(active), self.across_of(active)
+        part, deadline = self.question.restricted(active), time.perf_counter() + PAIR_SHARE * left()
+        asking = best.x, radius, deadline, asked, *ASKED[stage - 1]
+        answers = self.crew.probe_pairs(part, bounds, conflicts, known, *asking)
+        found = [tuple((active[k], one) for k, one in conflict) for mine in answers.values() for conflict in mine]
+        if not found or not hold(found, self.question.ensemble.networks, best.x):
+            return False
+        self.across += found
+        self.narrow(best, active, decided(bounds, self.across_of(active)))
+        before, bounds = sum(one.unstable for one in bounds), self.bounds_of(radius, active)
+        many = sum(one.unstable for one in bounds) <= (1.0 - SIGNS) * before
+        if many:
+            say("tightening")
+            deadline = time.perf_counter() + TIGHTEN_SHARE * left()
+            self.narrow(best, active, self.crew.tighten(part, bounds, radius, deadline, BRANCHINGS, conflicts))
+            self.together(best, active, left)
+        return many or stage > 1
 
     def keep(self, best: Corner, indices: Sequence[int], found: Sequence[Probed]) -> None:
         """Take up what a search has found beyond that, unless an answer at hand has one of these conflicts."""

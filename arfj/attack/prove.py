@@ -316,7 +316,7 @@ class Prover:
             elif solution.status in ("feasible", "unknown") and not self.hard:
                 self.hard = True
             elif solution.status in ("feasible", "unknown") and np.isfinite(self.known.trial):
-                self.learn(self.best, active, to_the_end=True)
+                self.learn(self.best, active, further=True)
             else:
                 return self.final(proof)
 
@@ -394,7 +394,9 @@ class Prover:
         missing = [index for index in range(len(self.question.ensemble)) if index not in active]
         whole = partial(self.answered, self.question.restricted(missing)) if missing else None
         probed = self.known.probed_of(active) if self.hard else None
-        closing = Closing(part, bounds, answer, self.watch, self.options.memory, whole, self.crew, within, probed)
+        across = self.known.across_of(active)
+        told = self.watch, self.options.memory, whole, self.crew
+        closing = Closing(part, bounds, answer, *told, within, probed, across)
         self.size, self.active = closing.size, len(active)
         return closing
 
@@ -448,9 +450,9 @@ class Prover:
         self.offer(x, walk=False)
         return True
 
-    def learn(self, best: Corner, active: list[int], to_the_end: bool = False) -> None:
+    def learn(self, best: Corner, active: list[int], further: bool = False) -> None:
         """Better bounds of these scenarios, and their conflicts."""
-        self.known.improve(best, active, lambda: self.left, self.say, to_the_end)
+        self.known.improve(best, active, lambda: self.left, self.say, further)
 
     def extended(self, active: list[int]) -> list[int]:
         """These scenarios and the one that the last part's answer fools least, or all where it fools them all."""

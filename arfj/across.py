@@ -1,0 +1,226 @@
+r"""Phases of two networks that no answer has together, found by searches of both.
+
+What `arfj.probe` asks of one scenario is asked here of two, (a, b): is an answer to both within distance R left that
+has phase i of a, or phase i of a and phase j of b?
+
+    min ||x - xbar||_1  <  R   subject to the class conditions of a and b, phases i (and j) held
+
+A bound of R proves that there is none. Every answer of the whole question fools a and b, so that none nearer than R has
+these phases together: a conflict, which is a neuron's sign where it is of one phase alone. Two networks leave far fewer
+phases than either of them does by itself, and searches of two are still small.
+
+Not every set of phases is worth a search, for most are possible, and to find the point that shows it takes as long as
+to prove that there is none. A linear program with these phases held bounds the distance first: where that is far below
+R, nothing is asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arfj.bab import Relaxation, Search
+from arfj.bounds import Bounds
+from arfj.conflicts import Across, Conflict, Phases, numbered, within
+from arfj.network import Floats, Network
+from arfj.probe import KINK, PROOFS, RELIABLE, WINDOW, PossibleError
+from arfj.question import Question, condition_slack
+
+SECONDS, MOST = 0.5, 60
+"""Limits of one search, in seconds and nodes."""
+MET = 1e-7
+"""A point of a linear program misses its class conditions by no more than this."""
+
+
+def pairs_of(scenarios: Sequence[int]) -> list[tuple[int, int]]:
+    """All pairs of scenarios."""
+    return list(itertools.combinations(sorted(scenarios), 2))
+
+
+def probe_pairs(
+    question: Question,
+    bounds: Sequence[Bounds],
+    conflicts: Sequence[Sequence[Conflict]],
+    across: Sequence[Across],
+    answer: Floats,
+    radius: float,
+    deadline: float,
+    pairs: Sequence[tuple[int, int]],
+    size: int,
+    likely: float,
+) -> list[list[Across]]:
+    """New conflicts of these pairs of scenarios; what is found for one of them is known to the next.
+
+    Args:
+        question: image, target, scenarios; the demand is no soft one.
+        bounds: of every scenario, which hold at every answer x with ||x - xbar||_1 <= radius.
+        conflicts: of every scenario alone.
+        across: those of several scenarios that are known.
+        answer: an answer within the radius.
+        radius: R.
+        deadline: `time.perf_counter()` value after which nothing more is asked.
+        pairs: of scenarios; each has an equal share of the time that is left when its turn comes.
+        size: 1 for signs alone, 2 for a phase of each.
+        likely: phases are asked for where a linear program bounds the distance by this share of R at least.
+
+    Raises:
+        ValueError: a soft demand.
+    """
+    if question.soft:
+        raise ValueError("under a soft demand no scenario's conditions are known to hold")
+    known, result = list(across), []
+    points = [answer]
+    for place, pair in enumerate(pairs):
+        now = time.perf_counter()
+        until = now + (deadline - now) / (len(pairs) - place)
+        found: list[Across] = []
+        if now < deadline:
+            prober = _Pair(question, bounds, conflicts, known, points, radius, likely, until, pair)
+            found = prober.ask(size)
+        known += found
+        result.append(found)
+    return result
+
+
+def hold(across: Sequence[Across], networks: Sequence[Network], x: Floats) -> bool:
+    """Whether an answer nearer than R has no such conflict, as it has to be."""
+    before = [[one[0] for one in network.preactivations(x[None])] for network in networks]
+
+    def has(scenario: int, layer: int, neuron: int, on: bool) -> bool:
+        return bool((before[scenario][layer][neuron] if on else -before[scenario][layer][neuron]) > KINK)
+
+    return not any(all(has(scenario, *literal) for scenario, literal in conflict) for conflict in across)
+
+
+def decided(bounds: Sequence[Bounds], across: Sequence[Across]) -> list[Bounds]:
+    """The bounds with the signs that conflicts of one phase decide."""
+    result = list(bounds)
+    for conflict in across:
+        if len(conflict) == 1:
+            ((scenario, (layer, neuron, on)),) = conflict
+            lower, upper = result[scenario].lower[layer].copy(), result[scenario].upper[layer].copy()
+            if on:
+                upper[neuron] = min(upper[neuron], 0.0)
+            else:
+                lower[neuron] = max(lower[neuron], 0.0)
+            result[scenario] = result[scenario].replaced(layer, lower, upper)
+    return result
+
+
+class _Pair:
+    """Searches of two scenarios; the arguments are those of `probe_pairs`, `points` a list that grows."""
+
+    def __init__(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        conflicts: Sequence[Sequence[Conflict]],
+        across: Sequence[Across],
+        points: list[Floats],
+        radius: float,
+        likely: float,
+        deadline: float,
+        pair: tuple[int, int],
+    ) -> None:
+        self.pair, self.radius, self.likely, self.deadline, self.pool = pair, radius, likely, deadline, points
+        self.question = question.fooling(pair)
+        mine = [bounds[index] for index in pair]
+        self.relaxation = Relaxation(self.question, mine)
+        self.relaxation.maximise(None)
+        self.relaxation.enter(points[0])
+        self.neurons = self.relaxation.neurons
+        self.count = len(self.neurons)
+        both = [renumbered for one in across if (renumbered := within(one, pair)) is not None]
+        self.conflicts = numbered(self.neurons, mine, [conflicts[index] for index in pair], both)
+        self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
+        self.search.begin(-radius, deadline, 0.0, None)
+        self.found: list[Across] = []
+        self.points = np.zeros((0, 2 * self.count), dtype=np.bool_)
+        self.met = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is."""
+        return time.perf_counter() >= self.deadline
+
+    def ask(self, size: int) -> list[Across]:
+        """Look for conflicts of one phase, and of a phase of either scenario."""
+        scenario = np.array([one[0] for one in self.neurons], dtype=np.intp)
+        literals = np.arange(2 * self.count)
+        self.extend((), literals)
+        if size > 1:
+            of = scenario[literals % max(self.count, 1)]
+            for first in np.flatnonzero(of == 0).tolist():
+                self.extend((first,), np.flatnonzero(of == 1))
+        return self.found
+
+    def extend(self, chosen: tuple[int, ...], literals: NDArray[np.intp]) -> None:
+        """Look for those of these phases that are impossible with the chosen one."""
+        implied = self.implied(chosen)
+        for literal in literals.tolist():
+            if implied is None or self.over:
+                return
+            if literal % self.count in implied or self.seen((*chosen, literal)):
+                continue
+            if not self.possible((*chosen, literal)):
+                self.keep((*chosen, literal))
+                implied = self.implied(chosen)
+
+    def implied(self, literals: Sequence[int]) -> Phases | None:
+        """What these phases imply by the known conflicts."""
+        return self.conflicts.implied(self._phases(literals))
+
+    def keep(self, literals: Sequence[int]) -> None:
+        """Keep a conflict."""
+        found = [(literal % self.count, literal >= self.count) for literal in literals]
+        self.conflicts.add(found)
+        places = [(self.neurons[number], on) for number, on in found]
+        self.found.append(tuple((self.pair[mine], (layer, neuron, on)) for (mine, layer, neuron), on in places))
+
+    def seen(self, literals: Sequence[int]) -> bool:
+        """Whether a point is known that has these phases."""
+        if self.met < len(self.pool):
+            self.points = np.concatenate([self.points, self._phases_of(np.array(self.pool[self.met :]))])
+            self.met = len(self.pool)
+        return bool(self.points[:, literals].all(axis=1).any())
+
+    def _phases_of(self, points: Floats) -> NDArray[np.bool_]:
+        """Of those that fool both scenarios, and within R, the phases, a row each."""
+        near = np.abs(points - self.question.flat).sum(axis=1) < self.radius
+        target, gamma = self.question.target, self.question.gamma
+        slacks = np.array([condition_slack(network(points), target, gamma) for network in self.question.ensemble])
+        points = points[near & (slacks.min(axis=0) >= -MET)]
+        before = [network.preactivations(points) for network in self.question.ensemble]
+        values = [before[mine][layer][:, neuron] for mine, layer, neuron in self.neurons]
+        signs = np.array(values).reshape(self.count, len(points)).T
+        return np.hstack([signs <= KINK, signs >= -KINK])
+
+    def possible(self, literals: Sequence[int]) -> bool:
+        """Whether an answer to both within R may have these phases; only a proof says no."""
+        phases = self.search.implied(self._phases(literals), None)
+        if phases is None:
+            return False
+        until = min(self.deadline, time.perf_counter() + SECONDS)
+        floor = -self.likely * self.radius
+        self.relaxation.hold(phases)
+        bound, _ = self.relaxation.solve(floor, until - time.perf_counter())
+        if bound > floor:
+            return True
+        try:
+            return not self.search.excluded(phases, -self.radius, until, MOST, self.leaf)
+        except PossibleError:
+            return True
+
+    def leaf(self, x: Floats, objective: float) -> float:
+        """A point that keeps all phases; it ends the search where it is near enough."""
+        if -objective < self.radius:
+            self.pool.append(np.clip(x, 0.0, 1.0))
+            raise PossibleError
+        return -self.radius
+
+    def _phases(self, literals: Sequence[int]) -> dict[int, bool]:
+        return {literal % self.count: literal >= self.count for literal in literals}
