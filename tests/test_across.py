@@ -303,6 +303,30 @@ class TestStages:
         assert set(record.paired) == set(pairs_of(active))
         assert set(record.tightened) == set(active)
 
+    def test_scenarios_in_another_order(self, monkeypatch):
+        """A part numbers its scenarios by itself; what is kept is numbered as those of the question."""
+        record, best, _ = self.known()
+        active = [4, 1, 3]
+        before = [network.preactivations(best.x[None])[0][0, 0] for network in record.question.ensemble]
+        asked = []
+
+        def found(_crew, part, _bounds, _conflicts, _across, _answer, _radius, _deadline, pairs, size, _likely):
+            asked.append((size, pairs))
+            absent = [
+                (k, (0, 0, bool(part.ensemble.networks[k].preactivations(best.x[None])[0][0, 0] < 0))) for k in (0, 2)
+            ]
+            return {(0, 2): [tuple(absent)]}
+
+        monkeypatch.setattr(Crew, "probe_pairs", found)
+        self.improve(record, best, active)
+        self.improve(record, best, active, further=True)
+        assert [size for size, _ in asked] == [1, 2]
+        assert {tuple(sorted(active[k] for k in pair)) for pair in asked[0][1]} == {(1, 3), (1, 4), (3, 4)}
+        expected = (4, (0, 0, bool(before[4] < 0))), (3, (0, 0, bool(before[3] < 0)))
+        assert set(record.across) == {expected}
+        assert record.across_of([3, 4])[0] == ((1, expected[0][1]), (0, expected[1][1]))
+        assert record.across_of([1, 3]) == []
+
     def test_many_begin_with_signs(self, monkeypatch):
         monkeypatch.setattr("arfj.attack.known.MANY", 5)
         record, best, active = self.known()

@@ -45,7 +45,7 @@ SIGNS = 0.05
 PAIRS, TRIPLES = 2, 3
 """Phases of a conflict that is looked for; our own search finds larger ones in its course, which is why pairs do."""
 TRIAL = 1.5
-"""The proof is tried with what small searches have taught, so many times as long as these took, before larger ones."""
+"""The proof is tried so many times as long as all stages have taken, before the next one."""
 
 
 def cut_off_radius(distance: float) -> float:
@@ -127,8 +127,8 @@ class Known:
 
         In stages, each for our own search only where the proof has lasted after the one before: small programs of each
         scenario, linear programs of all of them, and conflicts of each; signs that pairs of scenarios decide (many
-        scenarios begin with these, too); programs to the end, and conflicts of pairs. One that
-        says little is followed by the next one at once. `trial` says for how long the proof is tried then.
+        scenarios begin with these, too); programs to the end, and conflicts of pairs. One that says little is followed
+        by the next one at once. `trial` says for how long the proof is tried then.
 
         Args:
             best: the best answer.
