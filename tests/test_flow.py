@@ -32,6 +32,7 @@ ORDER = [
     "bab",
     "tighten",
     "probe",
+    "across",
     "evaluate",
     "attack",
     "verify",
