@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import Across, Conflict, Phases, numbered, within
-from arfj.network import Floats, Network
-from arfj.probe import KINK, PROOFS, RELIABLE, WINDOW, PossibleError
+from arfj.conflicts import KINK, Across, Conflict, Phases, numbered, within
+from arfj.network import Floats
+from arfj.probe import PROOFS, RELIABLE, WINDOW, PossibleError
 from arfj.question import Question, condition_slack
 
 SECONDS, MOST = 0.5, 60
@@ -84,16 +84,6 @@ def probe_pairs(
         known += found
         result.append(found)
     return result
-
-
-def hold(across: Sequence[Across], networks: Sequence[Network], x: Floats) -> bool:
-    """Whether an answer nearer than R has no such conflict, as it has to be."""
-    before = [[one[0] for one in network.preactivations(x[None])] for network in networks]
-
-    def has(scenario: int, layer: int, neuron: int, on: bool) -> bool:
-        return bool((before[scenario][layer][neuron] if on else -before[scenario][layer][neuron]) > KINK)
-
-    return not any(all(has(scenario, *literal) for scenario, literal in conflict) for conflict in across)
 
 
 def decided(bounds: Sequence[Bounds], across: Sequence[Across]) -> list[Bounds]:

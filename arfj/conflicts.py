@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.bounds import Bounds
+from arfj.network import Floats, Network
 
+KINK = 1e-9
+"""A neuron whose pre-activation is nearer to 0 has both phases."""
 Literal = tuple[int, int, bool]
 """Layer, neuron, and whether it is on; a neuron is on at a >= 0 and off at a <= 0."""
 Conflict = tuple[Literal, ...]
@@ -158,6 +161,16 @@ def within(conflict: Across, scenarios: Sequence[int]) -> Across | None:
     if not all(scenario in scenarios for scenario, _ in conflict):
         return None
     return tuple((scenarios.index(scenario), literal) for scenario, literal in conflict)
+
+
+def hold(across: Iterable[Sequence[tuple[int, Literal]]], networks: Sequence[Network], x: Floats) -> bool:
+    """Whether an answer nearer than R has no such conflict, as it has to be."""
+    before = [[one[0] for one in network.preactivations(x[None])] for network in networks]
+
+    def has(scenario: int, layer: int, neuron: int, on: bool) -> bool:
+        return bool((before[scenario][layer][neuron] if on else -before[scenario][layer][neuron]) > KINK)
+
+    return not any(all(has(scenario, *literal) for scenario, literal in conflict) for conflict in across)
 
 
 def cliques(conflicts: Conflicts) -> list[tuple[int, ...]]:

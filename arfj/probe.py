@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import Conflict, Conflicts, OfScenario, Phases, numbered
+from arfj.conflicts import KINK, Conflict, Conflicts, OfScenario, Phases, hold, numbered
 from arfj.network import Floats, Network
 from arfj.question import Question
 
@@ -38,8 +38,6 @@ RELIABLE, PROOFS, WINDOW = 1, 500, 50
 """Of these searches: see `arfj.attack.closing`."""
 SHARE, LEAST = 0.3, 0.05
 """Share of a search's time that may go into conflicts, and seconds that are begun with."""
-KINK = 1e-9
-"""A neuron whose pre-activation is nearer to 0 has both phases."""
 
 
 class Probed(NamedTuple):
@@ -55,12 +53,7 @@ class Probed(NamedTuple):
 
     def hold(self, network: Network, x: Floats) -> bool:
         """Whether an answer nearer than R has no conflict, as it has to be."""
-        before = [one[0] for one in network.preactivations(x[None])]
-
-        def has(layer: int, neuron: int, on: bool) -> bool:
-            return bool((before[layer][neuron] if on else -before[layer][neuron]) > KINK)
-
-        return not any(all(has(*literal) for literal in conflict) for conflict in self.conflicts)
+        return hold([[(0, literal) for literal in conflict] for conflict in self.conflicts], [network], x)
 
 
 class PossibleError(Exception):

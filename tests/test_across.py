@@ -12,7 +12,7 @@ from reference import joint_distances
 from test_crew import threads, until_ready  # noqa: F401
 from test_probe import known
 
-from arfj.across import decided, hold, pairs_of, probe_pairs
+from arfj.across import decided, pairs_of, probe_pairs
 from arfj.attack import closing as closing_module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
@@ -21,7 +21,7 @@ from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.attack.regions import Corner
 from arfj.bab import Search
 from arfj.bounds import Bounds
-from arfj.conflicts import numbered, within
+from arfj.conflicts import hold, numbered, within
 from arfj.question import Demand
 
 ALL = -0.01

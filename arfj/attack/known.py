@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from arfj.across import decided, hold, pairs_of
+from arfj.across import decided, pairs_of
 from arfj.attack.crew import Crew
 from arfj.attack.regions import Corner
 from arfj.bounds import Bounds, Method, pre_activation_bounds
-from arfj.conflicts import Across, Conflict, within
+from arfj.conflicts import Across, Conflict, hold, within
 from arfj.probe import Probed
 from arfj.question import Question
 from arfj.tighten import open_width
