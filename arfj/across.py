@@ -23,11 +23,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import KINK, Across, Conflict, Phases, numbered, within
+from arfj.conflicts import KINK, Across, Conflict, within
 from arfj.network import Floats
-from arfj.probe import PROOFS, RELIABLE, WINDOW, PossibleError
+from arfj.probe import Asking
 from arfj.question import Question, condition_slack
 
 SECONDS, MOST = 0.5, 60
@@ -101,7 +100,7 @@ def decided(bounds: Sequence[Bounds], across: Sequence[Across]) -> list[Bounds]:
     return result
 
 
-class _Pair:
+class _Pair(Asking):
     """Searches of two scenarios; the arguments are those of `probe_pairs`, `points` a list that grows."""
 
     def __init__(
@@ -116,26 +115,12 @@ class _Pair:
         deadline: float,
         pair: tuple[int, int],
     ) -> None:
-        self.pair, self.radius, self.likely, self.deadline, self.pool = pair, radius, likely, deadline, points
-        self.question = question.fooling(pair)
-        mine = [bounds[index] for index in pair]
-        self.relaxation = Relaxation(self.question, mine)
-        self.relaxation.maximise(None)
-        self.relaxation.enter(points[0])
-        self.neurons = self.relaxation.neurons
-        self.count = len(self.neurons)
         both = [renumbered for one in across if (renumbered := within(one, pair)) is not None]
-        self.conflicts = numbered(self.neurons, mine, [conflicts[index] for index in pair], both)
-        self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
+        mine, alone = [bounds[index] for index in pair], [conflicts[index] for index in pair]
+        super().__init__(question.fooling(pair), mine, points[0], radius, alone, both)
+        self.pair, self.likely, self.deadline, self.pool = pair, likely, deadline, points
         self.search.begin(-radius, deadline, 0.0, None)
         self.found: list[Across] = []
-        self.points = np.zeros((0, 2 * self.count), dtype=np.bool_)
-        self.met = 0
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is."""
-        return time.perf_counter() >= self.deadline
 
     def ask(self, size: int) -> list[Across]:
         """Look for conflicts of one phase, and of a phase of either scenario."""
@@ -159,10 +144,6 @@ class _Pair:
             if not self.possible((*chosen, literal)):
                 self.keep((*chosen, literal))
                 implied = self.implied(chosen)
-
-    def implied(self, literals: Sequence[int]) -> Phases | None:
-        """What these phases imply by the known conflicts."""
-        return self.conflicts.implied(self._phases(literals))
 
     def keep(self, literals: Sequence[int]) -> None:
         """Keep a conflict."""
@@ -191,26 +172,14 @@ class _Pair:
 
     def possible(self, literals: Sequence[int]) -> bool:
         """Whether an answer to both within R may have these phases; only a proof says no."""
-        phases = self.search.implied(self._phases(literals), None)
+        phases = self.search.implied(self.phases(literals), None)
         if phases is None:
             return False
-        until = min(self.deadline, time.perf_counter() + SECONDS)
         floor = -self.likely * self.radius
         self.relaxation.hold(phases)
-        bound, _ = self.relaxation.solve(floor, until - time.perf_counter())
-        if bound > floor:
-            return True
-        try:
-            return not self.search.excluded(phases, -self.radius, until, MOST, self.leaf)
-        except PossibleError:
-            return True
+        bound, _ = self.relaxation.solve(floor, min(SECONDS, self.deadline - time.perf_counter()))
+        return bound > floor or not self.excluded(phases, SECONDS, MOST)
 
-    def leaf(self, x: Floats, objective: float) -> float:
-        """A point that keeps all phases; it ends the search where it is near enough."""
-        if -objective < self.radius:
-            self.pool.append(np.clip(x, 0.0, 1.0))
-            raise PossibleError
-        return -self.radius
-
-    def _phases(self, literals: Sequence[int]) -> dict[int, bool]:
-        return {literal % self.count: literal >= self.count for literal in literals}
+    def meet(self, x: Floats) -> None:
+        """A point, for all pairs; which of them it says something of is seen when it is looked at."""
+        self.pool.append(x)

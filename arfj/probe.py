@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from arfj.bab import Relaxation, Search
 from arfj.bounds import Bounds
-from arfj.conflicts import KINK, Conflict, Conflicts, OfScenario, Phases, hold, numbered
+from arfj.conflicts import KINK, Across, Conflict, Conflicts, OfScenario, Phases, hold, numbered
 from arfj.network import Floats, Network
 from arfj.question import Question
 
@@ -56,7 +56,7 @@ class Probed(NamedTuple):
         return hold([[(0, literal) for literal in conflict] for conflict in self.conflicts], [network], x)
 
 
-class PossibleError(Exception):
+class _PossibleError(Exception):
     """Ends a search: there is a point."""
 
 
@@ -88,7 +88,80 @@ def probe(
     return prober.probed
 
 
-class Prober:
+class Asking:
+    """Searches of some scenarios that ask which phases an answer to them within R may have.
+
+    A literal is a neuron's number in the relaxation (off), or that and `count` more (on).
+
+    Args:
+        question: image, target, these scenarios.
+        bounds: of each.
+        answer: an answer within the radius.
+        radius: R.
+        conflicts: of each, if any are known.
+        across: those of several of them.
+
+    Attributes:
+        neurons: of the relaxation.
+        count: how many there are.
+        points: by literal, whether a known point has it, a row each.
+        deadline: `time.perf_counter()` value after which nothing more is asked.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        bounds: Sequence[Bounds],
+        answer: Floats,
+        radius: float,
+        conflicts: Sequence[Sequence[Conflict]],
+        across: Sequence[Across] = (),
+    ) -> None:
+        self.question, self.radius, self.deadline = question, radius, np.inf
+        self.relaxation = Relaxation(question, bounds)
+        self.relaxation.maximise(None)
+        self.relaxation.enter(answer)
+        self.neurons = self.relaxation.neurons
+        self.count = len(self.neurons)
+        self.conflicts = numbered(self.neurons, bounds, conflicts, across)
+        self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
+        self.points = np.zeros((0, 2 * self.count), dtype=np.bool_)
+        self.met = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is."""
+        return time.perf_counter() >= self.deadline
+
+    def implied(self, literals: Sequence[int]) -> Phases | None:
+        """What these phases imply by the known conflicts."""
+        return self.conflicts.implied(self.phases(literals))
+
+    def phases(self, literals: Sequence[int]) -> dict[int, bool]:
+        """What these literals say."""
+        return {literal % self.count: literal >= self.count for literal in literals}
+
+    def excluded(self, phases: Phases, seconds: float, most: int) -> bool:
+        """Whether it is proven that no answer within R has these phases."""
+        until = min(self.deadline, time.perf_counter() + seconds)
+        try:
+            return self.search.excluded(phases, -self.radius, until, most, self.leaf)
+        except _PossibleError:
+            return False
+
+    def leaf(self, x: Floats, objective: float) -> float:
+        """A point that keeps all phases; it ends the search where it is near enough."""
+        self.meet(np.clip(x, 0.0, 1.0))
+        if -objective < self.radius:
+            raise _PossibleError
+        return -self.radius
+
+    def meet(self, x: Floats) -> None:
+        """A point: the phases that it has are possible together."""
+        raise NotImplementedError
+
+
+class Prober(Asking):
     """Searches of one scenario.
 
     Args:
@@ -100,7 +173,6 @@ class Prober:
 
     Attributes:
         found: conflicts.
-        deadline: `time.perf_counter()` value after which nothing more is asked.
     """
 
     def __init__(
@@ -108,27 +180,14 @@ class Prober:
     ) -> None:
         if question.soft or len(question.ensemble) != 1:
             raise ValueError("one scenario whose class conditions have to hold was expected")
-        self.network: Network = question.ensemble.networks[0]
-        self.radius, self.deadline = radius, np.inf
-        relaxation = Relaxation(question, [bounds])
-        relaxation.maximise(None)
-        relaxation.enter(answer)
-        self.places = [(layer, neuron) for _, layer, neuron in relaxation.neurons]
-        self.count = len(self.places)
         self.found: list[Conflict] = [] if before is None else list(before.conflicts)
-        self.conflicts = numbered(relaxation.neurons, [bounds], [self.found])
-        self.search = Search(relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
+        super().__init__(question, [bounds], answer, radius, [self.found])
+        self.network: Network = question.ensemble.networks[0]
+        self.places = [(layer, neuron) for _, layer, neuron in self.neurons]
         starts = np.cumsum([0, *(layer.outputs for layer in self.network.layers[:-1])])
         self.columns = [int(starts[layer]) + neuron for layer, neuron in self.places]
         self.signs: list[NDArray[np.int8]] = [] if before is None else list(before.signs)
-        self.points = np.zeros((0, 2 * self.count), dtype=np.bool_)
-        self.met = 0
         self.meet(answer)
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is."""
-        return time.perf_counter() >= self.deadline
 
     @property
     def probed(self) -> Probed:
@@ -187,10 +246,6 @@ class Prober:
                 self.keep(self.shrunk((*chosen, literal)) if shrink else (*chosen, literal))
                 implied = self.implied(chosen)
 
-    def implied(self, literals: Sequence[int]) -> Phases | None:
-        """What these phases imply by the known conflicts."""
-        return self.conflicts.implied(self._phases(literals))
-
     def shrunk(self, literals: tuple[int, ...]) -> tuple[int, ...]:
         """A conflict without those of its phases that it needs not."""
         for literal in literals:
@@ -212,21 +267,7 @@ class Prober:
 
     def possible(self, literals: Sequence[int]) -> bool:
         """Whether an answer within R may have these phases; only a proof says no."""
-        until = min(self.deadline, time.perf_counter() + SECONDS)
-        try:
-            return not self.search.excluded(self._phases(literals), -self.radius, until, MOST, self.leaf)
-        except PossibleError:
-            return True
-
-    def leaf(self, x: Floats, objective: float) -> float:
-        """A point that keeps all phases; it ends the search where it is near enough."""
-        self.meet(np.clip(x, 0.0, 1.0))
-        if -objective < self.radius:
-            raise PossibleError
-        return -self.radius
-
-    def _phases(self, literals: Sequence[int]) -> dict[int, bool]:
-        return {literal % self.count: literal >= self.count for literal in literals}
+        return not self.excluded(self.phases(literals), SECONDS, MOST)
 
     def _sets(self, size: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Phases of so many neurons, in the order of their places, that are not known to be impossible together."""
