@@ -16,6 +16,7 @@ from arfj.across import decided, pairs_of, probe_pairs
 from arfj.attack import closing as closing_module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
+from arfj.attack.helper import Pairing
 from arfj.attack.known import ASKED, BRANCHINGS, LAST, Known
 from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.attack.regions import Corner
@@ -36,6 +37,15 @@ def found_of(question, x, bounds, size=2, likely=ALL, seconds=SECONDS, room=1.0,
     pairs = pairs_of(range(len(bounds)))
     found = probe_pairs(question, bounds, conflicts, (), x, radius, until, pairs, size, likely)
     return [one for mine in found for one in mine], radius
+
+
+def lasting(question, x, monkeypatch):
+    """A proof with all scenarios from this answer, whose trials are over at once."""
+    monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
+    monkeypatch.setattr(Prover, "first", lambda self: list(range(len(question.ensemble))))
+    monkeypatch.setattr("arfj.attack.known.TRIAL", 0.01)
+    prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+    return prover, prover.prove()
 
 
 @functools.cache
@@ -232,11 +242,7 @@ class TestProof:
     def test_stage_by_stage(self, seed, monkeypatch):
         question, x, bounds = harder(seed)
         expected = Closing(question, bounds, x).run(SECONDS).value
-        monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
-        monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
-        monkeypatch.setattr("arfj.attack.known.TRIAL", 0.01)
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
-        proof = prover.prove()
+        prover, proof = lasting(question, x, monkeypatch)
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
         assert prover.known.stage in range(1, LAST + 1)  # the proof may be over before the last one
         assert set(prover.known.paired.values()) <= set(range(1, len(ASKED) + 1))
@@ -248,17 +254,13 @@ class TestProof:
         expected = Closing(question, bounds, x).run(SECONDS).value
         asked = []
 
-        def wrong(_crew, part, _bounds, _conflicts, _across, answer, _radius, _deadline, pairs, *_):
-            asked.append(pairs)
-            before = part.ensemble.networks[0].preactivations(answer[None])[0][0]
-            return {pair: [((0, (0, 0, bool(before[0] > 0))),)] for pair in pairs}
+        def wrong(_crew, given):
+            asked.append(given.pairs)
+            before = given.question.ensemble.networks[0].preactivations(given.answer[None])[0][0]
+            return {pair: [((0, (0, 0, bool(before[0] > 0))),)] for pair in given.pairs}
 
         monkeypatch.setattr(Crew, "probe_pairs", wrong)
-        monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
-        monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
-        monkeypatch.setattr("arfj.attack.known.TRIAL", 0.01)
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
-        proof = prover.prove()
+        prover, proof = lasting(question, x, monkeypatch)
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
         assert asked
         assert not prover.known.across
@@ -310,8 +312,9 @@ class TestStages:
         before = [network.preactivations(best.x[None])[0][0, 0] for network in record.question.ensemble]
         asked = []
 
-        def found(_crew, part, _bounds, _conflicts, _across, _answer, _radius, _deadline, pairs, size, _likely):
-            asked.append((size, pairs))
+        def found(_crew, given):
+            asked.append((given.size, given.pairs))
+            part = given.question
             absent = [
                 (k, (0, 0, bool(part.ensemble.networks[k].preactivations(best.x[None])[0][0, 0] < 0))) for k in (0, 2)
             ]
@@ -346,12 +349,11 @@ class TestCrew:
     def test_finds_what_one_process_finds(self, cores):
         """Up to what a pair in another process cannot be told of."""
         question, x, bounds = harder(HARDER[0])
-        radius, until = cut_off_radius(question.distance(x)), time.perf_counter() + SECONDS
+        radius = cut_off_radius(question.distance(x))
         pairs, alone = pairs_of(range(len(bounds))), [()] * len(bounds)
         with Crew(lambda: cores) as helpers:
             until_ready(helpers)
-            asked = x, radius, until, pairs, 1, ALL
-            found = helpers.probe_pairs(question, bounds, alone, (), *asked)
+            found = helpers.probe_pairs(Pairing(question, bounds, alone, (), x, radius, SECONDS, pairs, 1, ALL))
         assert set(found) == set(pairs)
         one, _ = found_of(question, x, bounds, size=1)
         mine = {conflict for pair in found.values() for conflict in pair}

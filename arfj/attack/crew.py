@@ -20,6 +20,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol, TypeVar, cast
@@ -202,26 +203,15 @@ class Crew:
         found = self._shared(part, len(bounds), deadline)
         return [found.get(index) for index in range(len(bounds))]
 
-    def probe_pairs(
-        self,
-        question: Question,
-        bounds: Sequence[Bounds],
-        conflicts: Sequence[Sequence[Conflict]],
-        across: Sequence[Across],
-        answer: Floats,
-        radius: float,
-        deadline: float,
-        pairs: Sequence[tuple[int, int]],
-        size: int,
-        likely: float,
-    ) -> dict[tuple[int, int], list[Across]]:
+    def probe_pairs(self, asked: Pairing) -> dict[tuple[int, int], list[Across]]:
         """`arfj.across.probe_pairs`, the pairs spread over this process and the helpers, by pair."""
+        deadline = time.perf_counter() + asked.seconds
 
         def part(share: Sequence[int]) -> Pairing:
-            mine, seconds = [pairs[index] for index in share], deadline - time.perf_counter()
-            return Pairing(question, bounds, conflicts, across, answer, radius, seconds, mine, size, likely)
+            mine = [asked.pairs[index] for index in share]
+            return replace(asked, pairs=mine, seconds=deadline - time.perf_counter())
 
-        return {pairs[index]: found for index, found in self._shared(part, len(pairs), deadline).items()}
+        return {asked.pairs[index]: found for index, found in self._shared(part, len(asked.pairs), deadline).items()}
 
     def tighten_together(
         self,

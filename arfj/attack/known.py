@@ -14,6 +14,7 @@ import numpy as np
 
 from arfj.across import decided, pairs_of
 from arfj.attack.crew import Crew
+from arfj.attack.helper import Pairing
 from arfj.attack.regions import Corner
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.conflicts import Across, Conflict, hold, within
@@ -221,9 +222,9 @@ class Known:
         place = {scenario: number for number, scenario in enumerate(active)}
         asked = [(place[one], place[other]) for one, other in pairs]
         bounds, conflicts, known = self.bounds_of(radius, active), self.conflicts_of(active), self.across_of(active)
-        part, deadline = self.question.restricted(active), time.perf_counter() + PAIR_SHARE * left()
-        asking = best.x, radius, deadline, asked, *ASKED[stage - 1]
-        answers = self.crew.probe_pairs(part, bounds, conflicts, known, *asking)
+        part, ball = self.question.restricted(active), (best.x, radius)
+        asking = Pairing(part, bounds, conflicts, known, *ball, PAIR_SHARE * left(), asked, *ASKED[stage - 1])
+        answers = self.crew.probe_pairs(asking)
         found = [tuple((active[k], one) for k, one in conflict) for mine in answers.values() for conflict in mine]
         if not found or not hold(found, self.question.ensemble.networks, best.x):
             return False
