@@ -45,12 +45,12 @@ class TestCertificate:
         relaxation.solve()
         noise = 10.0**exponent * np.random.default_rng(draw).normal(size=len(relaxation.sides[0]))
         multipliers = noise + (np.array(relaxation.program.getDual()) if from_optimum else 0.0)
-        assert relaxation.certified(multipliers, None, 1.0)[0] >= -exact_of(seed) * (1 + 1e-9)
+        assert relaxation.certified(relaxation.lagrangian(multipliers, None, 1.0))[0] >= -exact_of(seed) * (1 + 1e-9)
         y, s = columns_of(relaxation, question, x)
         for columns, values in ((relaxation.y, y), (relaxation.s, s)):
             for column, value in zip(columns.tolist(), values.tolist(), strict=True):
-                assert relaxation.certified(multipliers, column, 0.0)[0] >= value - 1e-12
-        assert relaxation.certified(multipliers, None, 0.0)[0] >= 0.0
+                assert relaxation.certified(relaxation.lagrangian(multipliers, column, 0.0))[0] >= value - 1e-12
+        assert relaxation.certified(relaxation.lagrangian(multipliers, None, 0.0))[0] >= 0.0
 
     @given(arrays(np.float64, 3, elements=st.floats()))
     @settings(deadline=None)
@@ -60,7 +60,7 @@ class TestCertificate:
         multipliers = np.zeros(len(relaxation.sides[0]))
         multipliers[: len(some)] = some
         with np.errstate(all="ignore"):
-            assert relaxation.certified(multipliers, None, 1.0)[0] >= -question.distance(x)
+            assert relaxation.certified(relaxation.lagrangian(multipliers, None, 1.0))[0] >= -question.distance(x)
 
     def test_is_that_of_exact_arithmetic(self):
         """The float64 sum with its margin is above the same sum in rationals, and by little."""
@@ -75,7 +75,7 @@ class TestCertificate:
                 relaxation.solve()
                 best = np.array(relaxation.program.getDual())
                 for multipliers in (best, best * (1 + 1e-3 * rng.normal(size=len(best)))):
-                    bound, _ = relaxation.certified(multipliers, column, float(column is None))
+                    bound, _ = relaxation.certified(relaxation.lagrangian(multipliers, column, float(column is None)))
                     value = in_rationals(relaxation, multipliers, column)
                     assert Fraction(bound) >= value
                     assert bound <= float(value) + 1e-9

@@ -154,8 +154,8 @@ class TestParts:
         prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
         honest = Closing.run
 
-        def late(closing, seconds, look=False, milestones=()):
-            found = honest(closing, seconds, look, milestones)
+        def late(closing, seconds, look, milestones, brief):
+            found = honest(closing, seconds, look, milestones, brief)
             prover.began -= SECONDS
             return replace(found, interrupted=interrupted)
 

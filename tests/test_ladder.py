@@ -199,7 +199,7 @@ class TestProver:
         best = Closing(question, bounds, x).run(SECONDS).value
         honest = Closing.run
 
-        def run(part, seconds, look=False, milestones=()):
+        def run(part, seconds, look=False, milestones=(), brief=False):
             if part.within == np.inf:
                 part.hopeless = bool(milestones)
                 return replace(honest(part, 0.0), status="feasible", reason="time limit reached")
@@ -229,7 +229,7 @@ class TestProver:
         radius = 1.05 * best
         honest, runs = Closing.run, []
 
-        def run(part, seconds, look=False, milestones=()):
+        def run(part, seconds, look=False, milestones=(), brief=False):
             runs.append((part.best.distance, part.bound, part.nodes))
             if len(runs) > 1:
                 return honest(part, seconds)

@@ -66,7 +66,7 @@ class TestByPhase:
         best = relaxation_at(relaxation, held)
         noise = 10.0**exponent * rng.normal(size=len(relaxation.sides[0]))
         multipliers = noise + np.array(relaxation.program.getDual())
-        proof = relaxation.by_phase(multipliers, None, float(of_distance))
+        proof = relaxation.by_phase(relaxation.lagrangian(multipliers, None, float(of_distance)))
         if of_distance:
             assert bound_at(*proof, held) >= best - 1e-7
             assert bound_at(*proof, phases_of(relaxation, question, x)) >= -question.distance(x) - 1e-9
@@ -81,8 +81,8 @@ class TestByPhase:
         held = some_phases(rng, len(relaxation.neurons), 0.5)
         relaxation_at(relaxation, held)
         multipliers = np.array(relaxation.program.getDual()) + 1e-3 * rng.normal(size=len(relaxation.sides[0]))
-        bound, _ = relaxation.certified(multipliers, None, 1.0)
-        proof = relaxation.by_phase(multipliers, None, 1.0)
+        bound, _ = relaxation.certified(relaxation.lagrangian(multipliers, None, 1.0))
+        proof = relaxation.by_phase(relaxation.lagrangian(multipliers, None, 1.0))
         assert bound_at(*proof, held) <= bound + 1e-9
 
     def test_one_of_y_or_s(self):
@@ -93,7 +93,7 @@ class TestByPhase:
             column = int((relaxation.y if on else relaxation.s)[0])
             relaxation.maximise(column)
             best = relaxation_at(relaxation, {0: on})
-            proof = relaxation.by_phase(*relaxation.behind)
+            proof = relaxation.by_phase(relaxation.behind)
             value = bound_at(*proof, {0: on})
             assert value < 0 if best == -np.inf else value == pytest.approx(best, abs=1e-7)
             if best == -np.inf:

@@ -391,10 +391,10 @@ class TestRelaxation:
             assert points
             for noise in (0.0, 1e-3, 0.1):
                 multipliers = best + noise * rng.normal(size=len(best))
-                bound = relaxation.certified(multipliers, None, 1.0)[0]
+                bound = relaxation.certified(relaxation.lagrangian(multipliers, None, 1.0))[0]
                 exactly = in_rationals(relaxation, multipliers, None)
                 assert float(exactly) <= bound <= float(exactly) + 1e-7 * (1 + abs(float(exactly)))
-                rest, shares = relaxation.by_phase(multipliers, None, 1.0)
+                rest, shares = relaxation.by_phase(relaxation.lagrangian(multipliers, None, 1.0))
                 for point in points:
                     held = phases_of(relaxation, question, point)
                     sides = np.array([int(held[number]) for number in range(len(held))], dtype=np.intp)

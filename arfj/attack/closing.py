@@ -20,6 +20,9 @@ from arfj.solver import Progress, Solution, Step
 
 RELIABLE = 4
 """A neuron is looked at beforehand until it was seen so often in both directions."""
+BRIEF = 2, 4
+"""So often in a first try at the proof, and so many candidates in turn (`arfj.bab.tree.LOOK_AHEAD`): small trees are
+closed sooner, and the try at a larger one is given up anyway."""
 GAP = 1e-7
 """A node is closed where its bound is this near to the best answer's distance."""
 CLOSED = 5e-7
@@ -155,7 +158,9 @@ class Closing:
         self.bound, self.nodes = before.bound, before.nodes
         self.met(before.best)
 
-    def run(self, seconds: float, look: bool = False, milestones: Sequence[Milestone] = ()) -> Solution:
+    def run(
+        self, seconds: float, look: bool = False, milestones: Sequence[Milestone] = (), brief: bool = False
+    ) -> Solution:
         """Search until it is closed, the time is over, the part is outgrown, or the user stops it.
 
         Args:
@@ -163,8 +168,11 @@ class Closing:
             look: whether the part is probably too small: an answer that shows it is looked for before the first search,
                 not only before the last one.
             milestones: where it is given up.
+            brief: whether it is a first try: see `BRIEF`.
         """
         self.milestones = milestones
+        if brief:
+            self.search.reliable, self.search.look_ahead = BRIEF
         deadline = self.began + seconds
         most = float(FIRST)
         reason = ""
@@ -252,10 +260,12 @@ class Closing:
     def leaf(self, x: Floats, _objective: float) -> float:
         """A point that keeps all phases: the optimum of its linear region, if it is an answer, may be the best one."""
         x = np.clip(x, 0.0, 1.0)
-        found, edge = self.regions.at(x), self.edges.at(x)
+        found = self.regions.at(x)
         if found is not None:
             self.met(found)
-        self.least = min(self.least, self.best.distance, np.inf if edge is None else edge.distance)
+            self.least = min(self.least, self.best.distance, found.distance - self.regions.margin * found.slope)
+        elif (edge := self.edges.at(x)) is not None:
+            self.least = min(self.least, edge.distance)
         return -self.least
 
     def met(self, found: Corner) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,62 +28,85 @@ POWERS: Sequence[Callable[[Floats], Floats]] = (np.ones_like, np.sqrt, np.positi
 """|g|^p for p = 0, 1/2, 1 and 2; the samples take turns. `numpy.power` would take longer than the rest of a step."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Scenario:
-    """One network with its class conditions C h >= d, ready for batches."""
+class _Alike:
+    """Networks of the same widths with their class conditions C h >= d, ready for batches.
 
-    network: Network
-    rows: Floats
-    least: Floats
+    Args:
+        networks: K of them.
+        conditions: C and d of each, over the last hidden layer, or over the first one's pre-activations where there is
+            no hidden layer.
+    """
+
+    def __init__(self, networks: Sequence[Network], conditions: Sequence[tuple[Floats, Floats]]) -> None:
+        self.count, self.hidden = len(networks), len(networks[0].layers) - 1
+        layers = list(zip(*(network.layers for network in networks), strict=True))
+        self.weight = np.hstack([layer.weight for layer in layers[0]])
+        self.bias = np.concatenate([layer.bias for layer in layers[0]])
+        self.later = [
+            (np.stack([layer.weight for layer in mine]), np.stack([layer.bias for layer in mine])[:, None])
+            for mine in layers[1:-1]
+        ]
+        self.rows = np.stack([rows for rows, _ in conditions])
+        self.least = np.stack([least for _, least in conditions])[:, None]
 
     def slack_and_gradient(self, first: Floats, room: float) -> tuple[Floats, Floats]:
-        """Least slack (batch,), and d max(0, room - slack) / d first-layer pre-activations (batch, n_1)."""
-        before = [first]
-        hidden = self.network.layers[:-1]
-        value = np.maximum(first, 0.0) if hidden else first
-        for layer in hidden[1:]:
-            before.append(value @ layer.weight + layer.bias)
+        """Least slacks (K, batch), and d max(0, room - slack) / d first-layer pre-activations (K, batch, n_1)."""
+        before = [first.reshape(len(first), self.count, -1).transpose(1, 0, 2)]
+        value = np.maximum(before[0], 0.0) if self.hidden else before[0]
+        for weight, bias in self.later:
+            before.append(value @ weight + bias)
             value = np.maximum(before[-1], 0.0)
-        slacks = value @ self.rows.T - self.least
-        worst = slacks.argmin(axis=1)
-        slack = slacks[np.arange(len(slacks)), worst]
-        gradient = -self.rows[worst] * (slack < room)[:, None]
-        for k in range(len(hidden) - 1, -1, -1):
+        slacks = value @ self.rows.transpose(0, 2, 1) - self.least
+        worst = slacks.argmin(axis=2)
+        slack = np.take_along_axis(slacks, worst[:, :, None], axis=2)
+        gradient = np.where(slack < room, -self.rows[np.arange(self.count)[:, None], worst], 0.0)
+        for k in range(self.hidden - 1, -1, -1):
             gradient = gradient * np.where(before[k] > 0, 1.0, LEAK)
             if k:
-                gradient = gradient @ hidden[k].weight.T
-        return slack, gradient
+                gradient = gradient @ self.later[k - 1][0].transpose(0, 2, 1)
+        return slack[:, :, 0], gradient
 
 
 class Batch:
-    """All scenarios behind one matrix product: their first layers stand side by side."""
+    """All scenarios behind one matrix product: their first layers side by side, those of the same widths together.
+
+    Attributes:
+        weight, bias: of the first layers, (inputs, columns) and (columns,).
+    """
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.scenarios = []
+        alike: dict[tuple[int, ...], list[Network]] = {}
         for network in question.ensemble:
-            rows, least = class_rows(network, question.target, question.gamma)
-            if len(network.layers) == 1:
-                # Without hidden layers the conditions act on the outputs themselves.
-                rows, least = _output_rows(question, network.classes)
-            self.scenarios.append(_Scenario(network, rows, least))
-        self.weight = np.hstack([network.layers[0].weight for network in question.ensemble])
-        self.bias = np.concatenate([network.layers[0].bias for network in question.ensemble])
-        self.cuts = np.cumsum([network.layers[0].outputs for network in question.ensemble])[:-1]
+            alike.setdefault(tuple(layer.outputs for layer in network.layers), []).append(network)
+        self.groups = [_Alike(networks, [self._conditions(one) for one in networks]) for networks in alike.values()]
+        self.weight = np.hstack([group.weight for group in self.groups])
+        self.bias = np.concatenate([group.bias for group in self.groups])
+        self.cuts = np.cumsum([len(group.bias) for group in self.groups])[:-1]
+
+    def _conditions(self, network: Network) -> tuple[Floats, Floats]:
+        """Without hidden layers they act on the outputs themselves."""
+        if len(network.layers) == 1:
+            return _output_rows(self.question, network.classes)
+        return class_rows(network, self.question.target, self.question.gamma)
 
     def slack(self, x: Floats, room: float = 0.0) -> tuple[Floats, Floats]:
-        """The slack of the demand (batch,), by default the least one of all scenarios, and the gradient (batch, n)."""
+        """The slack of the demand (batch,), by default the least one of all scenarios.
+
+        And its gradient, over the first layers' pre-activations of all scenarios: `weight` takes it to the pixels.
+        """
         parts = np.split(x @ self.weight + self.bias, self.cuts, axis=1)
         if self.question.soft and self.question.demand.cvar is not None:
             room = np.inf
-        slacks, gradients = zip(
-            *(one.slack_and_gradient(part, room) for one, part in zip(self.scenarios, parts, strict=True)), strict=True
-        )
+        found = [group.slack_and_gradient(part, room) for group, part in zip(self.groups, parts, strict=True)]
+        slacks = np.concatenate([slack for slack, _ in found])
+        gradients = [gradient for _, gradient in found]
         if self.question.soft:
-            ranks = np.argsort(np.argsort(slacks, axis=0), axis=0)
-            weights = self.question.demand.weights(len(slacks))[ranks]
-            gradients = tuple(weight[:, None] * one for weight, one in zip(weights, gradients, strict=True))
-        return self.question.demand.of(slacks), np.hstack(gradients) @ self.weight.T
+            weights = self.question.demand.weights(len(slacks))[np.argsort(np.argsort(slacks, axis=0), axis=0)]
+            shares = np.split(weights, np.cumsum([group.count for group in self.groups])[:-1])
+            gradients = [share[:, :, None] * one for share, one in zip(shares, gradients, strict=True)]
+        sides = [one.transpose(1, 0, 2).reshape(len(x), -1) for one in gradients]
+        return self.question.demand.of(slacks), np.hstack(sides)
 
 
 def _output_rows(question: Question, classes: int) -> tuple[Floats, Floats]:
@@ -115,27 +137,28 @@ def gradient_answers(
     size = 0.5 * np.sqrt(len(centre) / 784)
     for step in range(steps):
         slack, gradient = batch.slack(x, float(room.max()))
-        distance = np.abs(x - centre).sum(axis=1)
         fooled = slack > 1e-6
-        better = fooled & (distance < best)
-        best[better], answers[better] = distance[better], x[better]
+        near, far = np.flatnonzero(fooled), np.flatnonzero(~fooled)
+        change = x[near] - centre
+        distance = np.abs(change).sum(axis=1)
+        better = distance < best[near]
+        best[near[better]], answers[near[better]] = distance[better], x[near[better]]
         if time.perf_counter() > deadline:
             break
         pace = size * (0.02 + 0.98 * (1 + np.cos(np.pi * step / steps)) / 2)
-        direction = _powered(gradient)
-        length = np.linalg.norm(direction, axis=1, keepdims=True)
-        moved = x - pace * direction / np.maximum(length, 1e-12)
-        x = np.clip(np.where(fooled[:, None], _shrunk(x, centre, pace), moved), 0.0, 1.0)
+        x[near] = centre + _shrunk(change, distance, pace)
+        for turn, power in enumerate(POWERS):
+            mine = far[far % len(POWERS) == turn]
+            x[mine] -= pace * _direction(gradient[mine] @ batch.weight.T, power)
+        np.clip(x, 0.0, 1.0, out=x)
     order = np.argsort(best)
     return [answers[i] for i in order if np.isfinite(best[i])]
 
 
-def _powered(gradient: Floats) -> Floats:
-    """g |g|^p, row by row."""
-    factor = np.abs(gradient)
-    for turn, power in enumerate(POWERS):
-        factor[turn :: len(POWERS)] = power(factor[turn :: len(POWERS)])
-    return np.asarray(gradient * factor)
+def _direction(gradient: Floats, power: Callable[[Floats], Floats]) -> Floats:
+    """g |g|^p, row by row, of length 1 (or 0)."""
+    moved = gradient * power(np.abs(gradient))
+    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12))
 
 
 def _starts(centre: Floats, rng: np.random.Generator, samples: int) -> Floats:
@@ -145,8 +168,9 @@ def _starts(centre: Floats, rng: np.random.Generator, samples: int) -> Floats:
     return np.asarray(centre + strength * sparse * (rng.random((samples, len(centre))) - centre))
 
 
-def _shrunk(x: Floats, centre: Floats, pace: float) -> Floats:
-    """The change soft-thresholded by a share of its mean size, so that small changes vanish first."""
-    change = x - centre
-    threshold = 0.3 * pace * np.abs(change).mean(axis=1, keepdims=True)
-    return np.asarray(centre + np.sign(change) * np.maximum(np.abs(change) * (1 - 0.02 * pace) - threshold, 0.0))
+def _shrunk(change: Floats, distance: Floats, pace: float) -> Floats:
+    """Changes of these sizes soft-thresholded by a share of their mean, so that small ones vanish first."""
+    threshold = 0.3 * pace * (distance / change.shape[1])[:, None]
+    left = np.abs(change) * (1 - 0.02 * pace)
+    left -= threshold
+    return np.copysign(np.maximum(left, 0.0, out=left), change)

@@ -27,7 +27,7 @@ from arfj.question import Question
 
 FREE, MOST_FREE, GROWTH = 24, 48, 4 / 3
 """Free neurons to begin with and at most; their number grows by this factor where nothing better was found."""
-MOST = 0.8
+MOST = 0.65
 """No larger share of the open neurons is set free: that would be the proof, on bounds that are looser than its own."""
 SECONDS = 1.5
 """Limit of one search."""

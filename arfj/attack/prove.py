@@ -22,7 +22,7 @@ from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.known import STEPS, Known, cut_off_radius
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
-from arfj.attack.regions import Corner, Regions, phases_at
+from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
@@ -348,8 +348,7 @@ class Prover:
         radius = cut_off_radius(best.distance)
         x: Floats | None
         if self.options.engine == "bab":
-            milestones = self.doubts if seconds is None else EARLY
-            solution, x = self.branched(part, radius, active, best.x, patience, milestones)
+            solution, x = self.branched(part, radius, active, best.x, patience, seconds is not None)
         else:
             encoding = self.encoded(part, radius, active)
             solution = self.optimise(part, encoding, best.x, seconds=patience)
@@ -369,9 +368,9 @@ class Prover:
         active: list[int],
         answer: Floats,
         seconds: float,
-        milestones: Sequence[Milestone],
+        trying: bool,
     ) -> tuple[Solution, Floats]:
-        """Our own branch and bound on a part; the best answer to it."""
+        """Our own branch and bound on a part, maybe as a first try; the best answer to it."""
         self.say("bounding")
         bounds = self.known.bounds_of(radius, active)
         closing = self.closing(part, active, answer, np.inf, bounds)
@@ -380,7 +379,7 @@ class Prover:
             closing.learn_from(self.last[0])
         self.last = closing, list(active)
         self.say("proof")
-        solution = closing.run(min(self.left, seconds), look, milestones)
+        solution = closing.run(min(self.left, seconds), look, EARLY if trying else self.doubts, trying)
         if closing.deduction is not None and self.best is not None:
             self.known.keep(self.best, active, closing.deduction.probed)
         self.nodes += solution.nodes
@@ -578,15 +577,3 @@ def exact(question: Question, x: Floats) -> Floats:
     """A solver's answer without its tolerances: the optimum of its linear region (x itself where that fails)."""
     corner = Regions(question).at(x)
     return x if corner is None else corner.x
-
-
-def drawn_towards(question: Question, x: Floats, answer: Floats, halvings: int = 30) -> Floats:
-    """The point nearest to x, up to bisection, on the line from x to an answer that is one itself."""
-    low, high = 0.0, 1.0
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        if question.slack(x + middle * (answer - x)) >= 0:
-            high = middle
-        else:
-            low = middle
-    return np.asarray(np.clip(x + high * (answer - x), 0.0, 1.0))

@@ -48,12 +48,14 @@ class Corner:
         distance: ||x - xbar||_1.
         phases: of the region.
         binding: the scenarios with a multiplier above 0; without the others the region's optimum is the same.
+        slope: by how much the distance falls at most, where the class conditions are eased by 1.
     """
 
     x: Floats
     distance: float
     phases: Phases
     binding: tuple[int, ...] = ()
+    slope: float = 0.0
 
 
 def phases_at(question: Question, x: Floats) -> Phases:
@@ -132,7 +134,8 @@ class RegionProgram:
         x = np.clip(x, 0.0, 1.0)
         rows = np.split(multipliers, np.cumsum([len(block) for block in blocks]))[: len(blocks)]
         binding = tuple(index for index, row in enumerate(rows) if (row > PRESSED).any())
-        return Corner(x, self.question.distance(x), phases, binding)
+        classes = [row[len(phase) :] for row, phase in zip(rows, phases, strict=True)]
+        return Corner(x, self.question.distance(x), phases, binding, float(sum(np.abs(row).sum() for row in classes)))
 
     def _with_mean(self, rows: sp.csc_matrix, kept: list[int], sizes: list[int]) -> sp.csc_matrix:
         """The columns tau and e in the class rows, which stand behind `kept` others of each scenario; the last row."""
@@ -191,6 +194,18 @@ class Regions:
         """The optimum of the linear region of x, or None where it holds no answer (or the time is over)."""
         program = self.program(x)
         return program.solve(phases_at(program.question, x), seconds)
+
+
+def drawn_towards(question: Question, x: Floats, answer: Floats, halvings: int = 30) -> Floats:
+    """The point nearest to x, up to bisection, on the line from x to an answer that is one itself."""
+    low, high = 0.0, 1.0
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        if question.slack(x + middle * (answer - x)) >= 0:
+            high = middle
+        else:
+            low = middle
+    return np.asarray(np.clip(x + high * (answer - x), 0.0, 1.0))
 
 
 def _affine_layers(network: Network, phase: NDArray[np.bool_]) -> list[tuple[Floats, Floats]]:

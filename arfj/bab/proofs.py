@@ -64,13 +64,13 @@ class Proofs:
 
     def keep(self, phases: Phases, target: float) -> None:
         """Keep the proof behind the relaxation's last bound, if it closes the node with these phases."""
-        if self.relaxation.behind is None:
+        behind = self.relaxation.behind
+        if behind is None:
             return
-        multipliers, column, cost = self.relaxation.behind
-        rest, shares = self.relaxation.by_phase(multipliers, column, cost)
+        rest, shares = self.relaxation.by_phase(behind)
         gains = (shares.max(axis=0) - shares).ravel()
         total = rest + float(shares.max(axis=0).sum())
-        of_objective = float(column is not None or cost > 0)
+        of_objective = float(behind.of_objective)
         needed = total - of_objective * target
         if not np.isfinite(needed) or needed <= 0 or gains[self._literals(phases)].sum() < needed:
             return

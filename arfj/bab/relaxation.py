@@ -52,8 +52,6 @@ from arfj.question import Question, class_rows
 Basis = tuple[bytes, bytes]
 Moved = tuple[bytes, bytes, tuple[tuple[int, int], ...]]
 """A basis without the order in which pixels have entered: columns and rows, and pixels that are not at 0."""
-Proof = tuple[Floats, int | None, float]
-"""Multipliers, objective column (None: the distance), cost of the pixels."""
 End = Literal["optimal", "pixels entered", "stopped"]
 
 TOLERANCE = 1e-9
@@ -73,14 +71,24 @@ OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
 
-class _Lagrangian(NamedTuple):
-    """Constant, reduced costs of columns, shares of pixels, what rounding takes at most, multipliers of right signs."""
+class Lagrangian(NamedTuple):
+    """Of v_column - cost sum (p + q) at multipliers, whatever phases are held.
+
+    Attributes:
+        constant: sum_r lambda_r side_r.
+        reduced: costs of columns.
+        shares: of pixels, at their best values.
+        rounding: what it takes at most.
+        multipliers: those that were given, 0 where their signs are wrong.
+        of_objective: whether the objective is in it; a proof that there is no point has none.
+    """
 
     constant: float
     reduced: Floats
     shares: Floats
     rounding: float
     multipliers: Floats
+    of_objective: bool
 
 
 class Relaxation:
@@ -98,8 +106,8 @@ class Relaxation:
             share (scenario, output layer, 0) stands for the scenario itself.
         pairs: the numbers of these, one a scenario, or none.
         needed: how many scenarios have to count.
-        behind: multipliers, objective column (None: the distance) and cost of pixels of the best bound of the last
-            program, 0 where there was no point at all; None where it has no bound.
+        behind: the best bound of the last program, of the objective 0 where there was no point at all; None where it
+            has no bound.
         solves: linear programs solved so far.
     """
 
@@ -147,7 +155,7 @@ class Relaxation:
         self.held: dict[int, bool] = {}
         self.objective: int | None = None
         self.floor = -np.inf
-        self.behind: Proof | None = None
+        self.behind: Lagrangian | None = None
         self.lowest = np.inf
         self.program = self._program(problem.matrix)
 
@@ -242,20 +250,18 @@ class Relaxation:
         self.order += pixels.tolist()
         return True
 
-    def certified(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
-        """The bound of the module's docstring on v_column - cost sum (p + q), and every pixel's share in it."""
-        at = self._lagrangian(multipliers, column, cost)
+    def certified(self, at: Lagrangian) -> tuple[float, Floats]:
+        """The bound of the module's docstring with the phases held, and every pixel's share in it."""
         columns = np.maximum(at.reduced * self.low, at.reduced * self.up)
         bound = float(at.constant + columns.sum() + at.shares.sum()) + at.rounding
         return (bound, at.shares) if np.isfinite(bound) else (np.inf, np.zeros_like(at.shares))
 
-    def by_phase(self, multipliers: Floats, column: int | None, cost: float) -> tuple[float, Floats]:
+    def by_phase(self, at: Lagrangian) -> tuple[float, Floats]:
         """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
 
         Rounding: no share is larger than its neuron's part of the sizes that `ROUNDING` scales with, and neither are
         their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`.
         """
-        at = self._lagrangian(multipliers, column, cost)
         columns = np.maximum(at.reduced * self.low, at.reduced * self.full)
         columns[self.y] = columns[self.s] = 0.0
         triangle = at.multipliers[self.triangles]
@@ -267,10 +273,10 @@ class Relaxation:
         """Of y and s, (2, neurons), at the last program's multipliers: what the objective gains at first by each."""
         if self.behind is None:
             raise ValueError("no program has been solved whose bound is finite")
-        reduced = self._lagrangian(*self.behind).reduced
-        return np.stack([reduced[self.y], reduced[self.s]])
+        return np.stack([self.behind.reduced[self.y], self.behind.reduced[self.s]])
 
-    def _lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> _Lagrangian:
+    def lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> Lagrangian:
+        """Of the objective v_column (None: none) - cost sum (p + q), at multipliers of the rows."""
         lower, upper = self.sides
         wrong = (
             ((multipliers > 0) & np.isinf(upper)) | ((multipliers < 0) & np.isinf(lower)) | ~np.isfinite(multipliers)
@@ -280,14 +286,14 @@ class Relaxation:
         if column is not None:
             reduced[column] += 1.0
         sums = self.weights @ multipliers[self.pixel_rows]
-        if self.ball is not None:
-            cost = cost + multipliers[self.ball]
-        shares = np.concatenate([-sums - cost, sums - cost])
+        price = cost if self.ball is None else cost + multipliers[self.ball]
+        shares = np.concatenate([-sums - price, sums - price])
         shares = np.maximum(shares, 0.0, out=shares) * self.caps
         sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
         own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
-        size = float(np.abs(multipliers) @ self.sizes) + own + abs(cost) * float(self.caps.sum())
-        return _Lagrangian(float(sides @ multipliers), reduced, shares, self.terms * size, multipliers)
+        size = float(np.abs(multipliers) @ self.sizes) + own + abs(price) * float(self.caps.sum())
+        of_objective = column is not None or cost > 0
+        return Lagrangian(float(sides @ multipliers), reduced, shares, self.terms * size, multipliers, of_objective)
 
     def solve(
         self, floor: float = -np.inf, seconds: float = np.inf, enough: float = -np.inf
@@ -346,8 +352,8 @@ class Relaxation:
     def _judged(self) -> tuple[float, End]:
         """The certified bound at the solver's multipliers or its ray, and how the program ended."""
         program = self.program
-        proof = np.array(program.getDual()), self.objective, float(self.objective is None)
-        bound, shares = self.certified(*proof)
+        proof = self.lagrangian(np.array(program.getDual()), self.objective, float(self.objective is None))
+        bound, shares = self.certified(proof)
         if bound < self.lowest:
             self.lowest, self.behind = bound, proof
         if program.isOptimal():
@@ -358,8 +364,8 @@ class Relaxation:
         if self._priced(shares):
             return bound, "pixels entered"
         if (ray := program.getDualRay()) is not None:
-            rays = [(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
-            signed = [(*self.certified(*one), one) for one in rays]
+            rays = [self.lagrangian(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
+            signed = [(*self.certified(one), one) for one in rays]
             value, shares, proof = min(signed, key=lambda one: one[0])
             if value < 0:
                 self.lowest, self.behind = -np.inf, proof

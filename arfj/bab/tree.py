@@ -36,7 +36,7 @@ from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
 
 LOOK_AHEAD = 8
-"""So many candidates in turn that do not beat the best one end the look-ahead."""
+"""By default so many candidates in turn that do not beat the best one end the look-ahead."""
 LEAST_SIZE = 1e-6
 
 BEYOND = 0.05
@@ -168,6 +168,7 @@ class Search:
     Attributes:
         bound: of the search under way, valid whenever it is stopped.
         nodes: branchings of it.
+        look_ahead: so many candidates in turn that do not beat the best one end the look-ahead.
         deduction: asked before a node is branched on, or None.
     """
 
@@ -183,7 +184,7 @@ class Search:
         self.conflicts = conflicts
         self.proofs = Proofs(relaxation, proofs) if proofs else None
         self.costs = Costs(len(relaxation.neurons), window)
-        self.reliable = reliable
+        self.reliable, self.look_ahead = reliable, LOOK_AHEAD
         self.bound = np.inf
         self.nodes = 0
         self.heap: list[tuple[float, int, Node]] = []
@@ -400,7 +401,7 @@ class Search:
         for place in order.tolist():
             neuron = int(candidates[place])
             if self.reliable and self.costs.seen[:, neuron].min() < self.reliable:
-                if idle >= LOOK_AHEAD:
+                if idle >= self.look_ahead:
                     continue
                 children = self.children(node, neuron)
                 rate = self.rate(node, children) * weights[place]
@@ -412,7 +413,7 @@ class Search:
                 best, least, idle = (neuron, children), rate, 0
             else:
                 idle += 1
-                if idle >= LOOK_AHEAD:
+                if idle >= self.look_ahead:
                     break
         if best is None:
             return None
