@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from arfj.attack.descent import descend
+from arfj.attack.few import search_few, worth_while
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import FREE, MOST_FREE, search_neighbourhoods
 from arfj.attack.regions import Corner, Phases, RegionProgram, Regions, phases_at
@@ -48,8 +49,9 @@ def warm_start(
     question needs no more. Then rounds of longer attacks from other random starts. Descents begin at their nearest
     answers whose regions are new, and the neighbourhoods of their nearest ends are searched. No descent begins where
     another one ended: what it finds from its own start may be nearer than all that was found elsewhere. It ends after
-    a round that gains nothing over all before it, or whose nearest end is that of several descents. Where a share of
-    the scenarios is asked for, the first round also begins at an answer that fools all of them.
+    a round that gains nothing over all before it, or whose nearest end is that of several descents. Then neighbourhoods
+    of a few scenarios are searched, where there are many (`arfj.attack.few`). Where a share of the scenarios is asked
+    for, the first round also begins at an answer that fools all of them.
 
     Args:
         question: image, target, scenarios.
@@ -76,6 +78,8 @@ def warm_start(
         ends = []
         if search.over or search.sure or not search.gained(before):
             break
+    if search.best is not None and not search.over and worth_while(search.regions):
+        search.keep(search_few(search.regions, search.best, deadline))
     return search.best
 
 
