@@ -120,31 +120,34 @@ class Region:
     def attained(self, weights: ArrayLike) -> tuple[Floats, Floats]:
         """`support` and `maximiser` of the same weights, for little more than either."""
         w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        room, gain = self._knapsack(w)
+        if self.has_ball and self.norm == 1:
+            return self._spent(w)
+        room, gain = np.where(w > 0, self.upper - self.centre, self.centre - self.lower), np.abs(w)
         if self.has_ball:
-            room = self._euclidean(gain, room) if self.norm == 2 else self._spent(gain, room)
+            room = self._euclidean(gain, room)
         return np.asarray(w @ self.centre + (gain * room).sum(axis=1)), np.asarray(self.centre + np.sign(w) * room)
 
-    def _knapsack(self, w: Floats) -> tuple[Floats, Floats]:
-        """How far each pixel may move in the direction of its weight, and the gain per unit."""
-        return np.where(w > 0, self.upper - self.centre, self.centre - self.lower), np.abs(w)
+    def _spent(self, w: Floats) -> tuple[Floats, Floats]:
+        """`attained` where the radius is spent on the pixels of the largest gains first."""
+        up, down = self.upper - self.centre, self.centre - self.lower
+        gain = np.maximum(np.where(up > 0, w, 0.0), np.where(down > 0, -w, 0.0))
+        pixels = self._order(gain, up, down, w)
+        mine = np.take_along_axis(w, pixels, axis=1)
+        room = np.where(mine > 0, up[pixels], down[pixels])
+        moved = np.clip(self.radius - (np.cumsum(room, axis=1) - room), 0.0, room)
+        x = np.tile(self.centre, (len(w), 1))
+        np.put_along_axis(x, pixels, self.centre[pixels] + np.sign(mine) * moved, axis=1)
+        return np.asarray(w @ self.centre + (np.abs(mine) * moved).sum(axis=1)), x
 
-    def _spent(self, gain: Floats, room: Floats) -> Floats:
-        """How far each pixel moves if the radius is spent on those of the largest gains first."""
-        order = self._order(np.where(room > 0, gain, -1.0), room)
-        own = np.take_along_axis(room, order, axis=1)
-        moved = np.zeros_like(room)
-        np.put_along_axis(moved, order, np.clip(self.radius - (np.cumsum(own, axis=1) - own), 0.0, own), axis=1)
-        return moved
-
-    def _order(self, gain: Floats, room: Floats) -> NDArray[np.intp]:
+    def _order(self, gain: Floats, up: Floats, down: Floats, w: Floats) -> NDArray[np.intp]:
         """Pixels by falling gain, row by row: a few of them where these have room for the radius, or all of them."""
         total = gain.shape[1]
         few = int(min(PIXELS * self.radius, total)) + LEAST_PIXELS
         if few < total // 2:
             chosen = np.argpartition(gain, total - few, axis=1)[:, total - few :]
             gains = np.take_along_axis(gain, chosen, axis=1)
-            enough = np.take_along_axis(room, chosen, axis=1).sum(axis=1) >= self.radius
+            room = np.where(np.take_along_axis(w, chosen, axis=1) > 0, up[chosen], down[chosen])
+            enough = room.sum(axis=1) >= self.radius
             if (enough | (gains.min(axis=1) <= 0)).all():  # or nothing else is worth a move
                 ranks = np.argsort(-gains, axis=1)
                 return np.take_along_axis(chosen, ranks, axis=1)
