@@ -1,6 +1,7 @@
 """Descent over linear regions: only answers come back, none is worse than its start, none beats the optimum."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from reference import affine_layers, random_question
 
 from arfj.attack import descent
 from arfj.attack.descent import descend
-from arfj.attack.regions import MARGIN, RegionProgram, phases_at
+from arfj.attack.regions import MARGIN, RegionProgram, Regions, phases_at
 from arfj.bounds import crown_bounds
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.encoding import encode_tight
 from arfj.ensemble import Ensemble
-from arfj.question import Question
+from arfj.question import Demand, Question
 from arfj.solver import Limits, solve
 
 
@@ -163,3 +164,22 @@ def test_only_binding_scenarios_matter(seed):
             continue
         again = RegionProgram(part).solve(tuple(kept))
         assert again.distance == pytest.approx(corner.distance, abs=1e-6)
+
+
+@pytest.mark.parametrize("demand", [Demand(), Demand(cvar=0.5)])
+def test_the_slope_says_what_a_region_without_margin_gains(demand):
+    """d(0) >= d(m) - m slope, and d(0) is that where the margin m is small."""
+    seen = 0
+    for seed in range(8):
+        question = replace(random_question(seed, 3, 0.1), demand=demand)
+        for x in answers(question)[:4]:
+            edge = Regions(question, 0.0).at(x)
+            for margin, exact in ((1e-5, True), (0.02, False)):
+                corner = Regions(question, margin).at(x)
+                if corner is None or not corner.slope:
+                    continue
+                seen += exact
+                eased = corner.distance - margin * corner.slope
+                assert eased <= edge.distance + 1e-9
+                assert not exact or eased == pytest.approx(edge.distance, abs=1e-7)
+    assert seen > 5

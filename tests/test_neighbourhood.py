@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from reference import exact_distance, random_network, random_question
 
 from arfj.attack import Options, descent, neighbourhood, prove, warm
-from arfj.attack.closing import Closing
+from arfj.attack.closing import BRIEF, RELIABLE, Closing
 from arfj.attack.descent import descend, relaxed
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import held, kink_distances, search_neighbourhoods
 from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner, RegionProgram, phases_at
 from arfj.attack.warm import warm_start
+from arfj.bab.tree import LOOK_AHEAD
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
 from arfj.errors import SolverError
@@ -278,14 +279,16 @@ def test_the_first_try_is_given_up_at_its_milestones(monkeypatch):
     asked, honest = [], Closing.run
 
     def run(closing, seconds, look, milestones, brief):
-        asked.append(milestones)
-        return honest(closing, seconds, look, [(0.0, 2.0)] if milestones else [], brief)
+        found = honest(closing, seconds, look, [(0.0, 2.0)] if milestones else [], brief)
+        asked.append((milestones, closing.search.reliable, closing.search.look_ahead))
+        return found
 
     monkeypatch.setattr("arfj.attack.closing.EVERY", 0.0)
     monkeypatch.setattr(Closing, "run", run)
     prover = Prover(question, Options(time_limit=30.0), lambda *_: None)
     proof = prover.prove()
-    assert asked[0] == prove.EARLY
+    assert asked[0] == (prove.EARLY, *BRIEF)
+    assert asked[-1][1:] == (RELIABLE, LOOK_AHEAD)
     assert prover.failed < np.inf
     assert prover.unlikely
     assert proof.bound == pytest.approx(prover.best.distance, rel=1e-6)
