@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from arfj.bounds import Bounds
 from arfj.conflicts import KINK, Across, Conflict, within
 from arfj.network import Floats
-from arfj.probe import Asking
+from arfj.probe import VAIN, Asking
 from arfj.question import Question, condition_slack
 
 SECONDS, MOST = 0.5, 60
@@ -119,6 +119,7 @@ class _Pair(Asking):
         mine, alone = [bounds[index] for index in pair], [conflicts[index] for index in pair]
         super().__init__(question.fooling(pair), mine, points[0], radius, alone, both)
         self.pair, self.likely, self.deadline, self.pool = pair, likely, deadline, points
+        self.most = VAIN
         self.search.begin(-radius, deadline, 0.0, None)
         self.found: list[Across] = []
 

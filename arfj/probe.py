@@ -34,6 +34,9 @@ from arfj.question import Question
 
 SECONDS, MOST = 1.0, 200
 """Limits of one search, in seconds and nodes."""
+VAIN, EACH = 1000, 100
+"""Nodes after which searches that found no conflict are given up, and so many more for every one found: in wide or deep
+networks a search takes as long as in others, and hardly any ends with a proof."""
 RELIABLE, PROOFS, WINDOW = 1, 500, 50
 """Of these searches: see `arfj.attack.closing`."""
 SHARE, LEAST = 0.3, 0.05
@@ -82,7 +85,7 @@ def probe(
         ValueError: a soft demand, or several scenarios.
     """
     prober = Prober(question, bounds, answer, radius)
-    prober.deadline = deadline
+    prober.deadline, prober.most = deadline, VAIN
     for length in range(1, size + 1):  # what is impossible by itself would seem to imply all else
         prober.ask(length)
     return prober.probed
@@ -106,6 +109,8 @@ class Asking:
         count: how many there are.
         points: by literal, whether a known point has it, a row each.
         deadline: `time.perf_counter()` value after which nothing more is asked.
+        most: nodes after which nothing more is asked, where no conflict was found.
+        nodes: of all searches.
     """
 
     def __init__(
@@ -124,14 +129,17 @@ class Asking:
         self.neurons = self.relaxation.neurons
         self.count = len(self.neurons)
         self.conflicts = numbered(self.neurons, bounds, conflicts, across)
+        self.known = len(self.conflicts)
+        self.most, self.nodes = np.inf, 0
         self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
         self.points = np.zeros((0, 2 * self.count), dtype=np.bool_)
         self.met = 0
 
     @property
     def over(self) -> bool:
-        """Whether the time is."""
-        return time.perf_counter() >= self.deadline
+        """Whether the time is, or searches are in vain."""
+        vain = self.nodes > self.most + EACH * (len(self.conflicts) - self.known)
+        return vain or time.perf_counter() >= self.deadline
 
     def implied(self, literals: Sequence[int]) -> Phases | None:
         """What these phases imply by the known conflicts."""
@@ -148,6 +156,8 @@ class Asking:
             return self.search.excluded(phases, -self.radius, until, most, self.leaf)
         except _PossibleError:
             return False
+        finally:
+            self.nodes += self.search.nodes
 
     def leaf(self, x: Floats, objective: float) -> float:
         """A point that keeps all phases; it ends the search where it is near enough."""

@@ -53,6 +53,28 @@ class TestOptimum:
         monkeypatch.setattr(module, "RELIABLE", 0)
         assert Closing(question, bounds, x).run(SECONDS).value == pytest.approx(expected, rel=1e-6)
 
+    @pytest.mark.parametrize(("poor", "rise"), [(10.0, 1.0), (10.0, 9.0), (0.0, 1.0)])
+    def test_searches_are_no_longer_while_they_come_farther(self, poor, rise, monkeypatch):
+        question, x, bounds = larger(LARGER[0])
+        best = Closing(question, bounds, x).run(SECONDS).value
+        for name, value in (("FIRST", 2), ("LAST", 3), ("POOR", poor), ("RISE", rise)):
+            monkeypatch.setattr(module, name, value)
+        lengths, reached, honest = [], [0.0], Search.run
+
+        def run(search, *given, most, **options):
+            lengths.append(most)
+            found = honest(search, *given, most=most, **options)
+            reached.append(max(reached[-1], -found.bound))
+            return found
+
+        monkeypatch.setattr(Search, "run", run)
+        assert Closing(question, bounds, x).run(SECONDS).value == pytest.approx(best, rel=1e-6)
+        expected = [2.0]
+        for before, after in itertools.pairwise(reached[:-1]):
+            expected.append(expected[-1] * (3 if poor == 0 or after <= rise * before else 1))
+        assert len(lengths) > 1
+        assert lengths == [one if poor or one < 3 else np.inf for one in expected]
+
     @pytest.mark.parametrize("seed", SEEDS[:4])
     def test_bounds_from_the_interval_arithmetic_do_as_well(self, seed):
         question, x, _ = SETTINGS[seed]

@@ -155,7 +155,8 @@ class TestLadder:
 
 @pytest.fixture
 def hopeless(monkeypatch):
-    """Every first search of a hard part is given up at once."""
+    """Every first search of a hard part is given up at once, and there are no stages before it."""
+    monkeypatch.setattr("arfj.attack.known.LAST", 0)
     monkeypatch.setattr("arfj.attack.prove.HOPELESS", -9.0)
     monkeypatch.setattr(module, "EVERY", 0.0)
     monkeypatch.setattr("arfj.attack.prove.DOUBT_LEAST", 0.0)
@@ -280,6 +281,8 @@ class TestProver:
         assert prover.doubts == ((0.0, 10.0),)
         prover.bound = 20 * best
         assert prover.doubts == ()
+        prover.bound, prover.known.trial = 0.0, 1.0
+        assert prover.doubts == (), "bounds and conflicts can still be better"
 
     def test_a_part_that_is_outgrown(self, monkeypatch):
         """Begun with one scenario, the others join on the ladder or after it."""

@@ -103,6 +103,19 @@ class TestProber:
         question, bounds, x, radius = alone(SEEDS[0])
         assert probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3).conflicts == ()
 
+    @pytest.mark.parametrize(("each", "more"), [(0, False), (10**6, True)])
+    def test_searches_in_vain_are_given_up(self, each, more, monkeypatch):
+        """After a first node, unless conflicts have been found."""
+        asked, honest = [], Search.excluded
+        monkeypatch.setattr(Search, "excluded", lambda *given: asked.append(1) or honest(*given))
+        question, bounds, x, radius = alone(SEEDS[1])
+        everything = probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3).conflicts
+        searches, asked[:] = len(asked), []
+        monkeypatch.setattr("arfj.probe.VAIN", 10**6 if more else -1)
+        monkeypatch.setattr("arfj.probe.EACH", each)
+        found = probe(question, bounds, x, radius, time.perf_counter() + SECONDS, 3).conflicts
+        assert (found, len(asked)) == ((everything, searches) if more else ((), 0))
+
     def test_a_soft_demand_and_several_scenarios_are_refused(self):
         question, x, bounds = SETTINGS[SEEDS[0]]
         soft = replace(question, demand=Demand(share=0.5))

@@ -34,6 +34,9 @@ WINDOW = 50
 FIRST, GROWTH, LAST = 150, 3.0, 1000
 """Nodes of the first search, and by how much those that begin again with what it has learnt are longer, up to the last
 one, which has no limit."""
+POOR, RISE = 0.5, 1.2
+"""As long as the bound has not come to this share of the distance, none is the last one, and as long as each comes so
+much farther than all before, the next one is no longer: in deep networks what was learnt makes all the difference."""
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
 LOOK, LOOK_SHARE = 3.0, 0.3
@@ -179,7 +182,8 @@ class Closing:
         others: Helpers | None = None
         try:
             while not self.closed and not reason:
-                limit = most if most < LAST else np.inf
+                limit = most if most < LAST or self.bound < POOR * self.least else np.inf
+                before = self.bound
                 if self.whole is not None and (limit == np.inf or look):
                     now = time.perf_counter()
                     until = min(deadline, now + (LOOK if look else min(LOOK, LOOK_SHARE * (now - self.began))))
@@ -198,7 +202,8 @@ class Closing:
                 )
                 self.settle()
                 reason = self.ended(found, limit, deadline, others)
-                most *= GROWTH
+                if self.bound >= POOR * self.least or self.bound <= RISE * before:
+                    most *= GROWTH
                 if others is None and self.helpers is not None and not self.closed and not reason:
                     others = self.helpers
                     others.prepare(self)

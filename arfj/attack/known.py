@@ -46,7 +46,8 @@ SIGNS = 0.05
 PAIRS, TRIPLES = 2, 3
 """Phases of a conflict that is looked for; our own search finds larger ones in its course, which is why pairs do."""
 TRIAL = 1.5
-"""The proof is tried so many times as long as all stages have taken, before the next one."""
+"""The proof is tried so many times as long as all stages have taken, before the next one; a scenario alone has none:
+there it is worth less than a proof that goes on."""
 
 
 def cut_off_radius(distance: float) -> float:
@@ -148,7 +149,8 @@ class Known:
             said.append(self.taken(self.stage, best, active, left, say))
         if further or any(said):
             self.spent += time.perf_counter() - began
-            self.trial = TRIAL * self.spent if self.own and self.stage < LAST else np.inf
+            more = self.own and self.stage < LAST and len(active) > 1
+            self.trial = TRIAL * self.spent if more else np.inf
 
     def taken(
         self, stage: int, best: Corner, active: Sequence[int], left: Callable[[], float], say: Callable[[str], None]

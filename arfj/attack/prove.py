@@ -50,7 +50,7 @@ NEARER, LIKELY = 1e-3, 0.8
 near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-DOUBT_SHARE, DOUBT_LEAST, HOPELESS = 0.05, 5.0, 0.5
+DOUBT_SHARE, DOUBT_LEAST, HOPELESS = 0.5, 5.0, 0.5
 """After this share of the time that is left, and so many seconds at least, a search is given up for smaller balls while
 its bound is farther from the answer than the last share of its distance."""
 WEIGHTS = (1e-7, 1e7)
@@ -403,7 +403,8 @@ class Prover:
     def doubts(self) -> Sequence[Milestone]:
         """Where a hard part is given up for smaller balls, once, if these can say more."""
         near = self.best is not None and self.bound >= (1.0 - HOPELESS) * self.best.distance
-        if not self.hard or self.climbed or near or badly_scaled(self.question) is not None:
+        more = np.isfinite(self.known.trial)  # bounds and conflicts can still be better
+        if not self.hard or more or self.climbed or near or badly_scaled(self.question) is not None:
             return ()
         return ((max(DOUBT_LEAST, DOUBT_SHARE * self.left), 1.0 - HOPELESS),)
 
