@@ -104,6 +104,26 @@ class TestProbePairs:
                     implied = conflicts.implied({one: on})
                     assert implied is None or implied.get(other) == (not too)
 
+    def test_searches_in_vain_are_given_up(self, seed, monkeypatch):
+        """Each pair has nodes of its own."""
+        question, x, bounds = SETTINGS[seed]
+        nodes, honest = [0], Search.excluded
+
+        def excluded(search, *given):
+            try:
+                return honest(search, *given)
+            finally:
+                nodes[0] += search.nodes
+
+        monkeypatch.setattr(Search, "excluded", excluded)
+        everything, _ = found_of(question, x, bounds)
+        whole, nodes[0] = nodes[0], 0
+        monkeypatch.setattr("arfj.across.VAIN", -1)
+        found, _ = found_of(question, x, bounds)
+        assert (found, nodes) == ([], [0])
+        monkeypatch.setattr("arfj.across.VAIN", whole)
+        assert found_of(question, x, bounds)[0] == everything
+
     @pytest.mark.parametrize("likely", [0.8, 2.0])
     def test_the_unlikely_is_not_asked_for(self, seed, likely, monkeypatch):
         """Of all that is asked a linear program says so; with 2 that there is no point at all."""

@@ -75,6 +75,27 @@ class TestOptimum:
         assert len(lengths) > 1
         assert lengths == [one if poor or one < 3 else np.inf for one in expected]
 
+    @pytest.mark.parametrize("poor", [0.0, 10.0])
+    def test_a_nearer_answer_is_looked_for_once_before_long_searches(self, poor, monkeypatch):
+        question, x, bounds = larger(LARGER[0])
+        calls, honest = [], Search.run
+        for name, value in (("FIRST", 2), ("LAST", 3), ("POOR", poor), ("RISE", 9.0)):
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(
+            module, "search_neighbourhoods", lambda _program, best, _until: calls.append("look") or best
+        )
+
+        def run(search, *given, most, **options):
+            calls.append(most)
+            return honest(search, *given, most=most, **options)
+
+        monkeypatch.setattr(Search, "run", run)
+        Closing(question, bounds, x, whole=lambda _: True).run(SECONDS)
+        at = calls.index("look")
+        assert calls.count("look") == 1
+        assert max(calls[:at]) < 3 <= calls[at + 1]
+        assert len(calls) > at + 2 or not poor, "or the case says nothing of later ones"
+
     @pytest.mark.parametrize("seed", SEEDS[:4])
     def test_bounds_from_the_interval_arithmetic_do_as_well(self, seed):
         question, x, _ = SETTINGS[seed]

@@ -40,8 +40,8 @@ much farther than all before, the next one is no longer: in deep networks what w
 NODE_BYTES, NEURON_BYTES = 1000, 110
 """What an open node takes up to, beside its basis: by itself, and for every open neuron (its phase and its amounts)."""
 LOOK, LOOK_SHARE = 3.0, 0.3
-"""Seconds before the last search, and share of the time before it, in which an answer is looked for that shows the part
-to be too small; beforehand, where it is so probably, the seconds alone."""
+"""Seconds before the first search of `LAST` nodes or more, and share of the time before it, in which an answer is
+looked for that shows the part to be too small; beforehand, where it is so probably, the seconds alone."""
 EVERY = 0.2
 """Seconds between two reports."""
 Milestone = tuple[float, float]
@@ -169,7 +169,7 @@ class Closing:
         Args:
             seconds: limit.
             look: whether the part is probably too small: an answer that shows it is looked for before the first search,
-                not only before the last one.
+                not only before the first long one.
             milestones: where it is given up.
             brief: whether it is a first try: see `BRIEF`.
         """
@@ -178,17 +178,18 @@ class Closing:
             self.search.reliable, self.search.look_ahead = BRIEF
         deadline = self.began + seconds
         most = float(FIRST)
+        looked = self.whole is None
         reason = ""
         others: Helpers | None = None
         try:
             while not self.closed and not reason:
                 limit = most if most < LAST or self.bound < POOR * self.least else np.inf
                 before = self.bound
-                if self.whole is not None and (limit == np.inf or look):
+                if not looked and (most >= LAST or look):
                     now = time.perf_counter()
                     until = min(deadline, now + (LOOK if look else min(LOOK, LOOK_SHARE * (now - self.began))))
                     self.met(search_neighbourhoods(self.regions.program(self.best.x), self.best, until))
-                    look = False
+                    look, looked = False, most >= LAST
                 found = self.search.run(
                     {},
                     -self.least,
