@@ -36,7 +36,7 @@ SECONDS, MOST = 1.0, 200
 """Limits of one search, in seconds and nodes."""
 VAIN, EACH = 1000, 100
 """Nodes after which searches that found no conflict are given up, and so many more for every one found: in wide or deep
-networks a search takes as long as in others, and hardly any ends with a proof."""
+networks hardly any ends with a proof, and with several of these none tells of the others."""
 RELIABLE, PROOFS, WINDOW = 1, 500, 50
 """Of these searches: see `arfj.attack.closing`."""
 SHARE, LEAST = 0.3, 0.05
@@ -70,6 +70,7 @@ def probe(
     radius: float,
     deadline: float,
     size: int = 2,
+    most: float = np.inf,
 ) -> Probed:
     """Conflicts of at most `size` phases of a question's only scenario.
 
@@ -80,12 +81,13 @@ def probe(
         radius: R.
         deadline: `time.perf_counter()` value after which nothing more is asked.
         size: of the largest conflicts.
+        most: see `Asking`.
 
     Raises:
         ValueError: a soft demand, or several scenarios.
     """
     prober = Prober(question, bounds, answer, radius)
-    prober.deadline, prober.most = deadline, VAIN
+    prober.deadline, prober.most = deadline, most
     for length in range(1, size + 1):  # what is impossible by itself would seem to imply all else
         prober.ask(length)
     return prober.probed

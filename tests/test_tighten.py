@@ -15,6 +15,7 @@ from arfj.attack.prove import Options, Prover, cut_off_radius
 from arfj.attack.regions import Corner, RegionProgram
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.ensemble import Ensemble
+from arfj.probe import VAIN
 from arfj.question import Demand, condition_slack
 from arfj.tighten import open_width, tighten, tighten_layer, tighten_scenario, tighten_together
 
@@ -304,9 +305,16 @@ class TestTogetherInAProof:
             layers.append(given[-1])
             return honest_together(*given)
 
+        probed, honest_probe = [], Crew.probe
+
+        def probe(*given):
+            probed.append(given[-1])
+            return honest_probe(*given)
+
         monkeypatch.setattr("arfj.attack.known.MANY", many)
         monkeypatch.setattr(Crew, "tighten_together", together)
         monkeypatch.setattr(Crew, "tighten", tightened)
+        monkeypatch.setattr(Crew, "probe", probe)
         known = Known(question, Crew(lambda: 1), "alpha-crown", engine == "bab")
         best = Corner(corner.x, question.distance(corner.x), ())
         known.improve(best, list(range(scenarios)), lambda: SOON, lambda _: None)
@@ -314,6 +322,7 @@ class TestTogetherInAProof:
         assert asked == [(BRANCHINGS if engine == "bab" else MORE, several and scenarios < many)]
         assert layers == [1 if scenarios < many else None] * several
         assert np.isfinite(known.trial) == (engine == "bab" and scenarios > 1)
+        assert probed == ([] if share else [np.inf if scenarios == 1 else VAIN]), "one scenario's searches go on"
 
     def test_bounds_that_an_answer_leaves_are_thrown_away(self, monkeypatch):
         question, *_ = setting(SEEDS[0], scenarios=2)

@@ -193,12 +193,13 @@ class Crew:
         radius: float,
         deadline: float,
         size: int,
+        most: float = np.inf,
     ) -> list[Probed | None]:
         """`arfj.probe.probe`, the scenarios spread over this process and the helpers; the demand is no soft one."""
 
         def part(share: Sequence[int]) -> Probing:
             scenarios = [(question.fooling([index]), bounds[index]) for index in share]
-            return Probing(scenarios, answer, radius, deadline - time.perf_counter(), size)
+            return Probing(scenarios, answer, radius, deadline - time.perf_counter(), size, most)
 
         found = self._shared(part, len(bounds), deadline)
         return [found.get(index) for index in range(len(bounds))]

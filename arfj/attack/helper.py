@@ -94,11 +94,13 @@ class Probing:
     radius: float
     seconds: float
     size: int
+    most: float
 
     def done(self) -> list[Probed]:
         """What is known of them then."""
         deadline = time.perf_counter() + self.seconds
-        return [probe(*one, self.answer, self.radius, deadline, self.size) for one in self.scenarios]
+        ball = self.answer, self.radius
+        return [probe(*one, *ball, deadline, self.size, self.most) for one in self.scenarios]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from arfj.attack.helper import Pairing
 from arfj.attack.regions import Corner
 from arfj.bounds import Bounds, Method, pre_activation_bounds
 from arfj.conflicts import Across, Conflict, hold, within
-from arfj.probe import Probed
+from arfj.probe import VAIN, Probed
 from arfj.question import Question
 from arfj.tighten import open_width
 
@@ -204,7 +204,9 @@ class Known:
         bounds = self.bounds_of(radius, asked)
         part, deadline = self.question.restricted(asked), time.perf_counter() + PROBE_SHARE * left()
         size = PAIRS if self.own else TRIPLES
-        for index, found in zip(asked, self.crew.probe(part, bounds, best.x, radius, deadline, size), strict=True):
+        most = VAIN if len(active) > 1 else np.inf  # of one alone they end the proof, or nearly
+        answers = self.crew.probe(part, bounds, best.x, radius, deadline, size, most)
+        for index, found in zip(asked, answers, strict=True):
             if found is not None and found.hold(self.question.ensemble.networks[index], best.x):
                 self.probed[index] = found
 
