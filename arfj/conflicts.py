@@ -36,13 +36,22 @@ class Conflicts:
     Args:
         neurons: how many there are.
         sets: each a set of (neuron, on); the empty one says that no point counts.
+
+    Attributes:
+        sets: of literals: a neuron's own number for off, that plus `neurons` for on.
+        bits: of every literal, in the integers that stand for sets of them.
+        pairs: of every literal, what it implies by conflicts of two.
+        rests: of every literal, the others of its larger conflicts.
+        units: what conflicts of one imply.
+        empty: whether no point counts.
     """
 
     def __init__(self, neurons: int, sets: Iterable[Sequence[tuple[int, bool]]] = ()) -> None:
         self.neurons = neurons
         self.sets: list[tuple[int, ...]] = []
-        self.of: list[list[tuple[int, ...]]] = [[] for _ in range(2 * neurons)]
-        self.others: list[NDArray[np.intp] | None] = [None] * (2 * neurons)
+        self.bits = [1 << literal for literal in range(2 * neurons)]
+        self.pairs = [0] * (2 * neurons)
+        self.rests: list[list[int]] = [[] for _ in range(2 * neurons)]
         self.units: list[int] = []
         self.empty = False
         for one in sets:
@@ -59,8 +68,11 @@ class Conflicts:
         if len(literals) == 1:
             self.units.append(self._opposite(literals[0]))
         for literal in literals:
-            self.of[literal].append(tuple(other for other in literals if other != literal))
-            self.others[literal] = None
+            others = [other for other in literals if other != literal]
+            if len(others) == 1:
+                self.pairs[literal] |= self.bits[self._opposite(others[0])]
+            elif others:
+                self.rests[literal].append(sum(self.bits[other] for other in others))
 
     def implied(self, phases: Phases, closed: Phases | None = None) -> Phases | None:
         """These phases and all that they imply (the same object where that is nothing); None: no point has them.
@@ -74,33 +86,43 @@ class Conflicts:
         if self.empty:
             return None
         count = self.neurons
-        held = np.zeros(2 * count + 1, dtype=np.bool_)
-        held[-1] = True  # what conflicts of fewer phases have in place of more
-        held[[neuron + count * on for neuron, on in phases.items()]] = True
-        fresh = [neuron + count * on for neuron, on in phases.items() if closed is None or neuron not in closed]
-        found = []
+        literals = [neuron + count * on for neuron, on in phases.items()]
         if closed is None:
-            fresh += (found := [unit for unit in self.units if not held[unit]])
-            held[found] = True
-        while fresh:
-            literal = fresh.pop()
-            if held[self._opposite(literal)]:
-                return None
-            if (others := self._others(literal)) is None:
-                continue
-            have = held[others]
-            missing = others.shape[1] - have.sum(axis=1)
-            if not missing.all():
-                return None
-            rows = np.flatnonzero(missing == 1)
-            for last in others[rows, have[rows].argmin(axis=1)].tolist():
-                if not held[other := self._opposite(last)]:
-                    held[other] = True
-                    fresh.append(other)
-                    found.append(other)
+            fresh = literals + self.units
+        else:
+            fresh = [neuron + count * on for neuron, on in phases.items() if neuron not in closed]
+        found = self._propagated(literals, fresh)
         if not found:
-            return phases
+            return None if found is None else phases
         return {**phases, **{literal % count: literal >= count for literal in found}}
+
+    def _propagated(self, literals: Sequence[int], fresh: Sequence[int]) -> list[int] | None:
+        """What is implied beyond `literals` once `fresh` is held as well; None where all of a conflict would be."""
+        bits, held = self.bits, 0
+        for literal in literals:
+            held |= bits[literal]
+        found = [literal for literal in fresh if not held & bits[literal]]
+        for literal in found:
+            held |= bits[literal]
+        left = list(fresh)
+        while left:
+            literal = left.pop()
+            if held & bits[self._opposite(literal)]:
+                return None
+            new = self.pairs[literal] & ~held
+            for others in self.rests[literal]:
+                missing = others & ~held
+                if not missing:
+                    return None
+                if not missing & (missing - 1):  # the last one: its other side is implied
+                    new |= bits[self._opposite(missing.bit_length() - 1)] & ~held
+            held |= new
+            while new:
+                other = new.bit_length() - 1
+                new ^= bits[other]
+                left.append(other)
+                found.append(other)
+        return found
 
     def phases(self, literals: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """The neurons of literals, and whether they are on."""
@@ -109,19 +131,6 @@ class Conflicts:
 
     def _opposite(self, literal: int) -> int:
         return literal - self.neurons if literal >= self.neurons else literal + self.neurons
-
-    def _others(self, literal: int) -> NDArray[np.intp] | None:
-        """The other phases of all conflicts with this one, a row each."""
-        if not self.of[literal]:
-            return None
-        known = self.others[literal]
-        if known is None:
-            rows = self.of[literal]
-            known = np.full((len(rows), max(map(len, rows))), 2 * self.neurons, dtype=np.intp)
-            for row, one in zip(known, rows, strict=True):
-                row[: len(one)] = one
-            self.others[literal] = known
-        return known
 
 
 def numbered(

@@ -69,6 +69,10 @@ class TestImplied:
         assert conflicts.implied({0: True}) is None
         assert conflicts.implied({}) == {0: False, 1: True, 2: False}
 
+    def test_all_pairs_of_a_phase_count(self):
+        conflicts = Conflicts(4, [[(0, True), (1, True)], [(0, True), (2, False)], [(3, True), (0, True)]])
+        assert conflicts.implied({0: True}) == {0: True, 1: False, 2: True, 3: False}
+
     def test_the_empty_one_leaves_nothing(self):
         assert Conflicts(2, [[]]).implied({}) is None
         assert Conflicts(0).implied({}) == {}

@@ -48,14 +48,15 @@ class Corner:
         distance: ||x - xbar||_1.
         phases: of the region.
         binding: the scenarios with a multiplier above 0; without the others the region's optimum is the same.
-        slope: by how much the distance falls at most, where the class conditions are eased by 1.
+        slope: by how much the distance falls at most, where the class conditions are eased by 1;
+            infinite where that is not known.
     """
 
     x: Floats
     distance: float
     phases: Phases
     binding: tuple[int, ...] = ()
-    slope: float = 0.0
+    slope: float = np.inf
 
 
 def phases_at(question: Question, x: Floats) -> Phases:

@@ -10,16 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from arfj.attack.prove import Earlier, Options, Phase, Proof, Prover
-from arfj.attack.regions import Regions
+from arfj.attack.regions import MARGIN, Corner, Regions
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.network import Floats
 from arfj.question import Question
 
 REPAIRS = 4
+CHEAP = 1e-8
+"""An answer stays as it is where the room in its class conditions costs less than this share of its distance."""
+LIBRARIES = ThreadpoolController()
+"""The BLAS libraries in use; to look for them takes milliseconds."""
 
 
 def solve_question(
@@ -47,9 +51,9 @@ def solve_question(
         ArfjError: the witness cannot be written.
     """
     prover = Prover(question, options, told or (lambda _name, _step: None), earlier, cores)
-    with threadpool_limits(1):  # products with eight columns: threads of the BLAS only get in each other's way
+    with LIBRARIES.limit(limits=1):  # products with eight columns: threads of the BLAS only get in each other's way
         proof = prover.prove()
-    replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best.x, proof.bound, witness)
+    replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best, proof.bound, witness)
     status, reason = _verdict(proof, replayed, missed)
     distance = None if replayed is None else replayed.distance
     return AttackResult(
@@ -90,16 +94,18 @@ def _verdict(proof: Proof, replayed: Replay | None, missed: str) -> tuple[Status
     return "feasible", proof.reason or "the gap is not closed"
 
 
-def _confirmed(question: Question, x: Floats, bound: float, path: Path) -> tuple[Replay | None, str]:
+def _confirmed(question: Question, best: Corner, bound: float, path: Path) -> tuple[Replay | None, str]:
     """Save, load back and replay; where a condition is missed, ask for that much more and try again."""
     violation = 0.0
     for attempt in range(REPAIRS):
-        # First without any room: where outputs react slowly, room in the conditions costs distance.
         margin = 2.0 * violation + 10.0**attempt * 1e-8 if attempt else 0.0
-        corner = Regions(question, margin).at(x)
+        corner: Corner | None = best
+        # First without any room: where outputs react slowly, room in the conditions costs distance.
+        if attempt or MARGIN * best.slope > CHEAP * best.distance:
+            corner = Regions(question, margin).at(best.x)
         if corner is None and attempt > 1:
             break
-        outcome = _saved(question, x if corner is None else corner.x, bound, path)
+        outcome = _saved(question, best.x if corner is None else corner.x, bound, path)
         if outcome.hit:
             return outcome, ""
         violation = outcome.violation

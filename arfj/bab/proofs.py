@@ -114,32 +114,40 @@ class Proofs:
 
     def implied(self, phases: Phases, target: float) -> Phases | None:
         """These phases and all that they imply for points whose objective is above `target`; None: there are none."""
-        count = self.count
+        count, neurons = self.count, self.neurons
         if not count:
             return phases
         needed = self.totals[:count] - self.of_objective[:count] * (target - ROUNDING * abs(target))
-        literals = self._literals(phases)
-        open_ = np.ones(2 * self.neurons, dtype=np.bool_)
-        open_[literals] = open_[self._others(literals)] = False
+        literals = [neuron + neurons * on for neuron, on in phases.items()]
+        slack = needed - self.gains[literals, :count].sum(axis=0)
+        open_: NDArray[np.bool_] | None = None
         given = len(literals)
         while True:
-            slack = needed - self.gains[literals, :count].sum(axis=0)
             if slack.min() <= 0:
                 self.used[:count][slack <= 0] = self.clock + RECENT
                 return None
-            near = np.flatnonzero(slack <= self.largest[:count])
-            impossible = (self.gains[:, near] >= slack[near]) & open_[:, None]
-            found = self._others(np.flatnonzero(impossible.any(axis=1)))
-            if not found.size:
+            near = (slack <= self.largest[:count]).nonzero()[0]
+            if not near.size:
+                break
+            if open_ is None:
+                open_ = np.ones((2, neurons), dtype=np.bool_)
+                open_[:, list(phases)] = False
+            impossible = self.gains.take(near, axis=1) >= slack[near]
+            impossible &= open_.reshape(-1, 1)
+            if not impossible.any():
                 break
             self.used[near[impossible.any(axis=0)]] = self.clock + RECENT
             # Both sides of a neuron: the proof that one of them contradicts closes the node.
-            literals = np.concatenate([literals, found])
-            open_[found] = open_[self._others(found)] = False
+            found = [
+                literal + neurons if literal < neurons else literal - neurons
+                for literal in impossible.any(axis=1).nonzero()[0].tolist()
+            ]
+            open_[:, [literal % neurons for literal in found]] = False
+            literals += found
+            slack = needed - self.gains[literals, :count].sum(axis=0)
         if len(literals) == given:
             return phases
-        new = literals[given:]
-        return {**phases, **dict(zip((new % self.neurons).tolist(), (new >= self.neurons).tolist(), strict=True))}
+        return {**phases, **{literal % neurons: literal >= neurons for literal in literals[given:]}}
 
     def importance(self, target: float) -> Floats | None:
         """How much each neuron's phase matters, at most 1; None where few proofs are known.
@@ -158,7 +166,3 @@ class Proofs:
     def _literals(self, phases: Phases) -> Indices:
         """The rows of `gains` that these phases have: a neuron's own number for off, that plus `neurons` for on."""
         return np.array([neuron + self.neurons * on for neuron, on in phases.items()], dtype=np.intp)
-
-    def _others(self, literals: Indices) -> Indices:
-        """The other sides of the same neurons."""
-        return np.where(literals < self.neurons, literals + self.neurons, literals - self.neurons)

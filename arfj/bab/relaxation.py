@@ -117,6 +117,7 @@ class Relaxation:
         region = question.region()
         self.centre = region.centre
         self.caps = np.concatenate([region.upper - region.centre, region.centre - region.lower])
+        self.room = float(self.caps.sum())
         self.neurons: list[tuple[int, int, int]] = []
         self.solves = 0
         rows = _Rows(region.centre)
@@ -144,6 +145,8 @@ class Relaxation:
         self.full = problem.upper
         self.sides = problem.row_lower, problem.row_upper
         self.finite = [np.where(np.isfinite(side), side, 0.0) for side in self.sides]
+        self.least = np.where(np.isfinite(problem.row_lower), -np.inf, 0.0)  # multipliers with the signs allowed
+        self.most = np.where(np.isfinite(problem.row_upper), np.inf, 0.0)
         self.columns = problem.matrix.T.tocsr()
         self.pixel_rows = np.concatenate(rows.pixel_rows)
         self.weights = np.ascontiguousarray(np.hstack(rows.weights))  # (pixels, pixel rows); q has the negatives
@@ -171,7 +174,7 @@ class Relaxation:
         caps = np.maximum(*np.split(self.caps, 2))
         sizes[self.pixel_rows] += constants + caps @ np.abs(self.weights)
         if self.ball is not None:
-            sizes[self.ball] += self.caps.sum()
+            sizes[self.ball] += self.room
         return np.asarray(sizes + np.maximum(*np.abs(self.finite)))
 
     def _program(self, matrix: sp.csr_matrix) -> LP:
@@ -277,21 +280,21 @@ class Relaxation:
 
     def lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> Lagrangian:
         """Of the objective v_column (None: none) - cost sum (p + q), at multipliers of the rows."""
-        lower, upper = self.sides
-        wrong = (
-            ((multipliers > 0) & np.isinf(upper)) | ((multipliers < 0) & np.isinf(lower)) | ~np.isfinite(multipliers)
-        )
-        multipliers = np.where(wrong, 0.0, multipliers)
+        if not np.isfinite(multipliers).all():
+            multipliers = np.where(np.isfinite(multipliers), multipliers, 0.0)
+        multipliers = np.minimum(np.maximum(multipliers, self.least), self.most)
         reduced = -(self.columns @ multipliers)
         if column is not None:
             reduced[column] += 1.0
         sums = self.weights @ multipliers[self.pixel_rows]
         price = cost if self.ball is None else cost + multipliers[self.ball]
-        shares = np.concatenate([-sums - price, sums - price])
-        shares = np.maximum(shares, 0.0, out=shares) * self.caps
+        shares = np.concatenate([-sums, sums])
+        shares -= price
+        np.maximum(shares, 0.0, out=shares)
+        shares *= self.caps
         sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
         own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
-        size = float(np.abs(multipliers) @ self.sizes) + own + abs(price) * float(self.caps.sum())
+        size = float(np.abs(multipliers) @ self.sizes) + own + abs(price) * self.room
         of_objective = column is not None or cost > 0
         return Lagrangian(float(sides @ multipliers), reduced, shares, self.terms * size, multipliers, of_objective)
 
