@@ -129,6 +129,17 @@ class TestRelaxation:
         relaxation.start_from(basis)
         assert relaxation.solve()[0] == pytest.approx(expected, abs=1e-8)
 
+    def test_a_basis_is_gone_back_to_once_it_has_been_left(self):
+        relaxation = relaxed(SEEDS[0])
+        relaxation.solve()
+        basis = relaxation.basis()
+        for phases in ({}, {0: False, 1: True}, {0: True, 1: False}):
+            relaxation.hold(phases)
+            relaxation.solve()
+            relaxation.start_from(basis)
+            columns, rows = relaxation.program.getBase()
+            assert (bytes(columns)[: len(basis[0])], bytes(rows)) == basis
+
     def test_the_image_is_where_the_bound_is_reached(self):
         question, _, _ = SETTINGS[SEEDS[0]]
         relaxation = relaxed(SEEDS[0])

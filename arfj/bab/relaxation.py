@@ -108,6 +108,7 @@ class Relaxation:
         needed: how many scenarios have to count.
         behind: the best bound of the last program, of the objective 0 where there was no point at all; None where it
             has no bound.
+        stands: the basis that the solver has, where it is known.
         solves: linear programs solved so far.
     """
 
@@ -159,6 +160,7 @@ class Relaxation:
         self.objective: int | None = None
         self.floor = -np.inf
         self.behind: Lagrangian | None = None
+        self.stands: Basis | None = None
         self.lowest = np.inf
         self.program = self._program(problem.matrix)
 
@@ -313,7 +315,7 @@ class Relaxation:
             y / u and s / (-l) at the optimum; None where the bound is not above `floor`, or there is no optimum.
         """
         self.solves += 1
-        self.behind, self.lowest = None, np.inf
+        self.behind, self.lowest, self.stands = None, np.inf, None
         program = self.program
         until = time.perf_counter() + seconds
         if floor != self.floor:
@@ -416,10 +418,14 @@ class Relaxation:
     def basis(self) -> Basis:
         """Where the solver stands, to go on from there later."""
         columns, rows = self.program.getBase()
-        return bytes(columns), bytes(rows)
+        self.stands = bytes(columns), bytes(rows)
+        return self.stands
 
     def start_from(self, basis: Basis) -> None:
         """Go on from there; pixels that entered since stay where they were."""
+        if basis is self.stands:  # what it has factorised is of use
+            return
+        self.stands = basis
         columns, rows = basis
         self.program.setBase([*columns, *[0] * (self.program.ncols() - len(columns))], list(rows))
 
