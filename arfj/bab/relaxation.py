@@ -65,6 +65,8 @@ PRICED = 10
 EXACT = 1e-8
 """A program is priced out once the certified bound is this near to its objective, relative or absolute."""
 NO_LIMIT, LONGEST = -1e20, 1e20
+WALL_CLOCK = 2
+"""The clock of the time limit; that of the processor, the default, is a system call every time it is looked at."""
 LEAST_OPEN = 1e-8
 """Open neurons have u and -l of this size at least: on smaller ones the linear solver breaks down. Wider ones hold."""
 OPEN = 1e-7
@@ -144,6 +146,8 @@ class Relaxation:
         self.y, self.s, self.triangles = (np.array(one, dtype=np.intp) for one in (rows.y, rows.s, rows.triangles))
         self.low, self.up = problem.lower.copy(), problem.upper.copy()
         self.full = problem.upper
+        self.both = np.stack([self.y, self.s])
+        self.widths = self.full[self.both]
         self.sides = problem.row_lower, problem.row_upper
         self.finite = [np.where(np.isfinite(side), side, 0.0) for side in self.sides]
         self.least = np.where(np.isfinite(problem.row_lower), -np.inf, 0.0)  # multipliers with the signs allowed
@@ -192,6 +196,7 @@ class Relaxation:
         program.addRows(entries, lhss=lower, rhss=upper)
         program.setRealParam(LP_PARAMETER.FEASTOL, TOLERANCE)
         program.setRealParam(LP_PARAMETER.DUALFEASTOL, TOLERANCE)
+        program.setIntParam(LP_PARAMETER.TIMING, WALL_CLOCK)
         return program
 
     def maximise(self, column: int | None) -> None:
@@ -278,7 +283,7 @@ class Relaxation:
         """Of y and s, (2, neurons), at the last program's multipliers: what the objective gains at first by each."""
         if self.behind is None:
             raise ValueError("no program has been solved whose bound is finite")
-        return np.stack([self.behind.reduced[self.y], self.behind.reduced[self.s]])
+        return self.behind.reduced[self.both]
 
     def lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> Lagrangian:
         """Of the objective v_column (None: none) - cost sum (p + q), at multipliers of the rows."""
@@ -386,7 +391,7 @@ class Relaxation:
 
     def _amounts(self) -> Floats:
         values = np.array(self.program.getPrimal()[: len(self.low)])
-        amounts = np.maximum(np.stack([values[self.y] / self.full[self.y], values[self.s] / self.full[self.s]]), 0.0)
+        amounts = np.maximum(values[self.both] / self.widths, 0.0)
         if self.pairs.size:
             counts = amounts[1, self.pairs] <= OPEN
             if counts.sum() >= self.needed:  # the others need not count

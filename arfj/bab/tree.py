@@ -491,7 +491,7 @@ class Search:
 
 def open_neurons(amounts: NDArray[np.floating], phases: Phases) -> NDArray[np.intp]:
     """Neurons whose phase the point does not keep."""
-    least = amounts.min(axis=0)
+    least = np.minimum(amounts[0], amounts[1])
     if phases:
         least[list(phases)] = 0.0
     return np.flatnonzero(least > OPEN)
