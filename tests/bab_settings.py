@@ -9,10 +9,24 @@ from reference import exact_distance, random_question
 
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.prove import cut_off_radius
-from arfj.bab import Relaxation
+from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds
 
 SECONDS = 30.0
+
+
+def counted(monkeypatch):
+    """The nodes of all `Search.excluded` from now on, a list of one number."""
+    nodes, honest = [0], Search.excluded
+
+    def excluded(search, *given):
+        try:
+            return honest(search, *given)
+        finally:
+            nodes[0] += search.nodes
+
+    monkeypatch.setattr(Search, "excluded", excluded)
+    return nodes
 
 
 def first_answer(question):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, harder, larger
+from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, counted, exact_of, harder, larger
 from reference import joint_distances
 from test_crew import threads, until_ready  # noqa: F401
 from test_probe import known
@@ -107,15 +107,7 @@ class TestProbePairs:
     def test_searches_in_vain_are_given_up(self, seed, monkeypatch):
         """Each pair has nodes of its own."""
         question, x, bounds = SETTINGS[seed]
-        nodes, honest = [0], Search.excluded
-
-        def excluded(search, *given):
-            try:
-                return honest(search, *given)
-            finally:
-                nodes[0] += search.nodes
-
-        monkeypatch.setattr(Search, "excluded", excluded)
+        nodes = counted(monkeypatch)
         everything, _ = found_of(question, x, bounds)
         whole, nodes[0] = nodes[0], 0
         monkeypatch.setattr("arfj.across.VAIN", -1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, exact_of, first_answer, harder, larger
+from bab_settings import HARDER, LARGER, SECONDS, SEEDS, SETTINGS, counted, exact_of, first_answer, harder, larger
 from reference import random_question, region_distances
 from test_crew import threads, until_ready  # noqa: F401
 
@@ -107,15 +107,7 @@ class TestProber:
         """So many nodes are allowed, and more for every conflict."""
         whole, x, (bounds, *_) = harder(HARDER[0])
         question, radius = whole.fooling([0]), cut_off_radius(whole.distance(x))
-        nodes, honest = [0], Search.excluded
-
-        def excluded(search, *given):
-            try:
-                return honest(search, *given)
-            finally:
-                nodes[0] += search.nodes
-
-        monkeypatch.setattr(Search, "excluded", excluded)
+        nodes = counted(monkeypatch)
 
         def spent(most, each):
             monkeypatch.setattr("arfj.probe.EACH", each)
