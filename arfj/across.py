@@ -56,7 +56,7 @@ def probe_pairs(
 
     Args:
         question: image, target, scenarios; the demand is no soft one.
-        bounds: of every scenario, which hold at every answer x with ||x - xbar||_1 <= radius.
+        bounds: of every scenario, which hold at every answer x with ||x - xbar||_1 < radius.
         conflicts: of every scenario alone.
         across: those of several scenarios that are known.
         answer: an answer within the radius.

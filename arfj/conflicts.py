@@ -62,7 +62,7 @@ class Conflicts:
 
     def add(self, one: Sequence[tuple[int, bool]]) -> None:
         """Keep another conflict."""
-        literals = tuple(neuron + self.neurons * on for neuron, on in one)
+        literals = tuple(dict.fromkeys(neuron + self.neurons * on for neuron, on in one))
         self.sets.append(literals)
         self.empty = self.empty or not literals
         if len(literals) == 1:

@@ -76,7 +76,7 @@ def probe(
 
     Args:
         question: image, target, one scenario; the demand is no soft one.
-        bounds: of the scenario, which hold at every answer x with ||x - xbar||_1 <= radius.
+        bounds: of the scenario, which hold at every answer x with ||x - xbar||_1 < radius.
         answer: an answer within the radius.
         radius: R.
         deadline: `time.perf_counter()` value after which nothing more is asked.

@@ -63,7 +63,8 @@ def tighten(
 
     Args:
         question: image, target, scenarios.
-        bounds: sound bounds over the ball, one record a scenario.
+        bounds: one record a scenario, sound over the ball, or at all of its answers that are nearer than the best one
+            known; what comes of them holds where they do.
         radius: R, at least the distance of a known answer.
         deadline: `time.perf_counter()` value after which what is left stays as it was.
         most: branchings of a program.

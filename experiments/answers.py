@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arfj.attack import Options, solve_question
-from arfj.attack.prove import Earlier
+from arfj.attack.options import Earlier
 from arfj.attack.result import AttackResult
 from arfj.evaluate import load_witness
 from arfj.network import Floats, Network

@@ -8,7 +8,7 @@ import numpy as np
 from reference import exact_distance, random_question
 
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.prove import cut_off_radius
+from arfj.attack.known import cut_off_radius
 from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds
 

@@ -17,8 +17,9 @@ from arfj.attack import closing as closing_module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.helper import Pairing
-from arfj.attack.known import ASKED, BRANCHINGS, LAST, Known
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.known import ASKED, BRANCHINGS, LAST, Known, cut_off_radius
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner
 from arfj.bab import Search
 from arfj.bounds import Bounds

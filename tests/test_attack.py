@@ -127,6 +127,20 @@ class TestOptimum:
         assert (proof.bound, prover.bound) == (0.0, 0.0)
         assert "numerical trouble" in proof.reason
 
+    def test_so_it_is_where_the_user_ends_the_search(self, monkeypatch):
+        prover = module.Prover(random_question(35, scenarios=3, inputs=6), QUICK, lambda *_: None)
+        honest = prover.warm_up
+
+        def interrupted():
+            honest()
+            prover.bound = prover.best.distance * 1.01
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(prover, "warm_up", interrupted)
+        proof = prover.prove()
+        assert (proof.bound, prover.interrupted) == (0.0, True)
+        assert "numerical trouble" in proof.reason
+
     def test_progress_is_told(self, tmp_path):
         told = []
         solve_question(seesaw(), QUICK, tmp_path / "w.npz", "", lambda phase, step: told.append((phase, step)))

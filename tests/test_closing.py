@@ -14,7 +14,9 @@ from reference import exact_bounds, exact_distance, random_network, random_quest
 from arfj.attack import closing as module
 from arfj.attack.closing import Closing
 from arfj.attack.descent import descend
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.known import cut_off_radius
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner, RegionProgram
 from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds

@@ -73,6 +73,9 @@ class TestImplied:
         conflicts = Conflicts(4, [[(0, True), (1, True)], [(0, True), (2, False)], [(3, True), (0, True)]])
         assert conflicts.implied({0: True}) == {0: True, 1: False, 2: True, 3: False}
 
+    def test_a_phase_that_is_named_twice_is_one(self):
+        assert Conflicts(3, [[(0, True), (1, False), (1, False)]]).implied({0: True}) == {0: True, 1: True}
+
     def test_the_empty_one_leaves_nothing(self):
         assert Conflicts(2, [[]]).implied({}) is None
         assert Conflicts(0).implied({}) == {}

@@ -17,7 +17,9 @@ from arfj.attack import closing, crew, helper
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew, Member
 from arfj.attack.helper import serve
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.known import cut_off_radius
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.bab import Relaxation, Search, tree
 from arfj.tighten import open_width, tighten, tighten_together
 
@@ -245,6 +247,16 @@ class TestSearch:
             part.settle_others(helpers)
         assert part.best.distance == pytest.approx(best, rel=1e-6)
         assert part.bound == bound
+
+    def test_conflicts_of_a_helper_do_not_hang_on_an_answer_met_in_the_search(self):
+        """What they say outlasts the search, and that answer need not be kept."""
+        question, x, bounds = harder(HARDER[0])
+        part = Closing(question, bounds, x, probed=[None] * len(bounds))
+        begun = part.least
+        part.met(replace(part.best, distance=0.9 * begun))
+        assert part.least == 0.9 * begun
+        theirs = helper.Helper(crew._part(part)).closing
+        assert [prober.radius for prober in theirs.deduction.probers] == [begun] * len(bounds)
 
     def test_no_memory(self):
         """Nodes count wherever they are."""

@@ -14,7 +14,8 @@ from arfj.attack import helper, ladder
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.ladder import Ladder, Rung, contradictory, search_ball
-from arfj.attack.prove import Options, Prover
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.bounds import Bounds, pre_activation_bounds
 
 
@@ -263,7 +264,8 @@ class TestProver:
 
     def test_nothing_is_proven_for_weights_beyond_proofs(self, monkeypatch):
         question, _, _ = harder(HARDER[0])
-        monkeypatch.setattr("arfj.attack.prove.badly_scaled", lambda _: 1e-9)
+        for place in ("judge", "prove"):
+            monkeypatch.setattr(f"arfj.attack.{place}.badly_scaled", lambda _: 1e-9)
         monkeypatch.setattr(Prover, "rung", lambda *_: pytest.fail("searched a smaller ball"))
         proof = Prover(question, Options(bounds="exact", time_limit=5.0), lambda *_: None).prove()
         assert proof.bound == 0.0

@@ -14,8 +14,9 @@ from test_crew import threads, until_ready  # noqa: F401
 from arfj.attack import closing as closing_module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
-from arfj.attack.known import MORE
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.known import MORE, cut_off_radius
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.bab import Relaxation, Search
 from arfj.bounds import pre_activation_bounds
 from arfj.conflicts import numbered

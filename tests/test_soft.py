@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from arfj.attack import Options, solve_question, warm
 from arfj.attack.closing import Closing
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.prove import cut_off_radius
+from arfj.attack.known import cut_off_radius
 from arfj.attack.regions import Regions, phases_at
 from arfj.attack.warm import dropped, warm_start
 from arfj.bab import Relaxation

@@ -10,8 +10,9 @@ from reference import random_question
 from arfj import tighten as module
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
-from arfj.attack.known import BRANCHINGS, MORE, Known
-from arfj.attack.prove import Options, Prover, cut_off_radius
+from arfj.attack.known import BRANCHINGS, MORE, Known, cut_off_radius
+from arfj.attack.options import Options
+from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner, RegionProgram
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.ensemble import Ensemble

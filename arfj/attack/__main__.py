@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arfj.attack.prove import TIME_LIMIT, Options
+from arfj.attack.options import TIME_LIMIT, Options
 from arfj.attack.result import AttackResult
 from arfj.attack.run import Job, run_jobs, share_of_cores
 from arfj.attack.scenarios import Scenarios, check_true_class, given, nominal_class, sampled
@@ -70,6 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         PROG, "The least L1 change of an image that every network of an uncertainty set takes for the target.", EXAMPLES
     )
+    _add_networks(parser)
+    _add_image(parser)
+    _add_solving(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", default=OUTPUT, metavar="DIR", help=f"witnesses, pictures, results.jsonl ({OUTPUT})"
+    )
+    output.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    return parser
+
+
+def _add_networks(parser: Parser) -> None:
+    """Which networks, and how they are sampled."""
     networks = parser.add_argument_group("networks to fool").add_mutually_exclusive_group()
     networks.add_argument(
         "--nominal", dest="kind", action="store_const", const="nominal", help="the nominal network alone"
@@ -102,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of inner draws, training, search and solver (0)"
     )
+
+
+def _add_image(parser: Parser) -> None:
+    """The image, the class to reach, and by how many networks."""
     image = parser.add_argument_group("image")
     image.add_argument(
         "--image", metavar="FILE|INDEX", help=".npy file or Fashion-MNIST test index (default: the ten nominal)"
@@ -121,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BETA",
         help="instead: the mean slack of the worst 1 - BETA of the networks is at least 0 (0: of all networks)",
     )
+
+
+def _add_solving(parser: Parser) -> None:
+    """The model, who solves it, and with what."""
     solving = parser.add_argument_group("solving")
     solving.add_argument("--formulation", choices=("tight", "paper"), default="tight", help="model (default tight)")
     solving.add_argument(
@@ -146,12 +167,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images at a time (-1: as many as cores); cores that are left over help with the proofs",
     )
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--output", default=OUTPUT, metavar="DIR", help=f"witnesses, pictures, results.jsonl ({OUTPUT})"
-    )
-    output.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
-    return parser
 
 
 def _demand(options: argparse.Namespace) -> Demand:

@@ -89,10 +89,13 @@ class Closing:
         probed: conflicts of every scenario (`arfj.probe`), if any are known, of all answers that are nearer than the
             given one and within the ball. With them more are looked for in the course of the search; None: without.
         across: conflicts of several scenarios (`arfj.across`), of the same kind; they are of use with `probed` alone.
+        radius: more conflicts are looked for of all answers nearer than this; None: nearer than the given one, and
+            within the ball. What they say outlasts the search, so it must not hang on an answer that is only met in it.
 
     Attributes:
         best: the nearest answer to the part that is known, a little clear of its conditions.
         least: the least distance known, not clear of them: what linear programs reach.
+        radius: see the argument.
         bound: proven lower bound on the distance of every answer within the ball.
         nodes: branchings so far.
         outgrown: whether a nearer answer to the part ended the search that does not answer the whole question.
@@ -112,6 +115,7 @@ class Closing:
         within: float = np.inf,
         probed: Sequence[Probed | None] | None = None,
         across: Sequence[Across] = (),
+        radius: float | None = None,
     ) -> None:
         self.question = question
         self.bounds, self.across = bounds, across
@@ -121,6 +125,7 @@ class Closing:
         self.best = Corner(answer, question.distance(answer), phases_at(question, answer))
         self.within = within
         self.least: float = min(self.best.distance, within)
+        self.radius = self.least if radius is None else radius
         self.progress = progress
         self.relaxation = Relaxation(question, bounds)
         self.relaxation.maximise(None)
@@ -130,7 +135,7 @@ class Closing:
         if probed is not None:
             places = self.relaxation.neurons
             conflicts = numbered(places, bounds, [() if one is None else one.conflicts for one in probed], across)
-            self.deduction = Deduction(question, bounds, answer, self.least, probed, places, conflicts)
+            self.deduction = Deduction(question, bounds, answer, self.radius, probed, places, conflicts)
             self.search.conflicts, self.search.deduction = conflicts, self.deduction
         self.size = self.relaxation.size
         columns, neurons, rows = self.size

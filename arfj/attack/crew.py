@@ -397,8 +397,8 @@ def _part(closing: Closing) -> Part:
     proofs = () if search.proofs is None else tuple(search.proofs.kept())
     entered = closing.relaxation.order
     probed = None if closing.deduction is None else closing.deduction.probed  # within a smaller ball, too: for it alone
-    across = closing.across
-    return Part(question, closing.bounds, probed, across, closing.best.x, entered, search.costs, Lesson((), proofs))
+    known = probed, closing.across, closing.radius
+    return Part(question, closing.bounds, *known, closing.best.x, entered, search.costs, Lesson((), proofs))
 
 
 def begun(pipe: Connection) -> BaseProcess:

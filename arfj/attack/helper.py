@@ -38,6 +38,7 @@ class Part:
     bounds: Sequence[Bounds]
     probed: Sequence[Probed] | None
     across: Sequence[Across]
+    radius: float
     answer: Floats
     entered: Sequence[int]
     costs: Costs
@@ -213,7 +214,9 @@ class Helper:
     """
 
     def __init__(self, part: Part) -> None:
-        self.closing = Closing(part.question, part.bounds, part.answer, probed=part.probed, across=part.across)
+        self.closing = Closing(
+            part.question, part.bounds, part.answer, probed=part.probed, across=part.across, radius=part.radius
+        )
         self.closing.relaxation.enter_pixels(part.entered)
         self.search = self.closing.search
         self.search.costs = part.costs

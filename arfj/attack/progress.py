@@ -14,7 +14,7 @@ class Progress:
         image: which image is at work, 1..images.
         images: how many there are.
         label: what the image is called in tables and file names.
-        phase: what is being done, in a word or two ("gradient attack", "bounds", "branch and bound").
+        phase: what is being done, in a word or two ("search", "bounding", "tightening", "proof").
         incumbent: L1 distance of the best answer so far, or None.
         bound: proven lower bound on the least distance so far, or None.
         nodes: branch-and-bound nodes so far.

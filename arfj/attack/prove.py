@@ -1,18 +1,17 @@
 """The search for the optimum and its proof: warm start, then branch and bound over as few scenarios as it takes.
 
-A solver's word is checked against the answer at hand, and its bound holds for the whole question: the model has every
-answer within the cut-off radius R (in which its big-M constants were computed), R is at least the distance of an
-answer that fools all scenarios, and fewer scenarios are a relaxation. Where less is asked than to fool all of them,
-fewer scenarios are none: then all of them stand in the model from the start.
+A solver's word is checked against the answer at hand, and its bound holds for the whole question, up to that answer's
+distance: the model has every answer that is nearer (its big-M constants hold in the ball of the cut-off radius R, which
+is at least this distance, or were narrowed by searches for nearer answers), and fewer scenarios are a relaxation. Where
+less is asked than to fool all of them, fewer scenarios are none: then all of them stand in the model from the start.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -20,19 +19,20 @@ from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
+from arfj.attack.judge import CONTRADICTED, Proof, badly_scaled, exceeds, judged
 from arfj.attack.known import STEPS, Known, cut_off_radius
 from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
+from arfj.attack.options import Earlier, Options
 from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
-from arfj.bounds import Bounds, Method, pre_activation_bounds
-from arfj.encoding import Encoding, Formulation, encode_paper, encode_tight
+from arfj.bounds import Bounds, pre_activation_bounds
+from arfj.encoding import Encoding, encode_paper, encode_tight
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
-from arfj.solver import Engine, Limits, Solution, Step, solve
+from arfj.solver import Limits, Solution, Step, solve
 
-TIME_LIMIT = 600.0
 WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
 PATIENCE = 0.25
@@ -53,69 +53,8 @@ FEW = 3
 DOUBT_SHARE, DOUBT_LEAST, HOPELESS = 0.5, 5.0, 0.5
 """After this share of the time that is left, and so many seconds at least, a search is given up for smaller balls while
 its bound is farther from the answer than the last share of its distance."""
-WEIGHTS = (1e-7, 1e7)
-"""Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
-
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a question is solved; none of it changes the optimum.
-
-    Attributes:
-        formulation: "tight" or "paper".
-        bounds: where the big-M constants come from; "exact" is "alpha-crown", tightened by small searches from the
-            start (otherwise only where a part of the question proves hard). Slopes take
-            `arfj.attack.known.STEPS` steps.
-        solver: "bab", our own branch and bound, "scip" or "gurobi".
-        time_limit: seconds for one image, everything included.
-        threads: of the solver; processes of "bab", which takes others for searches that last.
-        seed: of the warm start and the solver.
-        memory: limit in MiB for the solver, or for the open nodes of "bab", or None.
-    """
-
-    formulation: Formulation = "tight"
-    bounds: Method | Literal["exact"] = "alpha-crown"
-    solver: Engine = "bab"
-    time_limit: float = TIME_LIMIT
-    threads: int = 1
-    seed: int = 0
-    memory: float | None = None
-
-    @property
-    def start(self) -> Method:
-        """Where bounds begin."""
-        return "alpha-crown" if self.bounds == "exact" else self.bounds
-
-    @property
-    def engine(self) -> Engine:
-        """Who proves: our own branch and bound has no printed formulation, which is SCIP's then."""
-        return "scip" if self.solver == "bab" and self.formulation == "paper" else self.solver
-
-
-@dataclass(frozen=True, eq=False)
-class Earlier:
-    """What an earlier run of the same question left: an answer that was replayed, and a proven bound."""
-
-    x: Floats
-    bound: float
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What branch and bound came to, in distances.
-
-    Attributes:
-        bound: proven lower bound of the whole question (not only inside the cut-off).
-        infeasible: proven on a model without cut-off.
-        reason: why it is not better; empty where the optimum is proven.
-    """
-
-    bound: float
-    infeasible: bool
-    reason: str
 
 
 class Prover:
@@ -171,10 +110,12 @@ class Prover:
         """The optimum, as far as the time allows and the user lets it."""
         try:
             with self.crew:
-                return self.searched()
+                proof = self.searched()
         except KeyboardInterrupt:  # outside of the solver, which listens for itself
             self.interrupted = True
-            return Proof(self.bound, False, "interrupted")
+            proof = Proof(self.bound, False, "interrupted")
+        contradicted = self.best is not None and exceeds(proof.bound, self.best.distance)
+        return CONTRADICTED if contradicted else proof
 
     def searched(self) -> Proof:
         """Everything, in order."""
@@ -216,7 +157,7 @@ class Prover:
                 continue
             solution = self.optimise(part, self.encoded(part, np.inf, [index]), solutions=1, seconds=0.3 * self.left)
             if solution.status == "infeasible":
-                return self.judged(solution, np.inf)
+                return judged(self.question, self.best, solution, np.inf)
         return None
 
     def warm_up(self, patience: float = 1.0) -> None:
@@ -282,7 +223,7 @@ class Prover:
         solution = self.optimise(self.question, encoding, solutions=solutions)
         if solution.values is not None:
             self.offer(encoding.decode(solution.values), walk=solution.status != "optimal" or solutions is not None)
-        return self.judged(solution, np.inf)
+        return judged(self.question, self.best, solution, np.inf)
 
     def proven_lazily(self) -> Proof:
         """Solve with few scenarios, look which others the optimum does not fool, add the worst, and so on.
@@ -324,7 +265,7 @@ class Prover:
         """The best bound so far with this part's reason, unless a later answer contradicts it."""
         if self.best is not None and exceeds(self.bound, self.best.distance):
             self.bound = 0.0
-            return Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
+            return CONTRADICTED
         if not proof.reason and not self.closed and self.outgrown:  # a larger part would have been next
             proof = replace(proof, reason="interrupted" if self.interrupted else "time limit reached")
         return replace(proof, bound=self.bound)
@@ -353,7 +294,7 @@ class Prover:
             encoding = self.encoded(part, radius, active)
             solution = self.optimise(part, encoding, best.x, seconds=patience)
             x = None if solution.values is None else exact(part, encoding.decode(solution.values))
-        proof = self.judged(solution, radius)
+        proof = judged(self.question, self.best, solution, radius)
         self.bound = max(self.bound, proof.bound)
         if x is not None:
             self.optimum = x
@@ -515,22 +456,6 @@ class Prover:
         if corner is not None and (self.best is None or corner.distance < self.best.distance):
             self.best = corner
 
-    def judged(self, solution: Solution, radius: float) -> Proof:
-        """The solver's word, checked against the answer at hand and the cut-off."""
-        if (scale := badly_scaled(self.question)) is not None:
-            return Proof(0.0, False, f"weights of size {scale:.0e} are beyond what floating-point proofs can bear")
-        if solution.status == "infeasible":
-            if self.best is None and not np.isfinite(radius):
-                where = (
-                    "meets the demand on the networks" if self.question.soft else "gives the target on every network"
-                )
-                return Proof(0.0, True, f"no image in [0, 1] {where}")
-            return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
-        if self.best is not None and exceeds(solution.bound, self.best.distance):
-            return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
-        bound = max(0.0, min(solution.bound, radius))
-        return Proof(bound if np.isfinite(bound) else 0.0, False, solution.reason)
-
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -558,22 +483,6 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
-
-
-def exceeds(bound: float, distance: float) -> bool:
-    """Whether a bound lies above an answer's distance by more than a solver's tolerances explain."""
-    return bound > distance * (1 + 1e-5) + 1e-7
-
-
-def badly_scaled(question: Question) -> float | None:
-    """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any."""
-    for network in question.ensemble:
-        for layer in network.layers:
-            sizes = np.abs(layer.weight).max(axis=0)
-            bad = sizes[(sizes > 0) & ((sizes < WEIGHTS[0]) | (sizes > WEIGHTS[1]))]
-            if bad.size:
-                return float(bad[0])
-    return None
 
 
 def exact(question: Question, x: Floats) -> Floats:

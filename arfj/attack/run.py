@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
+from arfj.attack.options import Earlier, Options
 from arfj.attack.orphan import end_with
 from arfj.attack.progress import Progress
-from arfj.attack.prove import Earlier, Options
 from arfj.attack.result import AttackResult, from_json
 from arfj.attack.solve import solve_question
 from arfj.errors import ArfjError, UsageError
@@ -28,7 +28,7 @@ from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.question import Question
 from arfj.solver import Step
 
-MODEL = 1
+MODEL = 2
 """Raised when a change of the code may change answers; rows of another number are not resumed from."""
 
 

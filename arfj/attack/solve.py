@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from arfj.attack.prove import Earlier, Options, Phase, Proof, Prover
+from arfj.attack.judge import Proof
+from arfj.attack.options import Earlier, Options
+from arfj.attack.prove import Phase, Prover
 from arfj.attack.regions import MARGIN, Corner, Regions
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay

@@ -25,7 +25,8 @@ signs that their sides allow,
 
 over all columns, pixels outside of the program included; it is evaluated in float64, and an error bound of that
 evaluation is added (`ROUNDING`). With c = 0 a negative value proves that there is no point (Farkas). Wrong multipliers
-give a loose bound, never a wrong one (Neumaier & Shcherbina, Math. Program. 99, 2004).
+give a loose bound, never a wrong one (Neumaier & Shcherbina, Math. Program. 99, 2004). The program itself is that of
+float64 weights; the coefficients of its class rows, w_t - (1 + gamma) w_j, are rounded once.
 """
 
 from __future__ import annotations
@@ -270,7 +271,8 @@ class Relaxation:
         """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
 
         Rounding: no share is larger than its neuron's part of the sizes that `ROUNDING` scales with, and neither are
-        their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`.
+        their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`, and
+        the shares that `Proofs.take` subtracts from them.
         """
         columns = np.maximum(at.reduced * self.low, at.reduced * self.full)
         columns[self.y] = columns[self.s] = 0.0

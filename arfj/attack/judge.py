@@ -1,0 +1,64 @@
+"""What a solver's word is worth: checked against the answer at hand, the cut-off, and the size of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arfj.attack.regions import Corner
+from arfj.question import Question
+from arfj.solver import Solution
+
+WEIGHTS = (1e-7, 1e7)
+"""Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What branch and bound came to, in distances.
+
+    Attributes:
+        bound: proven lower bound of the whole question (not only inside the cut-off).
+        infeasible: proven on a model without cut-off.
+        reason: why it is not better; empty where the optimum is proven.
+    """
+
+    bound: float
+    infeasible: bool
+    reason: str
+
+
+CONTRADICTED = Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
+"""What is left of a proof whose bound lies above an answer that was found later."""
+
+
+def judged(question: Question, best: Corner | None, solution: Solution, radius: float) -> Proof:
+    """A solver's word, checked against the best answer at hand and the cut-off radius of its model."""
+    if (scale := badly_scaled(question)) is not None:
+        return Proof(0.0, False, f"weights of size {scale:.0e} are beyond what floating-point proofs can bear")
+    if solution.status == "infeasible":
+        if best is None and not np.isfinite(radius):
+            where = "meets the demand on the networks" if question.soft else "gives the target on every network"
+            return Proof(0.0, True, f"no image in [0, 1] {where}")
+        return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+    if best is not None and exceeds(solution.bound, best.distance):
+        return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
+    bound = max(0.0, min(solution.bound, radius))
+    return Proof(bound if np.isfinite(bound) else 0.0, False, solution.reason)
+
+
+def exceeds(bound: float, distance: float) -> bool:
+    """Whether a bound lies above an answer's distance by more than a solver's tolerances explain."""
+    return bound > distance * (1 + 1e-5) + 1e-7
+
+
+def badly_scaled(question: Question) -> float | None:
+    """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any."""
+    for network in question.ensemble:
+        for layer in network.layers:
+            sizes = np.abs(layer.weight).max(axis=0)
+            bad = sizes[(sizes > 0) & ((sizes < WEIGHTS[0]) | (sizes > WEIGHTS[1]))]
+            if bad.size:
+                return float(bad[0])
+    return None
