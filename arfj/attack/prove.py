@@ -75,6 +75,7 @@ class Prover:
         begun: the scenarios that the first try came to need.
         climbed: whether bounds from smaller balls were asked for.
         crew: other processes.
+        many: scenarios of the question that this one is a part of, for progress.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Prover:
         told: Phase,
         earlier: Earlier | None = None,
         cores: Callable[[], int] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.question = question
+        self.many = len(question.ensemble)
         self.options = options
         self.told = told
         self.regions = Regions(question)
@@ -103,7 +106,7 @@ class Prover:
         self.begun: list[int] = []
         self.earlier = earlier
         self.climbed = False
-        self.crew = Crew(cores or (lambda: options.threads))
+        self.crew = crew or Crew(cores or (lambda: options.threads))
         self.known = Known(question, self.crew, options.start, options.engine == "bab")
 
     def prove(self) -> Proof:
@@ -235,31 +238,47 @@ class Prover:
         if self.begun[: len(active)] == active:
             active = self.begun
         self.hard = self.hard or self.unlikely
+        further = False
         while True:
             if self.best is None or self.interrupted:
                 return self.final(Proof(self.bound, False, "interrupted"))
             if self.closed:  # by the first try, or in a smaller ball
                 return self.final(Proof(self.bound, False, ""))
+            if (smaller := self.divided(active, further)) is not None:
+                return self.final(smaller)
             if self.hard:  # once a part was hard, those with more scenarios are
-                self.learn(self.best, active)
+                self.learn(self.best, active, further)
             solution, proof = self.solved_part(self.best, active)
-            missing = [index for index in range(len(self.question.ensemble)) if index not in active]
             if self.closed or self.interrupted or self.left <= 0:
                 return self.final(proof)
-            if self.last is not None and self.last[0].hopeless:
-                active = self.climb(active)
-                if self.left <= 0:
-                    return self.final(proof)
-                continue
-            answered = solution.status == "optimal" and solution.value is not None
-            if missing and (answered or self.outgrown):
-                active = self.extended(active)
-            elif solution.status in ("feasible", "unknown") and not self.hard:
-                self.hard = True
-            elif solution.status in ("feasible", "unknown") and np.isfinite(self.known.trial):
-                self.learn(self.best, active, further=True)
-            else:
+            further = self.hard and np.isfinite(self.known.trial)
+            following = self.following(solution, active)
+            if following is None or self.left <= 0:
                 return self.final(proof)
+            further = further and following is active
+            active = following
+
+    def following(self, solution: Solution, active: list[int]) -> list[int] | None:
+        """The scenarios of the next part, these very ones where it is for better bounds; None: all has been done."""
+        if self.last is not None and self.last[0].hopeless:
+            return self.climb(active)
+        answered = solution.status == "optimal" and solution.value is not None
+        if len(active) < len(self.question.ensemble) and (answered or self.outgrown):
+            return self.extended(active)
+        better = solution.status in ("feasible", "unknown") and (not self.hard or np.isfinite(self.known.trial))
+        self.hard = self.hard or better
+        return active if better else None
+
+    def divided(self, _active: list[int], _tried: bool) -> Proof | None:
+        """The proof of smaller parts, in place of one that is out of reach; None: the search goes on with it.
+
+        Here it always does; `arfj.attack.parts` knows smaller ones.
+
+        Args:
+            _active: scenarios of the part.
+            _tried: whether it has stayed open with tightened bounds.
+        """
+        return None
 
     def final(self, proof: Proof) -> Proof:
         """The best bound so far with this part's reason, unless a later answer contradicts it."""
@@ -481,7 +500,7 @@ class Prover:
         """Report the solver's progress on the clock of this search."""
         distance = step.incumbent if self.best is None else self.best.distance
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
-        phase = f"proof, {self.active} of {len(self.question.ensemble)} networks"
+        phase = f"proof, {self.active} of {self.many} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
 
 

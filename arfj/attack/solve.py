@@ -14,7 +14,8 @@ from threadpoolctl import ThreadpoolController
 
 from arfj.attack.judge import Proof
 from arfj.attack.options import Earlier, Options
-from arfj.attack.prove import Phase, Prover
+from arfj.attack.parts import Divided
+from arfj.attack.prove import Phase
 from arfj.attack.regions import MARGIN, Corner, Regions
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
@@ -52,7 +53,7 @@ def solve_question(
         SolverError: the solver is missing, unlicensed, or refuses the model.
         ArfjError: the witness cannot be written.
     """
-    prover = Prover(question, options, told or (lambda _name, _step: None), earlier, cores)
+    prover = Divided(question, options, told or (lambda _name, _step: None), earlier, cores)
     with LIBRARIES.limit(limits=1):  # products with eight columns: threads of the BLAS only get in each other's way
         proof = prover.prove()
     replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best, proof.bound, witness)
