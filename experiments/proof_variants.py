@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from arfj.attack import Options, prove, sampled, solve_question
+from arfj.attack import Options, parts, prove, sampled, solve_question
 from arfj.cli import run
 from arfj.data import bundled_images, bundled_nominal, bundled_outer
 from arfj.ensemble import Ensemble
@@ -38,7 +38,7 @@ LIMIT = 60.0
 DEFAULT = "default"
 
 
-class _AtOnce(prove.Prover):
+class _AtOnce(parts.Divided):
     """All scenarios in the model from the start."""
 
     def first(self) -> list[int]:
@@ -59,7 +59,7 @@ VARIANTS: dict[str, tuple[Options, Patch]] = {
     ),
     "all scenarios at once": (
         SCIP,
-        lambda: mock.patch("arfj.attack.solve.Prover", _AtOnce),
+        lambda: mock.patch("arfj.attack.solve.Divided", _AtOnce),
     ),
     "no tightening": (SCIP, lambda: mock.patch.object(prove, "PATIENCE", np.inf)),
     "interval bounds": (replace(SCIP, bounds="interval"), contextlib.nullcontext),

@@ -11,7 +11,7 @@ from reference import exact_distance, random_network, random_question
 
 from arfj.attack import parts as module
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.options import Options
+from arfj.attack.options import Earlier, Options
 from arfj.attack.parts import Divided, hardest
 from arfj.attack.parts import larger as grown_by_one
 from arfj.attack.prove import Prover
@@ -125,6 +125,22 @@ class TestOptimum:
         assert floor <= proof.bound <= optimum(seed) * (1 + 1e-9)
         assert prover.best.distance >= optimum(seed) * (1 - 1e-9)
 
+    def test_with_a_helper(self, monkeypatch):
+        failing(monkeypatch)
+        monkeypatch.setattr("arfj.attack.closing.FIRST", 2)
+        prover = Divided(varied(VARIED[1]), Options(time_limit=SECONDS, threads=2), lambda *_: None)
+        proof = prover.prove()
+        assert (prover.active, proof.reason) == (3, "")
+        assert proof.bound == pytest.approx(optimum(VARIED[1]), rel=1e-6)
+
+    def test_is_begun_whatever_an_earlier_run_has_left(self, monkeypatch):
+        question, expected = varied(VARIED[1]), optimum(VARIED[1])
+        failing(monkeypatch)
+        earlier = Earlier(answer(question).x, 0.9 * expected)
+        prover = Divided(question, Options(time_limit=SECONDS), lambda *_: None, earlier)
+        assert prover.prove().bound == pytest.approx(expected, rel=1e-6)
+        assert prover.single is not None
+
     def test_replays(self, monkeypatch, tmp_path):
         failing(monkeypatch)
         question = random_question(35, scenarios=3, inputs=6)
@@ -158,7 +174,7 @@ class TestWhen:
         prover = Divided(question, Options(solver="scip" if why == "another solver" else "bab"), lambda *_: None)
         prover.best = answer(question)
         prover.failed = np.inf if why == "no failure" else prover.best.distance
-        prover.bound = 0.6 * prover.best.distance if why == "near enough" else 0.0
+        prover.reached = 0.6 * prover.best.distance if why == "near enough" else 0.0
         assert prover.divided([0] if why == "one scenario" else [0, 1, 2, 3], False) is None
         assert prover.single is None
 

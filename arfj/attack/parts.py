@@ -54,7 +54,7 @@ class Divided(Prover):
         best = self.best
         if best is None or not self.divisible(active) or not (tried or np.isfinite(self.failed)):
             return None
-        if self.bound >= (1.0 - HOPELESS) * best.distance:
+        if self.reached >= (1.0 - HOPELESS) * best.distance:
             return None
         if self.single is None:
             first = hardest(self.question, [[index] for index in active], best.x, self.options.seed)
@@ -103,6 +103,7 @@ class Divided(Prover):
             over = self.closed or self.interrupted or self.left <= 0 or not part.closed
             if over or part.best is None or len(active) == len(self.question.ensemble):
                 return proof
+            best = self.best or best
             active = hardest(self.question, larger(self.question, active, part.best.x), best.x, self.options.seed)
             part = self.begun_with(active, part.bound, best)
 

@@ -63,6 +63,7 @@ class Prover:
     Attributes:
         best: the best answer known to meet the demand, by default to fool all scenarios, or None.
         bound: the best bound so far.
+        reached: the best one of this search's own parts, what an earlier run has left not counted.
         nodes: branch-and-bound nodes of all solves.
         size: variables, binaries and constraints of the last model.
         active: number of scenarios in the last model.
@@ -95,6 +96,7 @@ class Prover:
         self.began = time.perf_counter()
         self.best: Corner | None = None
         self.bound = 0.0
+        self.reached = 0.0
         self.nodes = 0
         self.size = (0, 0, 0)
         self.active = 0
@@ -314,7 +316,8 @@ class Prover:
             solution = self.optimise(part, encoding, best.x, seconds=patience)
             x = None if solution.values is None else exact(part, encoding.decode(solution.values))
         proof = judged(self.question, self.best, solution, radius)
-        self.bound = max(self.bound, proof.bound)
+        self.reached = max(self.reached, proof.bound)
+        self.bound = max(self.bound, self.reached)
         if x is not None:
             self.optimum = x
             if not self.outgrown:
