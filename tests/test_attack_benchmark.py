@@ -132,8 +132,8 @@ class TestTables:
         six = ROW | {"key": "growth/conv/six/scip/1", "networks": "conv", **OPEN}
         alone = ROW | {"key": "growth/16-16-16/nominal/scip/4", "networks": "16-16-16", "true": 4, "target": 3}
         assert body(growth.table([six, alone | {"time_limit": 300.0}])) == [
-            "| 16-16-16 | nominal | scip | 4 → 3 | optimal | 12.2 | 10.00000 | 10.00000 | 0.00 % | 30 |",
-            "| conv | six | scip | 1 → 0 | feasible | 600.7 | 10.00000 | 7.50000 | 25.00 % | 30 |",
+            "| 16-16-16 | nominal | scip | 4 → 3 | optimal | 12.2 | 4 of 6 | 10.00000 | 10.00000 | 0.00 % | 30 |",
+            "| conv | six | scip | 1 → 0 | feasible | 600.7 | 4 of 6 | 10.00000 | 7.50000 | 25.00 % | 30 |",
             "",
             "- 16-16-16, nominal, scip: 1 of 1 closed within 300 s, 1 replayed hits, largest gap 0.00 %.",
             "- conv, six, scip: 0 of 1 closed within 600 s, 1 replayed hits, largest gap 25.00 %.",

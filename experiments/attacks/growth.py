@@ -53,17 +53,19 @@ def table(rows: Sequence[Row]) -> str:
                 _, of, which, solver, _ = row["key"].split("/")
                 if (of, which) == (name, count):
                     groups.setdefault((name, count, solver), []).append(row)
-    columns = "networks, how many, solver, true → target, status, s:, distance:, bound:, gap:, binaries:"
+    columns = (
+        "networks, how many, solver, true → target, status, s:, in the last model:, distance:, bound:, gap:, binaries:"
+    )
     lines = told.header(columns) + [_line(names, row) for names, chosen in groups.items() for row in chosen]
     return told.table(lines, *(_summary(*item) for item in groups.items()), *told.machines(mine))
 
 
 def _line(names: tuple[str, ...], row: Row) -> str:
     if row["status"] == "error":
-        return told.line(*names, row["true"], row["reason"], *("-" * 5))
+        return told.line(*names, row["true"], row["reason"], *("-" * 6))
     numbers = (told.number(row["distance"]), told.number(row["bound"]), told.percent(row["gap"]), row["binaries"])
-    to = f"{row['true']} → {row['target']}"
-    return told.line(*names, to, row["status"], f"{row['seconds']:.1f}", *numbers)
+    to, used = f"{row['true']} → {row['target']}", f"{row['active']} of {row['scenarios']}"
+    return told.line(*names, to, row["status"], f"{row['seconds']:.1f}", used, *numbers)
 
 
 def _summary(names: tuple[str, ...], rows: Sequence[Row]) -> str:
