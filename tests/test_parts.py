@@ -10,12 +10,14 @@ from bab_settings import SECONDS
 from reference import exact_distance, random_network, random_question
 
 from arfj.attack import parts as module
+from arfj.attack.crew import Crew
 from arfj.attack.gradient import gradient_answers
+from arfj.attack.judge import Proof
 from arfj.attack.options import Earlier, Options
 from arfj.attack.parts import Divided, hardest
 from arfj.attack.parts import larger as grown_by_one
 from arfj.attack.prove import Prover
-from arfj.attack.regions import Corner
+from arfj.attack.regions import Corner, drawn_towards
 from arfj.attack.solve import solve_question
 from arfj.ensemble import Ensemble
 from arfj.network import Network
@@ -128,18 +130,64 @@ class TestOptimum:
     def test_with_a_helper(self, monkeypatch):
         failing(monkeypatch)
         monkeypatch.setattr("arfj.attack.closing.FIRST", 2)
+        taking, honest = [], Crew.prepare
+
+        def prepare(crew, closing):
+            taking.append((crew, len(closing.question.ensemble)))
+            honest(crew, closing)
+
+        monkeypatch.setattr(Crew, "prepare", prepare)
         prover = Divided(varied(VARIED[1]), Options(time_limit=SECONDS, threads=2), lambda *_: None)
         proof = prover.prove()
         assert (prover.active, proof.reason) == (3, "")
+        assert {crew for crew, _ in taking} == {prover.crew}
+        assert {scenarios for _, scenarios in taking} <= {1, 2, 3, 4}
+        assert taking
         assert proof.bound == pytest.approx(optimum(VARIED[1]), rel=1e-6)
+
+    def test_where_a_part_ends_before_its_time_all_go_on_together(self, monkeypatch):
+        failing(monkeypatch)
+        honest, parts = Prover.proven_lazily, []
+
+        def ended(self):
+            if self.many == len(self.question.ensemble):
+                return honest(self)
+            parts.append(self)
+            return Proof(self.bound, False, "memory limit reached")
+
+        monkeypatch.setattr(Prover, "proven_lazily", ended)
+        prover = divided(varied(VARIED[0]))
+        proof = prover.prove()
+        assert (proof.reason, len(parts), prover.over) == ("", 1, True)
+        assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
+
+    def test_nothing_is_left_to_do_where_one_scenario_stands_for_all(self, monkeypatch):
+        """Its first try closes it, and its optimum fools the others."""
+        network = varied(VARIED[0]).ensemble.networks[0]
+        question = replace(varied(VARIED[0]), ensemble=Ensemble((network, network), "given"))
+        monkeypatch.setattr(Prover, "learn", lambda *_: pytest.fail("it is proven"))
+        prover = divided(question)
+        prover.best = answer(question)
+        prover.failed = prover.best.distance
+        monkeypatch.setattr(Prover, "first", lambda self: list(range(len(self.question.ensemble))))
+        proof = prover.proven_lazily()
+        assert proof.bound == pytest.approx(optimum(VARIED[0], (0,)), rel=1e-6)
+        assert (proof.reason, prover.best.distance) == ("", pytest.approx(proof.bound, rel=1e-6))
 
     def test_is_begun_whatever_an_earlier_run_has_left(self, monkeypatch):
         question, expected = varied(VARIED[1]), optimum(VARIED[1])
         failing(monkeypatch)
         earlier = Earlier(answer(question).x, 0.9 * expected)
+        parts, honest = [], Prover.proven_lazily
+
+        def proven(self):
+            parts.append(len(self.question.ensemble))
+            return honest(self)
+
+        monkeypatch.setattr(Prover, "proven_lazily", proven)
         prover = Divided(question, Options(time_limit=SECONDS), lambda *_: None, earlier)
         assert prover.prove().bound == pytest.approx(expected, rel=1e-6)
-        assert prover.single is not None
+        assert parts == [4, 3]  # the optima of one and two networks are below what is known
 
     def test_replays(self, monkeypatch, tmp_path):
         failing(monkeypatch)
@@ -185,8 +233,10 @@ class TestParts:
         singles = [[0], [1], [2]]
         answer = np.array([0.0, 0.95])
         assert [exact_distance(question.restricted([k])) for k in range(3)] == pytest.approx([0.201, 0.701, 0.401])
-        assert hardest(question, singles, answer, 0) == [1]
-        assert hardest(question, [[0], [2]], answer, 0) == [2]
+        later = time.perf_counter() + SECONDS
+        assert hardest(question, singles, answer, 0, later) == [1]
+        assert hardest(question, [[0], [2]], answer, 0, later) == [2]
+        assert hardest(question, [[0], [1]], answer, 0, 0.0) == [0]  # no time to look
 
     def test_grow_by_one_that_is_missed(self):
         question = shifted(0.3, 0.8, 0.5, 0.1)
@@ -218,6 +268,51 @@ class TestTrouble:
         part.bound = 0.4 * whole.best.distance
         whole.settle(part)
         assert whole.bound == part.bound
+
+    def test_nor_is_it_once_a_later_answer_contradicts_it(self):
+        """An answer to this part, or to a larger one."""
+        question = varied(VARIED[0])
+        whole, part = divided(question), Prover(question.restricted([0]), Options(), lambda *_: None)
+        whole.best = part.best = answer(question)
+        far = whole.best.distance
+        whole.bound = whole.reached = 0.2 * far
+        part.bound = 0.8 * far
+        whole.settle(part)
+        assert whole.bound == 0.8 * far
+        part.best, part.bound = replace(whole.best, distance=0.7 * far), 0.0
+        whole.settle(part)
+        assert whole.bound == 0.2 * far
+
+    def test_an_answer_to_all_is_kept_though_its_part_stays_open(self):
+        question = varied(VARIED[0])
+        whole, part = divided(question), Prover(question.restricted([0]), Options(), lambda *_: None)
+        near, far = answer(question), drawn_towards(question, answer(question).x, np.ones(10))
+        far = Corner(far, question.distance(far), ())
+        whole.best, part.best = (far, near) if far.distance > near.distance else (near, far)
+        before = whole.best.distance
+        whole.settle(part)
+        assert whole.best.distance < before
+
+    def test_ctrl_c_in_the_first_try_of_a_scenario_alone(self, monkeypatch):
+        question = varied(VARIED[0])
+        failing(monkeypatch)
+
+        def warm_up(self):
+            self.best, self.interrupted = answer(question), self.many > len(self.question.ensemble)
+            self.failed = self.best.distance
+
+        def part(self, active, floor, best):
+            found = Prover(question.restricted(active), self.options, lambda *_: None)
+            found.many = self.many
+            found.warm_up()
+            self.settle(found)
+            return found
+
+        monkeypatch.setattr(Prover, "warm_up", warm_up)
+        monkeypatch.setattr(Divided, "begun_with", part)
+        monkeypatch.setattr(Prover, "learn", lambda *_: pytest.fail("the user has ended it"))
+        proof = divided(question).prove()
+        assert proof.reason == "interrupted"
 
     @pytest.mark.parametrize("where", ["warm_up", "proven_lazily"])
     def test_ctrl_c_outside_of_the_solver_keeps_what_is_proven(self, where, monkeypatch):

@@ -30,8 +30,8 @@ from arfj.network import Floats
 from arfj.question import Question
 from arfj.solver import Step
 
-SECONDS = 1.0
-"""For a part's own answer, at most, before one of several parts is chosen."""
+SECONDS, ALL = 1.0, 5.0
+"""For a part's own answer and for those of several parts together, at most, before one of them is chosen."""
 LOOKED = 5
 """So many scenarios at most are looked at before one of them joins a part."""
 
@@ -40,28 +40,34 @@ class Divided(Prover):
     """A search that falls back on parts which grow from one scenario; the arguments are those of `Prover`.
 
     It does so at once where a first try has failed at all scenarios that hold the answer back, and fails at the hardest
-    of them alone, and later where tightened bounds do not bring the proof half of the way. Under a soft demand fewer
-    scenarios are no relaxation.
+    of them alone, and later where tightened bounds do not bring the proof half of the way. It is for our own branch and
+    bound; and under a soft demand fewer scenarios are no relaxation.
 
     Attributes:
         single: the hardest scenario and its search, once it was begun.
+        lent: the best bound that parts have proven. Each has all scenarios of those before it, so that no answer to a
+            part is nearer.
+        over: whether parts have come to their end with time left.
     """
 
     single: tuple[list[int], Prover] | None = None
+    lent = 0.0
+    over = False
 
     def divided(self, active: list[int], tried: bool) -> Proof | None:
         """See `Prover.divided`."""
         best = self.best
-        if best is None or not self.divisible(active) or not (tried or np.isfinite(self.failed)):
+        if best is None or self.over or not self.divisible(active) or not (tried or np.isfinite(self.failed)):
             return None
         if self.reached >= (1.0 - HOPELESS) * best.distance:
             return None
         if self.single is None:
-            first = hardest(self.question, [[index] for index in active], best.x, self.options.seed)
+            first = self.chosen([[index] for index in active], best)
             self.single = first, self.begun_with(first, 0.0, best)
         first, part = self.single
-        self.settle(part)
-        if self.interrupted or (part.closed and not tried):  # networks of this size are no trouble
+        if self.done:
+            return self.ended
+        if part.closed and not tried:  # networks of this size are no trouble
             return None
         return self.grown(first, part, best)
 
@@ -71,7 +77,7 @@ class Divided(Prover):
         return several and badly_scaled(self.question) is None
 
     def begun_with(self, active: list[int], floor: float, best: Corner) -> Prover:
-        """The search of a part, up to its first try at the proof.
+        """The search of a part: that for an answer, with a first try at the proof in it.
 
         Args:
             active: its scenarios.
@@ -93,34 +99,63 @@ class Divided(Prover):
             self.settle(part)
         return part
 
-    def grown(self, active: list[int], part: Prover, best: Corner) -> Proof:
-        """The proof of the last part that there is time for."""
+    def chosen(self, parts: list[list[int]], best: Corner) -> list[int]:
+        """The hardest of these parts."""
+        self.say("search")
+        deadline = time.perf_counter() + min(ALL, self.left)
+        return hardest(self.question, parts, best.x, self.options.seed, deadline)
+
+    def grown(self, active: list[int], part: Prover, best: Corner) -> Proof | None:
+        """The proof, as far as there is time for larger and larger parts; None where one has ended before."""
         while True:
-            try:
-                proof = part.proven_lazily()
-            finally:
-                self.settle(part)
-            over = self.closed or self.interrupted or self.left <= 0 or not part.closed
-            if over or part.best is None or len(active) == len(self.question.ensemble):
-                return proof
+            # What cannot raise the bound, one of an earlier run, is not proven again.
+            useful = part.best is None or part.best.distance > self.bound
+            if useful:
+                try:
+                    part.proven_lazily()
+                finally:
+                    self.settle(part)
+            if self.done:
+                return self.ended
+            if part.best is None or (useful and not part.closed) or len(active) == len(self.question.ensemble):
+                self.over = True
+                return None
             best = self.best or best
-            active = hardest(self.question, larger(self.question, active, part.best.x), best.x, self.options.seed)
+            active = self.chosen(larger(self.question, active, part.best.x), best)
             part = self.begun_with(active, part.bound, best)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do, or no time to do it."""
+        return self.closed or self.interrupted or self.left <= 0
+
+    @property
+    def ended(self) -> Proof:
+        """What is proven then."""
+        reason = "interrupted" if self.interrupted else "" if self.closed else "time limit reached"
+        return Proof(self.bound, False, reason)
+
     def settle(self, part: Prover) -> None:
-        """Take up what the search of a part has come to; an answer to it that is nearer than its bound is a doubt."""
+        """Take up what the search of a part has come to.
+
+        An answer to it that is nearer than what parts have proven is a solver's error, and none of that is believed.
+        """
         self.nodes += part.nodes
         part.nodes = 0
-        self.size, self.active = part.size, part.active
+        if part.active:
+            self.size, self.active = part.size, part.active
         self.interrupted = self.interrupted or part.interrupted
-        if part.best is None or exceeds(part.bound, part.best.distance):
+        if part.best is None:
             return
-        self.bound = max(self.bound, part.bound)
-        if part.closed:
+        self.lent = max(self.lent, part.bound)
+        if exceeds(self.lent, part.best.distance):
+            self.lent, self.bound = 0.0, self.reached
+        self.bound = max(self.bound, self.lent)
+        if part.closed or self.question.slack(part.best.x) >= 0:
             self.offer(part.best.x, walk=False)
 
 
-def hardest(question: Question, parts: Sequence[Sequence[int]], answer: Floats, seed: int) -> list[int]:
+def hardest(question: Question, parts: Sequence[list[int]], answer: Floats, seed: int, deadline: float) -> list[int]:
     """The part whose own answer, as a short search finds it, is the farthest.
 
     Args:
@@ -128,13 +163,18 @@ def hardest(question: Question, parts: Sequence[Sequence[int]], answer: Floats, 
         parts: some sets of scenarios.
         answer: it fools them all.
         seed: of the random starts.
+        deadline: `time.perf_counter()` value at which to stop; parts that were not looked at by then are not chosen.
     """
-    distances = []
-    for part in parts:
-        asked, until = question.restricted(part), time.perf_counter() + SECONDS
+    best, most = parts[0], -np.inf
+    for part in parts if len(parts) > 1 else ():
+        if (now := time.perf_counter()) > deadline:
+            break
+        asked, until = question.restricted(part), min(now + SECONDS, deadline)
         found = descend(RegionProgram(asked), [*gradient_answers(asked, seed, until, *SHORT)[:1], answer], until)
-        distances.append(question.distance(answer) if found is None else found.distance)
-    return list(parts[int(np.argmax(distances))])
+        distance = question.distance(answer) if found is None else found.distance
+        if distance > most:
+            best, most = part, distance
+    return best
 
 
 def larger(question: Question, active: Sequence[int], x: Floats) -> list[list[int]]:

@@ -63,7 +63,7 @@ class Prover:
     Attributes:
         best: the best answer known to meet the demand, by default to fool all scenarios, or None.
         bound: the best bound so far.
-        reached: the best one of this search's own parts, what an earlier run has left not counted.
+        reached: the best one that proofs of this search have come to over the whole ball, by itself and in this run.
         nodes: branch-and-bound nodes of all solves.
         size: variables, binaries and constraints of the last model.
         active: number of scenarios in the last model.
@@ -261,7 +261,7 @@ class Prover:
             active = following
 
     def following(self, solution: Solution, active: list[int]) -> list[int] | None:
-        """The scenarios of the next part, these very ones where it is for better bounds; None: all has been done."""
+        """The scenarios of the next part, maybe the same ones again; None: all has been done."""
         if self.last is not None and self.last[0].hopeless:
             return self.climb(active)
         answered = solution.status == "optimal" and solution.value is not None
