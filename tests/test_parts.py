@@ -214,14 +214,13 @@ class TestWhen:
         assert prover.single[1] is part
         assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
 
-    @pytest.mark.parametrize("why", ["one scenario", "near enough", "no failure", "another solver", "a soft demand"])
+    @pytest.mark.parametrize("why", ["one scenario", "near enough", "another solver", "a soft demand"])
     def test_not_otherwise(self, why):
         question = varied(VARIED[0])
         if why == "a soft demand":
             question = replace(question, demand=Demand(share=0.5))
         prover = Divided(question, Options(solver="scip" if why == "another solver" else "bab"), lambda *_: None)
         prover.best = answer(question)
-        prover.failed = np.inf if why == "no failure" else prover.best.distance
         prover.reached = 0.6 * prover.best.distance if why == "near enough" else 0.0
         assert prover.divided([0] if why == "one scenario" else [0, 1, 2, 3], False) is None
         assert prover.single is None

@@ -39,9 +39,9 @@ LOOKED = 5
 class Divided(Prover):
     """A search that falls back on parts which grow from one scenario; the arguments are those of `Prover`.
 
-    It does so at once where a first try has failed at all scenarios that hold the answer back, and fails at the hardest
-    of them alone, and later where tightened bounds do not bring the proof half of the way. It is for our own branch and
-    bound; and under a soft demand fewer scenarios are no relaxation.
+    It does so at once where a first try has ended far from the answer, for all scenarios that hold it back and for the
+    hardest of them alone, and later where tightened bounds do not bring the proof half of the way. It is for our own
+    branch and bound; and under a soft demand fewer scenarios are no relaxation.
 
     Attributes:
         single: the hardest scenario and its search, once it was begun.
@@ -57,7 +57,7 @@ class Divided(Prover):
     def divided(self, active: list[int], tried: bool) -> Proof | None:
         """See `Prover.divided`."""
         best = self.best
-        if best is None or self.over or not self.divisible(active) or not (tried or np.isfinite(self.failed)):
+        if best is None or self.over or not self.divisible(active):
             return None
         if self.reached >= (1.0 - HOPELESS) * best.distance:
             return None
