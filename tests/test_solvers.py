@@ -291,16 +291,29 @@ class TestMoreThreads:
         return runs
 
     def test_the_tree_is_kept(self, hard, threads):
-        cores = iter([1, 1, 1])
+        """More threads from the first node on, and Ctrl-C three steps later: no clock decides."""
         steps = []
-        solution = solve("gurobi", hard, Limits(3.0, cores=lambda: next(cores, 2)), progress=steps.append)
+
+        def follow(step):
+            steps.append(step)
+            after = sum(1 for one in steps if one.nodes > 0)
+            if len(threads) == 2 and after >= 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        solution = solve("gurobi", hard, Limits(60.0, cores=lambda: 2 if steps[-1].nodes > 0 else 1), progress=follow)
         check_record(solution)
         assert threads == [1, 2]
-        assert (solution.reason, solution.interrupted) == ("time limit reached", False)
+        assert (solution.reason, solution.interrupted) == ("interrupted", True)
         nodes = [step.nodes for step in steps]
         assert nodes == sorted(nodes)
         assert solution.nodes >= nodes[-1]
         assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
+
+    def test_the_limit_is_kept(self, hard, threads):
+        solution = solve("gurobi", hard, Limits(4.0, cores=lambda: 2))
+        check_record(solution)
+        assert threads == [1, 2]
+        assert (solution.reason, solution.interrupted) == ("time limit reached", False)
         assert solution.seconds < 15
 
     def test_never_fewer(self, hard, threads):
