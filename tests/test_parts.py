@@ -164,7 +164,7 @@ class TestOptimum:
     def test_nothing_is_left_to_do_where_one_scenario_stands_for_all(self, monkeypatch):
         """Its first try closes it, and its optimum fools the others."""
         network = varied(VARIED[0]).ensemble.networks[0]
-        question = replace(varied(VARIED[0]), ensemble=Ensemble((network, network), "given"))
+        question = replace(varied(VARIED[0]), ensemble=Ensemble((network,) * 4, "given"))
         monkeypatch.setattr(Prover, "learn", lambda *_: pytest.fail("it is proven"))
         prover = divided(question)
         prover.best = answer(question)
@@ -212,6 +212,17 @@ class TestWhen:
             assert prover.bound == pytest.approx(optimum(VARIED[0], tuple(active)), rel=1e-6)
             proof = prover.divided([0, 1, 2, 3], True)
         assert prover.single[1] is part
+        assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
+
+    def test_few_scenarios_are_tightened_before(self, monkeypatch):
+        question = varied(VARIED[0])
+        failing(monkeypatch)
+        prover = divided(question)
+        prover.best = answer(question)
+        with prover.crew:
+            assert prover.divided([0, 1, 2], False) is None
+            assert prover.single is None
+            proof = prover.divided([0, 1, 2], True)
         assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
 
     @pytest.mark.parametrize("why", ["one scenario", "near enough", "another solver", "a soft demand"])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -30,7 +29,7 @@ from joblib.externals.loky.backend.context import get_context
 
 from arfj.attack.closing import Closing
 from arfj.attack.helper import LEAST_ROUND, Pairing, Part, Probing, Report, Tightening, Together, Work, serve, together
-from arfj.attack.orphan import end_with
+from arfj.attack.orphan import Asker, end_with, this_process
 from arfj.bab.tree import Lesson, Search
 from arfj.bounds import Bounds
 from arfj.conflicts import Across, Conflict
@@ -403,7 +402,7 @@ def _part(closing: Closing) -> Part:
 
 def begun(pipe: Connection) -> BaseProcess:
     """A process that serves."""
-    process: BaseProcess = CONTEXT.Process(target=_deaf_serve, args=(pipe, os.getpid()), daemon=True)
+    process: BaseProcess = CONTEXT.Process(target=_deaf_serve, args=(pipe, this_process()), daemon=True)
     with _deaf():
         process.start()
     return process
@@ -422,7 +421,7 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _deaf_serve(pipe: Connection, asker: int) -> None:
+def _deaf_serve(pipe: Connection, asker: Asker) -> None:
     end_with(asker)  # it may be gone while bounds are tightened, which does not look at the pipe
     with _deaf():
         serve(pipe)

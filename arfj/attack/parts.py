@@ -34,14 +34,16 @@ SECONDS, ALL = 1.0, 5.0
 """For a part's own answer and for those of several parts together, at most, before one of them is chosen."""
 LOOKED = 5
 """So many scenarios at most are looked at before one of them joins a part."""
+MANY = 4
+"""Fewer scenarios that hold the answer back get the time that tightening takes before parts are begun."""
 
 
 class Divided(Prover):
     """A search that falls back on parts which grow from one scenario; the arguments are those of `Prover`.
 
-    It does so at once where a first try has ended far from the answer, for all scenarios that hold it back and for the
-    hardest of them alone, and later where tightened bounds do not bring the proof half of the way. It is for our own
-    branch and bound; and under a soft demand fewer scenarios are no relaxation.
+    It does so at once where many scenarios hold the answer back and a first try has ended far from it, for all of them
+    and for the hardest alone, and later where tightened bounds do not bring the proof half of the way. It is for our
+    own branch and bound; and under a soft demand fewer scenarios are no relaxation.
 
     Attributes:
         single: the hardest scenario and its search, once it was begun.
@@ -59,7 +61,7 @@ class Divided(Prover):
         best = self.best
         if best is None or self.over or not self.divisible(active):
             return None
-        if self.reached >= (1.0 - HOPELESS) * best.distance:
+        if self.reached >= (1.0 - HOPELESS) * best.distance or not (tried or len(active) >= MANY):
             return None
         if self.single is None:
             first = self.chosen([[index] for index in active], best)

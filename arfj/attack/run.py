@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import signal
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
 from arfj.attack.options import Earlier, Options
-from arfj.attack.orphan import end_with
+from arfj.attack.orphan import Asker, end_with, this_process
 from arfj.attack.progress import Progress
 from arfj.attack.result import AttackResult, from_json
 from arfj.attack.solve import solve_question
@@ -205,13 +204,14 @@ def _spread(
     with _Stop() as stop, tempfile.TemporaryDirectory(prefix="arfj-") as place:
         share = Share(Path(place) / "cores", options.threads)
         share.write(share_of_cores(n_jobs, len(jobs)))
+        asker = this_process()
 
         def calls() -> Iterator[Any]:
             for index, job in enumerate(jobs):
                 if stop.asked:
                     return
                 known = earlier(job, options, folder, rows)
-                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known, share, os.getpid())
+                yield delayed(_indexed)(index, job, options, job.witness(folder, options), known, share, asker)
 
         # Not more are handed out than run: what is handed out is waited for.
         parallel = Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", return_as="generator_unordered")
@@ -276,7 +276,7 @@ class _Stop:
 
 
 def _indexed(
-    index: int, job: Job, options: Options, witness: Path, known: Earlier | None, share: Share, asker: int
+    index: int, job: Job, options: Options, witness: Path, known: Earlier | None, share: Share, asker: Asker
 ) -> tuple[int, AttackResult]:
     end_with(asker)
     return index, solve_question(job.question, options, witness, job.label, earlier=known, cores=share)
