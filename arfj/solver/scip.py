@@ -14,6 +14,7 @@ from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 from arfj.encoding import Problem
 from arfj.network import Floats
 from arfj.solver.branching import PhaseRule
+from arfj.solver.hulls import HullRows, hulls_of
 from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
@@ -89,8 +90,12 @@ def solve_scip(
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
     rule = PhaseRule([(columns[y], columns[s], columns[z]) for y, s, z in problem.phases])
+    hulls = hulls_of(problem) if limits.proving else None
+    rows = None if hulls is None else HullRows(hulls, columns)
     if limits.proving and problem.phases:
         rule.include(model)
+    if rows is not None:
+        rows.include(model)
     if problem.indicators:
         # SCIP 10 loses optima otherwise: probing takes dual fixings of indicators for implications.
         model.setParam("misc/allowstrongdualreds", False)
@@ -120,6 +125,8 @@ def solve_scip(
         return late.solution(time.perf_counter() - began)
     if rule.failure:
         LOG.warning("the branching rule failed (%s), and SCIP's own took over", rule.failure)
+    if rows is not None and rows.failure:
+        LOG.warning("hulls of neurons gave no rows any more (%s)", rows.failure)
     if failures:
         seconds = time.perf_counter() - began
         return Solution(
