@@ -11,11 +11,11 @@ from reference import random_question
 
 from arfj.attack import closing as module
 from arfj.attack import helper, ladder
+from arfj.attack.climb import Climber
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.ladder import Ladder, Rung, contradictory, search_ball
 from arfj.attack.options import Options
-from arfj.attack.prove import Prover
 from arfj.bounds import Bounds, pre_activation_bounds
 
 
@@ -158,10 +158,10 @@ class TestLadder:
 def hopeless(monkeypatch):
     """Every first search of a hard part is given up at once, and there are no stages before it."""
     monkeypatch.setattr("arfj.attack.known.LAST", 0)
-    monkeypatch.setattr("arfj.attack.prove.HOPELESS", -9.0)
+    monkeypatch.setattr("arfj.attack.climb.HOPELESS", -9.0)
     monkeypatch.setattr(module, "EVERY", 0.0)
-    monkeypatch.setattr("arfj.attack.prove.DOUBT_LEAST", 0.0)
-    monkeypatch.setattr("arfj.attack.prove.DOUBT_SHARE", 0.0)
+    monkeypatch.setattr("arfj.attack.climb.DOUBT_LEAST", 0.0)
+    monkeypatch.setattr("arfj.attack.climb.DOUBT_SHARE", 0.0)
     monkeypatch.setattr("arfj.attack.prove.EARLY_SECONDS", 0.0)
     monkeypatch.setattr("arfj.attack.prove.warm_start", lambda question, *_: weak(question))
 
@@ -169,16 +169,16 @@ def hopeless(monkeypatch):
 def weak(question):
     """An answer that leaves something to do."""
     _, x, _ = next(one for one in map(harder, HARDER) if np.array_equal(one[0].nominal, question.nominal))
-    return Prover(question, Options(), lambda *_: None).regions.at(x)
+    return Climber(question, Options(), lambda *_: None).regions.at(x)
 
 
 @pytest.mark.usefixtures("hopeless")
-class TestProver:
+class TestClimber:
     @pytest.mark.parametrize("seed", HARDER)
     def test_the_proof_goes_on_afterwards(self, seed, monkeypatch):
         question, x, bounds = harder(seed)
         best = Closing(question, bounds, x).run(SECONDS).value
-        radii, honest = [], Prover.rung
+        radii, honest = [], Climber.rung
 
         def rung(prover, corner, active, radius):
             found = honest(prover, corner, active, radius)
@@ -186,9 +186,9 @@ class TestProver:
             assert found.bound <= best * (1 + 1e-9)
             return found
 
-        monkeypatch.setattr(Prover, "rung", rung)
+        monkeypatch.setattr(Climber, "rung", rung)
         said = []
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda name, _: said.append(name))
+        prover = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda name, _: said.append(name))
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(best, rel=1e-6), "")
         assert prover.best.distance == pytest.approx(best, rel=1e-6)
@@ -208,7 +208,7 @@ class TestProver:
             return honest(part, seconds)
 
         monkeypatch.setattr(Closing, "run", run)
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        prover = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
         proof = prover.prove()
         assert 0.15 * best < proof.bound <= best * (1 + 1e-9)
         whole = proof.bound == pytest.approx(best, rel=1e-6)  # where the best answer known is not the optimum
@@ -217,7 +217,7 @@ class TestProver:
     def test_progress_never_goes_back(self):
         question, _, _ = harder(HARDER[0])
         steps = []
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda _, step: steps.append(step))
+        prover = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda _, step: steps.append(step))
         prover.prove()
         known = [step.bound for step in steps if step.bound is not None]
         assert len(known) > 5
@@ -257,24 +257,24 @@ class TestProver:
             prover.offer(best.best.x, walk=False)
             return Rung(1.2 * best.best.distance, None)
 
-        monkeypatch.setattr(Prover, "rung", rung)
-        proof = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None).prove()
+        monkeypatch.setattr(Climber, "rung", rung)
+        proof = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None).prove()
         assert proof.bound == 0.0
         assert "numerical trouble" in proof.reason
 
     def test_nothing_is_proven_for_weights_beyond_proofs(self, monkeypatch):
         question, _, _ = harder(HARDER[0])
-        for place in ("judge", "prove"):
+        for place in ("judge", "climb"):
             monkeypatch.setattr(f"arfj.attack.{place}.badly_scaled", lambda _: 1e-9)
-        monkeypatch.setattr(Prover, "rung", lambda *_: pytest.fail("searched a smaller ball"))
-        proof = Prover(question, Options(bounds="exact", time_limit=5.0), lambda *_: None).prove()
+        monkeypatch.setattr(Climber, "rung", lambda *_: pytest.fail("searched a smaller ball"))
+        proof = Climber(question, Options(bounds="exact", time_limit=5.0), lambda *_: None).prove()
         assert proof.bound == 0.0
         assert "beyond what floating-point proofs can bear" in proof.reason
 
     def test_not_where_a_bound_is_near_already(self):
         question, x, bounds = harder(HARDER[0])
         best = Closing(question, bounds, x).run(SECONDS).value
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        prover = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
         prover.best = weak(question)
         assert prover.doubts == ((0.0, 10.0),)
         prover.hard = False
@@ -290,8 +290,8 @@ class TestProver:
         """Begun with one scenario, the others join on the ladder or after it."""
         question, x, bounds = harder(HARDER[1])
         best = Closing(question, bounds, x).run(SECONDS).value
-        monkeypatch.setattr(Prover, "first", lambda _: [0])
-        prover = Prover(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
+        monkeypatch.setattr(Climber, "first", lambda _: [0])
+        prover = Climber(question, Options(bounds="exact", time_limit=SECONDS), lambda *_: None)
         proof = prover.prove()
         assert (proof.bound, proof.reason) == (pytest.approx(best, rel=1e-6), "")
 
@@ -300,11 +300,11 @@ def test_soft_demands(monkeypatch):
     """Bounds of a ball come without class conditions there."""
     question = random_question(62, 5, inputs=8, hidden=(5, 4), classes=3)
     question = replace(question, demand=replace(question.demand, share=0.6))
-    alone = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
+    alone = Climber(question, Options(time_limit=SECONDS), lambda *_: None)
     best = alone.prove().bound
     assert alone.best is not None
     assert best == pytest.approx(alone.best.distance, rel=1e-6)
-    prover = Prover(question, Options(time_limit=SECONDS), lambda *_: None)
+    prover = Climber(question, Options(time_limit=SECONDS), lambda *_: None)
     prover.best = alone.best
     asked, honest = [], helper.tighten_scenario
 

@@ -225,6 +225,28 @@ class TestWhen:
             proof = prover.divided([0, 1, 2], True)
         assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
 
+    def test_and_tried_for_a_while_alone(self, monkeypatch):
+        question = varied(VARIED[0])
+        failing(monkeypatch)
+        monkeypatch.setattr(Prover, "first", lambda self: list(range(min(3, len(self.question.ensemble)))))
+        monkeypatch.setattr(module, "HOPELESS", -9.0)
+        monkeypatch.setattr(module, "LEAST", 0.0)
+        monkeypatch.setattr(module, "SHARE", 0.0)
+        monkeypatch.setattr("arfj.attack.closing.EVERY", 0.0)
+        prover = divided(question)
+        honest, given_up = Divided.following, []
+
+        def following(self, solution, active):
+            given_up.append((self.last[0].hopeless, self.single, solution.seconds < self.known.trial))
+            return honest(self, solution, active)
+
+        monkeypatch.setattr(Divided, "following", following)
+        proof = prover.prove()
+        assert given_up == [(True, None, True)]
+        assert prover.single is not None
+        assert prover.known.stage == 0
+        assert proof.bound == pytest.approx(optimum(VARIED[0]), rel=1e-6)
+
     @pytest.mark.parametrize("why", ["one scenario", "near enough", "another solver", "a soft demand"])
     def test_not_otherwise(self, why):
         question = varied(VARIED[0])

@@ -19,16 +19,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from arfj.attack.climb import HOPELESS, Climber
+from arfj.attack.closing import Milestone
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.judge import Proof, badly_scaled, exceeds
 from arfj.attack.options import Earlier
-from arfj.attack.prove import HOPELESS, Prover
 from arfj.attack.regions import Corner, RegionProgram
 from arfj.attack.warm import SHORT
 from arfj.network import Floats
 from arfj.question import Question
-from arfj.solver import Step
+from arfj.solver import Solution, Step
 
 SECONDS, ALL = 1.0, 5.0
 """For a part's own answer and for those of several parts together, at most, before one of them is chosen."""
@@ -36,9 +37,11 @@ LOOKED = 5
 """So many scenarios at most are looked at before one of them joins a part."""
 MANY = 4
 """Fewer scenarios that hold the answer back get the time that tightening takes before parts are begun."""
+SHARE, LEAST = 0.2, 5.0
+"""Then the proof is tried for this share of the time that it would have else, and so many seconds at least."""
 
 
-class Divided(Prover):
+class Divided(Climber):
     """A search that falls back on parts which grow from one scenario; the arguments are those of `Prover`.
 
     It does so at once where many scenarios hold the answer back and a first try has ended far from it, for all of them
@@ -52,7 +55,7 @@ class Divided(Prover):
         over: whether parts have come to their end with time left.
     """
 
-    single: tuple[list[int], Prover] | None = None
+    single: tuple[list[int], Climber] | None = None
     lent = 0.0
     over = False
 
@@ -73,12 +76,26 @@ class Divided(Prover):
             return None
         return self.grown(first, part, best)
 
+    @property
+    def doubts(self) -> Sequence[Milestone]:
+        """See `Climber.doubts`; before, where a part with tightened bounds is given up for one of its scenarios."""
+        first = self.hard and np.isfinite(self.known.trial) and self.single is None
+        if not first or self.over or not self.divisible(self.last[1] if self.last is not None else []):
+            return super().doubts
+        return ((max(LEAST, SHARE * self.known.trial), 1.0 - HOPELESS),)
+
+    def following(self, solution: Solution, active: list[int]) -> list[int] | None:
+        """See `Prover.following`: what was given up like this is the same part, and `divided` has smaller ones."""
+        if self.last is not None and self.last[0].hopeless and np.isfinite(self.known.trial):
+            return active
+        return super().following(solution, active)
+
     def divisible(self, active: list[int]) -> bool:
         """Whether these are several scenarios, and each is a question of its own."""
         several = len(active) > 1 and not self.question.soft and self.options.engine == "bab"
         return several and badly_scaled(self.question) is None
 
-    def begun_with(self, active: list[int], floor: float, best: Corner) -> Prover:
+    def begun_with(self, active: list[int], floor: float, best: Corner) -> Climber:
         """The search of a part: that for an answer, with a first try at the proof in it.
 
         Args:
@@ -93,7 +110,7 @@ class Divided(Prover):
             self.told(phase, Step(distance, bound or None, self.nodes + step.nodes, self.elapsed))
 
         options = replace(self.options, time_limit=self.left)
-        part = Prover(self.question.restricted(active), options, told, Earlier(best.x, floor), crew=self.crew)
+        part = Climber(self.question.restricted(active), options, told, Earlier(best.x, floor), crew=self.crew)
         part.many = self.many
         try:
             part.warm_up()
@@ -107,7 +124,7 @@ class Divided(Prover):
         deadline = time.perf_counter() + min(ALL, self.left)
         return hardest(self.question, parts, best.x, self.options.seed, deadline)
 
-    def grown(self, active: list[int], part: Prover, best: Corner) -> Proof | None:
+    def grown(self, active: list[int], part: Climber, best: Corner) -> Proof | None:
         """The proof, as far as there is time for larger and larger parts; None where one has ended before."""
         while True:
             # What cannot raise the bound, one of an earlier run, is not proven again.
@@ -137,7 +154,7 @@ class Divided(Prover):
         reason = "interrupted" if self.interrupted else "" if self.closed else "time limit reached"
         return Proof(self.bound, False, reason)
 
-    def settle(self, part: Prover) -> None:
+    def settle(self, part: Climber) -> None:
         """Take up what the search of a part has come to.
 
         An answer to it that is nearer than what parts have proven is a solver's error, and none of that is believed.

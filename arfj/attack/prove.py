@@ -19,13 +19,12 @@ from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.judge import CONTRADICTED, Proof, badly_scaled, exceeds, judged
-from arfj.attack.known import STEPS, Known, cut_off_radius
-from arfj.attack.ladder import CLIMB, TIME, Ladder, Rung, search_ball
+from arfj.attack.judge import CONTRADICTED, Proof, exceeds, judged
+from arfj.attack.known import Known, cut_off_radius
 from arfj.attack.options import Earlier, Options
 from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
-from arfj.bounds import Bounds, pre_activation_bounds
+from arfj.bounds import Bounds
 from arfj.encoding import Encoding, encode_paper, encode_tight
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
@@ -50,9 +49,6 @@ NEARER, LIKELY = 1e-3, 0.8
 near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-DOUBT_SHARE, DOUBT_LEAST, HOPELESS = 0.5, 5.0, 0.5
-"""After this share of the time that is left, and so many seconds at least, a search is given up for smaller balls while
-its bound is farther from the answer than the last share of its distance."""
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
 
@@ -74,7 +70,6 @@ class Prover:
         optimum: the optimum of the last part.
         last: the search of the last part and its scenarios, if it was ours.
         begun: the scenarios that the first try came to need.
-        climbed: whether bounds from smaller balls were asked for.
         crew: other processes.
         many: scenarios of the question that this one is a part of, for progress.
     """
@@ -107,7 +102,6 @@ class Prover:
         self.last: tuple[Closing, list[int]] | None = None
         self.begun: list[int] = []
         self.earlier = earlier
-        self.climbed = False
         self.crew = crew or Crew(cores or (lambda: options.threads))
         self.known = Known(question, self.crew, options.start, options.engine == "bab")
 
@@ -262,8 +256,6 @@ class Prover:
 
     def following(self, solution: Solution, active: list[int]) -> list[int] | None:
         """The scenarios of the next part, maybe the same ones again; None: all has been done."""
-        if self.last is not None and self.last[0].hopeless:
-            return self.climb(active)
         answered = solution.status == "optimal" and solution.value is not None
         if len(active) < len(self.question.ensemble) and (answered or self.outgrown):
             return self.extended(active)
@@ -364,47 +356,8 @@ class Prover:
 
     @property
     def doubts(self) -> Sequence[Milestone]:
-        """Where a hard part is given up for smaller balls, once, if these can say more."""
-        near = self.best is not None and self.bound >= (1.0 - HOPELESS) * self.best.distance
-        more = np.isfinite(self.known.trial)  # bounds and conflicts can still be better
-        if not self.hard or more or self.climbed or near or badly_scaled(self.question) is not None:
-            return ()
-        return ((max(DOUBT_LEAST, DOUBT_SHARE * self.left), 1.0 - HOPELESS),)
-
-    def climb(self, active: list[int]) -> list[int]:
-        """Bounds from smaller balls, as long as there are any (`arfj.attack.ladder`); the scenarios that took part."""
-        self.climbed = True
-        ladder = Ladder(self.best.distance if self.best is not None else 0.0, self.bound)
-        least = (1.0 - CLIMB) * self.left
-        while self.best is not None and not (self.closed or self.interrupted or ladder.over) and self.left > least:
-            found = self.rung(self.best, active, ladder.radius)
-            self.nodes += found.nodes
-            self.interrupted = self.interrupted or found.interrupted
-            self.bound = max(self.bound, found.bound)  # above an answer it is not believed: `final`
-            outgrown = found.closing is not None and found.closing.outgrown
-            if found.closing is not None and outgrown:
-                self.optimum = found.closing.best.x
-                active = self.extended(active)
-            elif found.closing is not None and found.closing.best.distance < self.best.distance:
-                self.offer(found.closing.best.x, walk=False)
-            if outgrown:
-                ladder.distance = self.best.distance
-            else:
-                ladder.risen(self.bound, self.best.distance)
-        return active
-
-    def rung(self, best: Corner, active: list[int], radius: float) -> Rung:
-        """One of them: bounds over it, and those over the whole ball."""
-        self.say("smaller balls")
-        part, region = self.question.restricted(active), self.question.region(radius)
-        known = self.known.bounds_of(cut_off_radius(best.distance), active)
-        bounds = [
-            one.intersect(pre_activation_bounds(network, region, self.options.start, STEPS, part.soft))
-            for one, network in zip(known, part.ensemble, strict=True)
-        ]
-        closing_of = partial(self.closing, part, active, best.x, radius)
-        until = time.perf_counter() + TIME * self.left
-        return search_ball(part, bounds, radius, until, closing_of, self.crew.tighten)
+        """Where a part is given up; here nowhere, `arfj.attack.climb` goes on with smaller balls."""
+        return ()
 
     def answered(self, others: Question, x: Floats) -> bool:
         """Whether an answer to a part fools all others, too; if it is nearer than the best one it becomes that."""
