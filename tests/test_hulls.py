@@ -161,7 +161,7 @@ def proven(question):
     return scip.solve_scip(encoding.problem, PROVING, start)
 
 
-@pytest.mark.parametrize("seed", [2, 4, 9, 13, 22])
+@pytest.mark.parametrize("seed", [2, 4, 9, 13, 15])
 def test_optimum_is_that_of_enumeration(seed, made):
     question = random_question(seed, 2, inputs=4)
     solution = proven(question)
