@@ -13,12 +13,16 @@ from arfj.attack import Options, sampled, solve_question
 from arfj.attack import prove as module
 from arfj.attack import solve as solving
 from arfj.attack.closing import Closing
+from arfj.attack.judge import exceeds, judged
+from arfj.attack.regions import Corner
+from arfj.attack.result import GAP_OPTIMAL
 from arfj.data import bundled_images
 from arfj.ensemble import Ensemble
 from arfj.errors import ArfjError, SolverError
 from arfj.evaluate import Witness, load_witness, replay
 from arfj.network import Network
 from arfj.question import Question
+from arfj.solver import Solution
 
 QUICK = Options(time_limit=60.0)
 SCIP = replace(QUICK, solver="scip")
@@ -373,3 +377,18 @@ class TestScale:
         result = solve_question(seesaw(), SCIP, tmp_path / "w.npz")
         assert (result.status, result.replay.hit) == ("feasible", True)
         assert "numerical trouble" in result.reason
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1.0, 40.0])
+def test_a_bound_above_an_answer_is_no_proof_of_a_gap_that_is_smaller(distance):
+    """Just below and just above the gap that counts as closed."""
+    assert not exceeds(distance, distance)
+    assert not exceeds(distance * (1 + 0.99 * GAP_OPTIMAL), distance)
+    assert exceeds(distance * (1 + 1.01 * GAP_OPTIMAL) + 1e-9, distance)
+    question = random_question(35, scenarios=3, inputs=6)
+    best = Corner(question.flat, distance, ())
+    for share, bound in ((0.99, distance), (3.0, 0.0)):
+        word = Solution("optimal", "", None, distance, distance * (1 + share * GAP_OPTIMAL), 1, 0.0)
+        proof = judged(question, best, word, distance)
+        assert proof.bound == pytest.approx(bound)
+        assert ("numerical trouble" in proof.reason) == (bound == 0.0)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from arfj.attack.regions import Corner
+from arfj.attack.result import GAP_OPTIMAL
 from arfj.question import Question
 from arfj.solver import Solution
 
+LEAST_GAP = 1e-9
+"""Between distances near 0."""
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 
@@ -49,8 +52,11 @@ def judged(question: Question, best: Corner | None, solution: Solution, radius: 
 
 
 def exceeds(bound: float, distance: float) -> bool:
-    """Whether a bound lies above an answer's distance by more than a solver's tolerances explain."""
-    return bound > distance * (1 + 1e-5) + 1e-7
+    """Whether a bound lies above an answer's distance by more than the gap that counts as closed.
+
+    One that is off by more is no proof of such a gap, whatever a solver's tolerances explain.
+    """
+    return bound > distance * (1 + GAP_OPTIMAL) + LEAST_GAP
 
 
 def badly_scaled(question: Question) -> float | None:

@@ -43,9 +43,8 @@ GROUPS = (
     Group(BUNDLE, 5, (0, 6, 7), 600.0, alone=True),
     Group(BUNDLE, 20, THREE, 120.0),
     Group(BUNDLE, 50, THREE, 600.0),
-    Group("16-16-16", 5, THREE, 600.0),
 )
-"""Images that take long by one process; and those of more and of deeper networks, some of which it leaves open."""
+"""Images that take long by one process; and those of more networks, some of which it leaves open."""
 
 
 def cases(plan: Plan) -> Iterator[Case]:
