@@ -10,8 +10,8 @@ rows, one for every choice of terms, are the convex hull of the neuron; the choi
 is violated most (Anderson, Huchette, Ma, Tjandraatmadja & Vielma, Math. Program. 183, 2020). The row of the big-M
 constants, y <= u z, does not know which inputs are where.
 
-Neurons of the first hidden layer are left out: the box of hundreds of pixels is so much larger than the ball that their
-rows are never violated to any purpose.
+Neurons of the first hidden layer are left out: their inputs are hundreds of pixels, whose box is far larger than the
+ball, so that what these rows would say of them is little for their length.
 """
 
 from __future__ import annotations
