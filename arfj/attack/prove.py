@@ -26,6 +26,7 @@ from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds
 from arfj.encoding import Encoding, encode_paper, encode_tight
+from arfj.encoding.eased import tolerated
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
@@ -139,11 +140,14 @@ class Prover:
         return None
 
     def doubted(self, proof: Proof) -> Proof:
-        """Before "infeasible" is said of a model without a warm start, an answer is searched all the same."""
+        """Before "infeasible" is said of the printed model, an answer is searched and the tight model asked."""
         self.warm_up()
-        if self.best is None:
+        confirmed = self.without_answer() if self.best is None else None
+        if confirmed is None:
+            return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+        if confirmed.infeasible:
             return proof
-        return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+        return replace(confirmed, reason=confirmed.reason or "the printed model is infeasible, the tight one is not")
 
     def solved_singly(self) -> Proof | None:
         """The proof that one scenario alone cannot be fooled, where one is suspected; None where none was found."""
@@ -377,9 +381,14 @@ class Prover:
         return active + ([missing[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else missing)
 
     def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
-        """The tight model of these scenarios with bounds over the ball of this radius."""
+        """The tight model of these scenarios with bounds over the ball of this radius.
+
+        Without a ball it may be called infeasible, and asks for as much less as tolerances can amount to.
+        """
         self.say("bounding")
-        return encode_tight(question, self.known.bounds_of(radius, indices), self.known.conflicts_of(indices))
+        bounds = self.known.bounds_of(radius, indices)
+        eased = None if np.isfinite(radius) else tolerated(question, bounds)
+        return encode_tight(question, bounds, self.known.conflicts_of(indices), eased)
 
     def optimise(
         self,

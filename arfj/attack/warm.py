@@ -141,7 +141,9 @@ class _Starts:
                 continue
             self.begun.add(key)
             corner = descend(program, [start], self.deadline)
-            if corner is None:
+            if corner is None:  # its region has no optimum to a linear solver, but an answer it is
+                if question.slack(start) >= 0:
+                    self.keep(Corner(start, question.distance(start), phases_at(program.question, start)))
                 continue
             descents += 1
             repeats = 0 if (new := self.new(corner)) else repeats + 1

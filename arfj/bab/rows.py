@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from arfj.bounds import Bounds
 from arfj.encoding.demand import add_mean, add_share
 from arfj.encoding.problem import Builder, Parts
-from arfj.encoding.tight import Source
+from arfj.encoding.tight import Source, clear_of_zero
 from arfj.network import Dense, Floats
 from arfj.question import Question
-
-LEAST_OPEN = 1e-8
-"""Open neurons have u and -l of this size at least: on smaller ones the linear solver breaks down. Wider ones hold."""
 
 
 class Rows:
@@ -49,8 +46,7 @@ class Rows:
         """The rows of one hidden layer over `source` (None: the pixels); what it hands on, and its open neurons."""
         on, off = lower >= 0, upper <= 0
         opened = np.flatnonzero(~on & ~off)
-        lower = np.where(on | off, lower, np.minimum(lower, -LEAST_OPEN))
-        upper = np.where(on | off, upper, np.maximum(upper, LEAST_OPEN))
+        lower, upper = clear_of_zero(lower, upper)
         alive = np.flatnonzero(~off)
         builder = self.builder
         y = builder.add_columns(len(alive), np.maximum(lower[alive], 0.0), upper[alive])

@@ -7,7 +7,7 @@ min c'v   s.t.  row_lower <= A v <= row_upper,  lower <= v <= upper,  v_i intege
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from arfj.network import Floats, Network
 
 Indices = NDArray[np.intp]
+OUTWARD = 1.0 + 1e-9
+"""What is left out counts by so much more, which covers the rounding of its sum."""
 Parts = list[tuple[Indices, Floats]]
 """Of some rows: columns (c,) and their coefficients (rows, c)."""
 
@@ -67,6 +69,29 @@ class Problem:
     def constraints(self) -> int:
         """Rows, and two for every indicator: its linear row and the implication."""
         return len(self.row_lower) + 2 * len(self.indicators)
+
+    def without_tiny(self, least: float) -> Problem:
+        """A relaxation that holds nothing a solver takes for 0: the problem itself where there is no such thing.
+
+        A row's term a v with |a| <= least is left out, and the row's sides are moved outward by |a| max |v|; where the
+        column has no bounds the term stays. A continuous column whose bounds differ, by `least` at most, would be
+        taken for fixed: its upper one is raised.
+
+        Args:
+            least: 0 to the solver, in coefficients and between bounds; at least what it says itself.
+        """
+        narrow = ~self.integer & (self.upper > self.lower) & (self.upper - self.lower <= least)
+        upper = np.where(narrow, self.lower + 2.0 * least, self.upper)
+        sizes = np.maximum(np.abs(self.lower), np.abs(upper))
+        tiny = (np.abs(self.matrix.data) <= least) & np.isfinite(sizes[self.matrix.indices])
+        if not (narrow.any() or tiny.any()):
+            return self
+        gone, kept = self.matrix.copy(), self.matrix.copy()
+        gone.data, kept.data = np.where(tiny, np.abs(gone.data), 0.0), np.where(tiny, 0.0, kept.data)
+        kept.eliminate_zeros()
+        room = OUTWARD * (gone @ np.where(np.isfinite(sizes), sizes, 0.0))
+        low, up = self.row_lower - room, self.row_upper + room
+        return replace(self, upper=upper, matrix=kept, row_lower=low, row_upper=up)
 
     def violation(self, values: Floats) -> float:
         """The largest amount by which `values` misses a bound, a row, an implication or integrality."""

@@ -26,6 +26,9 @@ from arfj.encoding.problem import Builder, Encoding, Indices, Neurons, Parts
 from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
 
+LEAST_OPEN = 1e-8
+"""Open neurons have u and -l of this size at least: smaller ones are 0 to a solver, or break it. Wider ones hold."""
+
 Values = tuple[tuple[Indices, Floats], ...]
 """Columns and their values."""
 Demanded = tuple[list[Parts], Callable[[Floats], Values]]
@@ -50,7 +53,10 @@ class Source:
 
 
 def encode_tight(
-    question: Question, bounds: Sequence[Bounds], conflicts: Sequence[Sequence[Conflict]] | None = None
+    question: Question,
+    bounds: Sequence[Bounds],
+    conflicts: Sequence[Sequence[Conflict]] | None = None,
+    eased: Sequence[Floats] | None = None,
 ) -> Encoding:
     """The tight model of a question.
 
@@ -59,6 +65,7 @@ def encode_tight(
         bounds: pre-activation bounds of every scenario, valid for all x that may be the answer; those of a soft demand
             for all x of a ball, whether they are answers or not.
         conflicts: of every scenario, phases that no such x has together (`arfj.probe`), or None.
+        eased: of every scenario, by how much less its class rows ask for (`arfj.encoding.eased`), or None.
     """
     builder = Builder()
     region = question.region()
@@ -68,9 +75,10 @@ def encode_tight(
     q = builder.add_columns(len(lowered), 0.0, (region.centre - region.lower)[lowered], cost=1.0)
     image = Source(region.centre, ((p, raised, 1.0), (q, lowered, -1.0)))
     more, demanded = _demand(builder, question, bounds)
+    room = eased or [np.zeros(one.classes) for one in question.ensemble]
     neurons = tuple(
-        _encode_network(builder, question, network, bound, image, extra)
-        for network, bound, extra in zip(question.ensemble, bounds, more, strict=True)
+        _encode_network(builder, question, network, bound, image, extra, less)
+        for network, bound, extra, less in zip(question.ensemble, bounds, more, room, strict=True)
     )
     for mine, one, found in zip(neurons, bounds, conflicts or (), strict=conflicts is not None):
         _add_conflicts(builder, mine, one, found)
@@ -86,9 +94,9 @@ def encode_tight(
 
 
 def _encode_network(
-    builder: Builder, question: Question, network: Network, bounds: Bounds, image: Source, more: Parts
+    builder: Builder, question: Question, network: Network, bounds: Bounds, image: Source, more: Parts, less: Floats
 ) -> tuple[Neurons, ...]:
-    """One scenario: its hidden layers, then its class rows C h >= d over the last of them, `more` on the left."""
+    """One scenario: hidden layers, then class rows C h >= d - less over the last of them, `more` on the left."""
     source = image
     layers: list[Neurons] = []
     for k, layer in enumerate(network.layers[:-1]):
@@ -98,8 +106,17 @@ def _encode_network(
         layers.append(neurons)
     weights, least = class_rows(network, question.target, question.gamma)
     parts, shift = source.through(weights.T)
-    builder.add_rows([*parts, *more], lower=least - shift)
+    builder.add_rows([*parts, *more], lower=least - less - shift)
     return tuple(layers)
+
+
+def clear_of_zero(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """Bounds of a layer's neurons, those of open ones at least `LEAST_OPEN` from 0."""
+    open_ = (lower < 0) & (upper > 0)
+    return (
+        np.where(open_, np.minimum(lower, -LEAST_OPEN), lower),
+        np.where(open_, np.maximum(upper, LEAST_OPEN), upper),
+    )
 
 
 def _add_conflicts(builder: Builder, neurons: Sequence[Neurons], bounds: Bounds, conflicts: Sequence[Conflict]) -> None:
@@ -154,6 +171,7 @@ def _mean(builder: Builder, question: Question, bounds: Sequence[Bounds]) -> Dem
 def _encode_layer(builder: Builder, layer: Dense, source: Source, lower: Floats, upper: Floats) -> Neurons:
     """y, s, z of one hidden layer; -1 where a neuron needs none."""
     on, off = lower >= 0, upper <= 0
+    lower, upper = clear_of_zero(lower, upper)
     unstable = ~on & ~off
     count = int(unstable.sum())
     y, s, z = (np.full(layer.outputs, -1, dtype=np.intp) for _ in range(3))

@@ -23,6 +23,9 @@ except ImportError as missing:
 TOLERANCE = 1e-9
 """On rows, integrality and reduced costs. A binary off by f opens a big-M row by f M, so 1e-5 would leak."""
 
+LEAST = 1e-12
+"""Gurobi takes coefficients below 1e-13 for 0."""
+
 FREE_LIMITS = {"variables": 2000, "linear constraints": 2000, "general constraints": 200}
 """What the licence that comes with gurobipy allows."""
 
@@ -59,6 +62,7 @@ def solve_gurobi(
         SolverError: no licence, or one that does not reach for a model of this size.
     """
     began = time.perf_counter()
+    problem = problem.without_tiny(LEAST)
     try:
         with ExitStack() as held:
             model = held.enter_context(gp.Model(env=held.enter_context(_environment())))

@@ -33,6 +33,8 @@ LEAST = 1e-3
 """A row is of use where it is violated by this share of its neuron's largest weight."""
 ROUNDING = 1e-12
 """Rows are looser by this share of the sizes that went into them."""
+TINY = 1e-8
+"""SCIP takes coefficients of 1e-9 or less for 0: inputs have larger ones, and z's can be no farther off than this."""
 MOST_ROUNDS = 50
 """Rounds of rows at a node."""
 NAME = "hulls"
@@ -88,12 +90,13 @@ class Hulls:
         y - sum_chosen w_i h_i - (b + sum_chosen m_i + sum_others M_i) z <= - sum_chosen m_i
         """
         least, most = self.least[neuron], self.most[neuron]
+        chosen = chosen & (np.abs(self.weights[neuron]) > TINY)  # every choice of terms is a row that holds
         ends = np.where(chosen, least, most)
-        used = np.flatnonzero(chosen & (self.weights[neuron] != 0))
+        used = np.flatnonzero(chosen)
         columns = np.concatenate([[self.y[neuron], self.z[neuron]], self.inputs[neuron, used]]).astype(np.intp)
         coefficients = np.concatenate([[1.0, -self.bias[neuron] - ends.sum()], -self.weights[neuron, used]])
         size = abs(self.bias[neuron]) + np.maximum(np.abs(least), np.abs(most)).sum()
-        return columns, coefficients, float(-least[chosen].sum() + ROUNDING * size)
+        return columns, coefficients, float(-least[chosen].sum() + ROUNDING * size + TINY)
 
 
 def hulls_of(problem: Problem) -> Hulls | None:

@@ -23,6 +23,11 @@ LOG = logging.getLogger(__name__)
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
 
+LEAST = 2e-9
+"""SCIP takes coefficients of 1e-9 or less for 0, and bounds that are so near to each other for one."""
+LEAST_EPSILON = 1e-20
+"""The least size that SCIP lets be told from 0."""
+
 BRANCHING = {"maxreliable": 8.0, "initcand": 100, "maxlookahead": 12, "sbiterquot": 2.0, "sbiterofs": 1_000_000}
 """More strong branching than SCIP's own: trees of thousands of nodes become half as large."""
 
@@ -87,6 +92,7 @@ def solve_scip(
         progress: called while solving.
     """
     began = time.perf_counter()
+    problem = problem.without_tiny(LEAST)
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
     rule = PhaseRule([(columns[y], columns[s], columns[z]) for y, s, z in problem.phases])
@@ -149,6 +155,9 @@ def build_model(problem: Problem) -> tuple[Model, list[Any], list[Any]]:
         for low, up, cost, integer in zip(problem.lower, problem.upper, problem.objective, problem.integer, strict=True)
     ]
     matrix = problem.matrix
+    left = np.abs(matrix.data).min(initial=np.inf)
+    if left <= LEAST:  # of a column without bounds
+        model.setParam("numerics/epsilon", max(LEAST_EPSILON, float(left) / 10))
     for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
         at = slice(matrix.indptr[row], matrix.indptr[row + 1])
         terms = quicksum(

@@ -1,0 +1,48 @@
+r"""Class rows that tolerances cannot close: what `infeasible` has to be proven of.
+
+A solver meets rows and bounds to about 1e-9, and a network may make much of that: y = 5e-10 times a weight of 1e7 is
+an output. In the `tight` model, with every row off by `TOLERANCE` of its terms and every ReLU by as much of its bounds,
+the class rows C h >= d of a scenario can be off by
+
+    e_0 = TOLERANCE,   e_k = |W_k|' e_(k-1) + TOLERANCE (2 + |W_k|' h_(k-1) + |b_k| + u_k - l_k),
+    delta = |C| e_K + TOLERANCE (1 + |C| h_K + |d|),
+
+where h bounds the layers' values. A model with C h >= d - delta that is called infeasible holds no answer that
+tolerances have hidden; one that is not may have a solution that is no answer, which the replay finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arfj.bounds import Bounds
+from arfj.encoding.demand import row_bounds
+from arfj.network import Floats
+from arfj.question import Question, class_rows
+
+TOLERANCE = 1e-8
+"""Ten times what solvers are asked for: presolving adds rows up."""
+
+
+def tolerated(question: Question, bounds: Sequence[Bounds]) -> list[Floats]:
+    """delta of every scenario, shape (classes,) each.
+
+    Args:
+        question: image, target, scenarios, demand.
+        bounds: pre-activation bounds of every scenario.
+    """
+    result = []
+    for network, one in zip(question.ensemble, bounds, strict=True):
+        most, error = np.ones(network.inputs), np.full(network.inputs, TOLERANCE)
+        for layer, low, up in zip(network.layers[:-1], one.lower, one.upper, strict=False):
+            size = np.abs(layer.weight)
+            error = error @ size + TOLERANCE * (2.0 + most @ size + np.abs(layer.bias) + up - low)
+            most = np.maximum(up, 0.0)
+        weights, least = class_rows(network, question.target, question.gamma)
+        delta = np.abs(weights) @ error + TOLERANCE * (1.0 + np.abs(weights) @ most + np.abs(least))
+        if question.soft:  # its constants and columns are as large as the rows can be
+            delta = delta + TOLERANCE * np.maximum(*np.abs(row_bounds(question, network, one))).max()
+        result.append(delta)
+    return result
