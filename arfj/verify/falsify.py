@@ -63,7 +63,7 @@ def descend(
     starts: Floats | None = None,
     first_step: float = FIRST_STEP,
 ) -> Floats | None:
-    """A point of the box where some polyhedron's rows are all at most 0, or None.
+    """A candidate in the box (`Margins.candidate`), or None.
 
     Args:
         margins: of the open polyhedra.
@@ -85,7 +85,7 @@ def descend(
     found_at: int | None = None
     for step in range(steps + 1):
         values = margins.graph.values(x)
-        rows = values[-1]
+        rows = margins.compared(values[-1])
         mine = np.where(margins.owner[None, :] == own[:, None], rows, -np.inf)
         value = mine.max(axis=1)
         better = value < best
@@ -99,7 +99,7 @@ def descend(
         slope = gradient(margins.graph, values, cotangent)
         length = first_step * 0.5 * (up - low) * 0.9**step
         x = np.clip(x - length * np.sign(slope), low, up)
-    return best_x[best.argmin()] if best.min() <= 0 else None
+    return margins.candidate(best_x[best <= 0]) if best.min() <= 0 else None
 
 
 def _starts(low: Floats, up: Floats, restarts: int, rng: np.random.Generator) -> Floats:
@@ -111,28 +111,32 @@ def _starts(low: Floats, up: Floats, restarts: int, rng: np.random.Generator) ->
 
 
 def wander(margins: Margins, box: Pair, rng: np.random.Generator, clock: Clock) -> Floats | None:
-    """Random local search, one round: a point of the box where some polyhedron's rows are all at most 0, or None.
+    """Random local search, one round: a candidate in the box (`Margins.candidate`), or None.
 
     For few inputs and polyhedra of several rows, on whose edges gradients of the largest row go back and forth: the
     best of many uniform points move by normal steps, which grow while they help and shrink where they do not.
     """
     low, up = box
     points = rng.uniform(low, up, size=(POINTS, len(low)))
-    margin = margins.least(margins.graph(points))
+    margin = margins.least(margins.compared(margins.graph(points)))
     for polyhedron in range(margins.polyhedra):
         chosen = np.argpartition(margin[:, polyhedron], PARENTS)[:PARENTS]
         x, value, reach = points[chosen], margin[chosen, polyhedron], np.full(PARENTS, FIRST_REACH)
         for _ in range(GENERATIONS):
             if value.min() <= 0:
-                return np.asarray(x[value.argmin()])
+                found = margins.candidate(x[value <= 0])
+                if found is not None:
+                    return found
+                break
             if clock.over:
                 return None
             steps = reach[:, None, None] * (up - low) * rng.normal(size=(PARENTS, CHILDREN, len(low)))
             tried = np.clip(x[:, None] + steps, low, up)
-            found = margins.least(margins.graph(tried.reshape(-1, len(low))))[:, polyhedron].reshape(PARENTS, CHILDREN)
-            best = found.argmin(axis=1)
-            better = found.min(axis=1) < value
+            rows = margins.compared(margins.graph(tried.reshape(-1, len(low))))
+            after = margins.least(rows)[:, polyhedron].reshape(PARENTS, CHILDREN)
+            best = after.argmin(axis=1)
+            better = after.min(axis=1) < value
             x = np.where(better[:, None], tried[np.arange(PARENTS), best], x)
-            value = np.minimum(value, found.min(axis=1))
+            value = np.minimum(value, after.min(axis=1))
             reach = reach * np.where(better, 1.1, 0.6)
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from arfj.bounds.compiled import check_device
 from arfj.errors import ArfjError
-from arfj.network import load_network
+from arfj.network import Floats, load_network
 from arfj.verify.outcome import Outcome, confirm_with_onnxruntime
 from arfj.verify.portfolio import Options, verify
 from arfj.verify.property import Property
@@ -64,11 +64,11 @@ def verify_file(
         raise ArfjError("counterexamples of ONNX files are confirmed by onnxruntime: pip install 'arfj[verify]'")
     loaded = load_network(network)
     left = max(LEAST_SECONDS, options.seconds - (time.perf_counter() - begun))
-    outcome = verify(loaded, question, replace(options, seconds=left), progress)
-    found = outcome.counterexample
-    if onnx and found is not None and not confirm_with_onnxruntime(network, found.x, question):
-        reason = "a counterexample in float64 that onnxruntime, in the file's own precision, does not confirm"
-        outcome = replace(outcome, verdict="unknown", reason=reason, counterexample=None)
+
+    def confirmed(x: Floats) -> bool:
+        return confirm_with_onnxruntime(network, x, question)
+
+    outcome = verify(loaded, question, replace(options, seconds=left), progress, confirmed if onnx else None)
     return replace(outcome, seconds=time.perf_counter() - begun)
 
 

@@ -53,7 +53,7 @@ def split_inputs(margins: Margins, bounds: Bounds, box: Pair, clock: Clock) -> F
     start = _Boxes.one(box, program.root())
     queue, cutter = Pool(start), _Cutter(box)
     queue.add(start)
-    branches, hunt = 0, _Hunt(margins, box)
+    branches, hunt = 0, _Hunt(margins, margins.inside[0] if margins.inside else box)
     while len(queue):
         if clock.over:
             return Finding("open", "time limit", bound=queue.worst, branches=branches)
@@ -177,9 +177,7 @@ def _candidate(margins: Margins, planes: Planes, low: Floats, up: Floats) -> Flo
     """A middle or a relaxation's minimiser that is unsafe."""
     hardest = planes.lower[1].argmax(axis=1)
     slope = planes.rows[1, np.arange(len(low)), hardest]
-    points = np.concatenate([np.where(slope > 0, low, up), np.clip(0.5 * (low + up), low, up)])
-    least = margins.least(margins.graph(points)).min(axis=1)
-    return points[least.argmin()] if least.min() <= 0 else None
+    return margins.candidate(np.concatenate([np.where(slope > 0, low, up), np.clip(0.5 * (low + up), low, up)]))
 
 
 def _clipped(margins: Margins, planes: Planes, low: Floats, up: Floats) -> tuple[Floats, Floats, Floats, Floats]:

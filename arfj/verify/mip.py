@@ -51,13 +51,19 @@ def solve_by_program(margins: Margins, reduced: Reduced, region: Region, clock: 
     if any(isinstance(node, Activation) and node.kind != "relu" for node in reduced.graph.nodes):
         return Finding("open", "smooth activations have no mixed-integer program")
     order = np.argsort(margins.least(reduced.bounds.lower[-1][None])[0])
-    nodes = 0
+    nodes, reason = 0, ""
     for position, polyhedron in enumerate(order):
         share = clock.left / (len(order) - position)
         found = _solve_one(margins, reduced, region, int(polyhedron), clock.within(share))
         nodes += found.branches
-        if found.status != "proven":
-            return Finding(found.status, found.reason, found.x, None, nodes)
+        if found.status == "found":
+            return Finding("found", found.reason, found.x, None, nodes)
+        if found.status == "open":  # the others may hold a counterexample all the same
+            reason = reason or found.reason
+            if clock.over:
+                break
+    if reason:
+        return Finding("open", reason, branches=nodes)
     return Finding("proven", "mixed-integer programs hold no counterexample", branches=nodes)
 
 
@@ -76,15 +82,14 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
     answer = solve("scip", problem, Limits(max(clock.left, 0.01), solutions=1), progress=watch)
     if answer.values is not None:
         x = np.clip(answer.values[pixels], region.lower, region.upper)
-        better = descend(
-            margins, (region.lower, region.upper), 1, np.random.default_rng(0), clock.within(5), 60, x[None], 0.02
-        )
-        x = x if better is None else better
-        if margins.least(margins.graph(x[None])).min() > 0:
+        box = margins.inside[0] if margins.inside else (region.lower, region.upper)
+        better = descend(margins, box, 1, np.random.default_rng(0), clock.within(5), 60, x[None], 0.02)
+        found = margins.candidate(x[None]) if better is None else better
+        if found is None:
             return Finding(
                 "open", "a mixed-integer program's solution is unsafe within its tolerances", None, None, answer.nodes
             )
-        return Finding("found", "a mixed-integer program's solution", x, None, answer.nodes)
+        return Finding("found", "a mixed-integer program's solution", found, None, answer.nodes)
     if answer.status == "infeasible" and delta <= MOST_DELTA:
         return Finding("proven", "", branches=answer.nodes)
     reason = "the program's tolerances are too coarse for a proof" if answer.status == "infeasible" else answer.reason

@@ -23,7 +23,7 @@ from arfj.graph import Affine
 from arfj.network import Floats
 from arfj.region import Region
 from arfj.verify.leaf import leaf_multipliers
-from arfj.verify.margins import Margins
+from arfj.verify.margins import TRIED, Margins
 from arfj.verify.pool import Pool
 from arfj.verify.search import Clock, Finding
 
@@ -184,8 +184,8 @@ class PhaseSearch:
     def _candidate(self, answer: Answer) -> Floats | None:
         # The reduced network is the same function, and smaller; the whole one has the last word on rounding.
         least = self.margins.least(self.reduced.graph(answer.x)).min(axis=1)
-        x = answer.x[least.argmin()]
-        return x if least.min() <= 0 and self.margins.least(self.margins.graph(x[None])).min() <= 0 else None
+        worst = np.argsort(least, kind="stable")[:TRIED]
+        return self.margins.candidate(answer.x[worst]) if least[worst[0]] <= 0 else None
 
     def _children(self, parents: Nodes) -> Nodes | Finding | None:
         """Both phases of the ReLU with the highest score, after a linear program if none has one; None: all proven."""
@@ -218,8 +218,8 @@ class PhaseSearch:
             return False
         mine = self.margins.owner == node.owner[0]
         program = leaf_multipliers(self.reduced, self.region, node.signs[0], mine)
-        if program.x is not None and self.margins.least(self.margins.graph(program.x[None])).min() <= 0:
-            return Finding("found", "a linear program over fixed phases is unsafe", program.x)
+        if program.x is not None and (x := self.margins.candidate(program.x[None])) is not None:
+            return Finding("found", "a linear program over fixed phases is unsafe", x)
         if program.mixture is None or program.betas is None:
             return False
         return bool(self.small(program.mixture[None], node.signs, node.slopes, program.betas[None]).bound[0] > 0)

@@ -26,7 +26,7 @@ from arfj.graph import Graph
 from arfj.network import Floats, Network
 from arfj.verify.falsify import descend
 from arfj.verify.inputs import split_inputs
-from arfj.verify.margins import Margins, chosen_bounds, margins_of, region_of
+from arfj.verify.margins import Confirm, Margins, chosen_bounds, margins_of, region_of
 from arfj.verify.mip import MOST_OPEN, solve_by_program
 from arfj.verify.outcome import INTERRUPTED, Counterexample, Outcome, Verdict, replay, replay_near_float32
 from arfj.verify.phases import PhaseSearch
@@ -41,6 +41,7 @@ PHASES_ALONE = 3.0
 """Seconds of branch and bound before a mixed-integer program runs beside it."""
 
 TIME_LIMIT = "time limit"
+CONTRADICTED = "a counterexample in float64 that onnxruntime, in the file's own precision, does not confirm"
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -78,7 +79,11 @@ class Options:
 
 
 def verify(
-    network: Network | Graph, prop: Property, options: Options | None = None, progress: Progress = silent
+    network: Network | Graph,
+    prop: Property,
+    options: Options | None = None,
+    progress: Progress = silent,
+    confirmed: Confirm | None = None,
 ) -> Outcome:
     """Decide a property.
 
@@ -87,6 +92,8 @@ def verify(
         prop: the question; its sizes must be the network's.
         options: limits.
         progress: told what is going on, at most five times a second.
+        confirmed: a second opinion on a replayed counterexample; one that it does not share counts for nothing, and the
+            search goes on.
 
     Returns:
         `robust` only with a proof, `falsified` only with a replayed counterexample, else `unknown` with its reason.
@@ -111,14 +118,24 @@ def verify(
     if prop.vacuous:
         return Outcome("robust", prop.vacuous, 0.0, 0)
     with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 proves nothing
-        return _Verification(network, graph, prop, options, clock).run()
+        return _Verification(network, graph, prop, options, clock, confirmed).run()
 
 
 class _Verification:
     """One property, case by case."""
 
-    def __init__(self, network: Network | Graph, graph: Graph, prop: Property, options: Options, clock: Clock) -> None:
+    def __init__(
+        self,
+        network: Network | Graph,
+        graph: Graph,
+        prop: Property,
+        options: Options,
+        clock: Clock,
+        confirmed: Confirm | None = None,
+    ) -> None:
         self.network, self.graph, self.prop, self.options, self.clock = network, graph, prop, options, clock
+        self.confirmed, self.contradicted = confirmed, False
+        self.known: tuple[bytes, Counterexample] | None = None
         self.rng = np.random.default_rng(options.seed)
         self.branches = 0
         self.least = np.inf
@@ -143,6 +160,8 @@ class _Verification:
             outcome = self._settled(self._guarded(search, _worst(margins, bounds)))
             if outcome is not None:
                 return outcome
+        if self.contradicted and not self.interrupted:
+            return self._outcome("unknown", CONTRADICTED)
         if self.open_reason:
             return self._outcome("unknown", self.open_reason)
         return self._outcome("robust", "; ".join(dict.fromkeys(self.proofs)))
@@ -174,10 +193,17 @@ class _Verification:
         return None
 
     def _replayed(self, x: Floats) -> Counterexample | None:
+        if self.known is not None and self.known[0] == x.tobytes():  # a search has asked
+            return self.known[1]
         found = replay_near_float32(self.network, self.prop, x)
-        if found is None or not self.network.softmax:
-            return found
-        return replay(self.network.probabilities, self.prop, found.x)  # what the file itself gives
+        if found is not None and self.network.softmax:
+            found = replay(self.network.probabilities, self.prop, found.x)  # what the file itself gives
+        if found is not None and self.confirmed is not None and not self.confirmed(found.x):
+            self.contradicted = True
+            return None
+        if found is not None:
+            self.known = x.tobytes(), found
+        return found
 
     def _interrupted(self) -> Finding:
         """What was known when Ctrl-C came."""
@@ -200,7 +226,8 @@ class _Verification:
         """The root of a case: what is cheap."""
         if not case.unsafe:
             return Finding("proven", "nothing is unsafe")
-        return self._root(margins_of(self.graph, case), case, None, self.clock)
+        margins = margins_of(self.graph, case, lambda x: self._replayed(x) is not None)
+        return self._root(margins, case, None, self.clock)
 
     def _second(self, case: Case, margins: Margins, bounds: Bounds, clock: Clock) -> Finding:
         """Branch on the inputs where few of them vary, else on ReLUs."""
@@ -221,7 +248,7 @@ class _Verification:
         margins, bounds = _open(margins, bounds)
         if not margins.polyhedra:
             return Finding("proven", f"root bounds ({'alpha-' if steps else ''}CROWN)", branches=1)
-        x = descend(margins, (case.lower, case.upper), restarts, self.rng, clock.within(0.1 * self.options.seconds))
+        x = descend(margins, margins.inside[0], restarts, self.rng, clock.within(0.1 * self.options.seconds))
         return (margins, bounds) if x is None else Finding("found", "projected gradient descent", x, branches=1)
 
     def _branch(self, margins: Margins, bounds: Bounds, case: Case, clock: Clock) -> Finding:
