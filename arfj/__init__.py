@@ -4,6 +4,10 @@ The flow: network -> region and ensemble -> bounds -> encoding -> solver -> bab 
 -> verify -> exact -> certify -> report.
 """
 
+import arfj.starting  # noqa: F401 - first of all
+
+# isort: split
+
 from arfj.ensemble import Ensemble, Oracle, d_in, d_osd, inner_samples, outer_samples
 from arfj.errors import ArfjError
 from arfj.network import Dense, Network, load_dense, load_network

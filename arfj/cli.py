@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from arfj import starting
 from arfj.errors import ArfjError, UsageError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     _open_closed_streams()
+    starting.begun()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show
     try:

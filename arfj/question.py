@@ -141,6 +141,8 @@ class Question:
             raise UsageError(f"pixels range from {image.min():g} to {image.max():g}; expected [0, 1] (divide by 255?)")
         if not (self.gamma >= 0 and np.isfinite(self.gamma)):
             raise UsageError(f"gamma is {self.gamma}; expected a number >= 0")
+        if first.classes < 2:
+            raise UsageError("the networks have one output, so no other class to be fooled into; expected two or more")
         for name in ("true", "target"):
             number = getattr(self, name)
             if not 0 <= number < first.classes:

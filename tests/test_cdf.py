@@ -333,6 +333,10 @@ def test_class_probabilities():
     found = answers.class_probabilities(this.pieces(), this, Budget())
     assert found[0, 1] == 1.0
     assert found[1, 0] == 0.0
+    for exact in (False, True):
+        this = asked(Network.from_arrays([[[1.0]]], [[0.0]], "linear"))
+        alone = answers.class_probabilities(this.pieces(exact=exact), this, Budget())
+        assert alone.tolist() == [[1.0, 1.0]], "the only class"
 
 
 @given(st.integers(0, 10**6), st.booleans())

@@ -11,6 +11,7 @@ import arfj
 
 ROOT = Path(arfj.__file__).parent
 ORDER = [
+    "starting",
     "cli",
     "errors",
     "files",
@@ -41,7 +42,7 @@ ORDER = [
     "report",
 ]
 EARLY = {
-    "cli": {"errors"},
+    "cli": {"starting", "errors"},
     # load_network looks at the suffix and imports the reader
     "network": {"errors", "files", "graph", "onnx_models", "keras_models"},
     "onnx_models": {"errors", "network", "graph", "builder"},

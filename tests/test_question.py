@@ -18,6 +18,11 @@ GOOD = {"nominal": IMAGE, "true": 0, "target": 2, "ensemble": ENSEMBLE, "gamma":
 
 
 class TestBadInput:
+    def test_one_output(self):
+        lonely = Network.from_arrays([np.ones((4, 1))], [np.zeros(1)])
+        with pytest.raises(UsageError, match="one output, so no other class"):
+            Question(**{**GOOD, "ensemble": Ensemble((lonely,), "given"), "true": 0, "target": 0})
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [

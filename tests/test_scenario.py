@@ -497,7 +497,8 @@ class TestSurrogate:
         for source, layer, words in (
             (Source(network, x, Gaussian(0.1)), 1, "bounded support"),
             (Source(network, x, Uniform(0.1)), 0, "expected 1 to 3"),
-            (Source(network, x, Uniform(0.1)), 4, "expected 1 to 3"),
+            (Source(network, x, Uniform(0.1)), 4, "4 of 4 hidden layers; expected 1 to 3"),
+            (Source(Network.from_arrays([np.eye(784)], [np.zeros(784)], "linear"), x, Uniform(0.1)), 1, "has 0"),
             (Source(lambda x: x, x, Uniform(0.1)), 1, "a callable has none"),
         ):
             with pytest.raises(UsageError, match=words):

@@ -113,6 +113,17 @@ class TestEuclidean:
         assert found.radius <= 1e-12
         assert found.least(np.ones(3), 0.0) == pytest.approx(6.0)
 
+    @pytest.mark.parametrize("apart", [1e-15, 1e-12, 1e-10])
+    @pytest.mark.parametrize("weight", [0.1, 1e-3])
+    def test_points_that_are_next_to_equal(self, weight, apart):
+        """As by hand above, with t^3 about s^2 / (4 lambda): far larger than s, and far smaller than the outputs."""
+        points = np.array([[1.0 + apart, 1.0], [1.0 - apart, 1.0]])
+        spread = 0.5 * (points[0, 0] - points[1, 0])
+        found = l2_ball(points, np.array([0.0, 1.0]), weight)
+        t = np.cbrt(spread**2 / (4 * weight))
+        assert np.linalg.norm(found.centre - [1.0, 1.0 + t]) + np.hypot(t, spread) <= found.radius
+        assert found.radius <= 1e-3
+
     def test_a_small_scale_far_away(self):
         points = 1e6 + 1e-3 * points_of(0, 30, 3)
         found = l2_ball(points, np.array([1.0, 0, 0]), 0.1)

@@ -168,15 +168,17 @@ def class_probabilities(
     result = np.ones((outputs, 2), dtype=object if exact else np.float64)
     for i in range(outputs):
         others = [j for j in range(outputs) if j != i]
+        if not others:  # the only class
+            continue
         rivals = rival_pieces(pieces, question.graph, i, others)
         first = np.array(others) < i
         y = np.zeros((2, len(others)), dtype=np.float64)
         y[1, first] = np.nextafter(0.0, -1.0)
-        if exact and others:
+        if exact:
             result[i] = _won_and_not_lost(
                 joint(rivals, question, as_fractions(y[:1]), budget, tolerance, outside), first
             )
-        elif others:
+        else:
             found = joint(rivals, question, y, budget, tolerance, outside)
             result[i] = found.bounds.lower[1], found.bounds.upper[0]
     return result

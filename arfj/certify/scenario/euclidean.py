@@ -14,6 +14,10 @@ optimum has psi(r) >= max psi - g, so its r lies in an interval, whose ends halv
 
 for it lies in a ball of radius rho(r) and within g / ||a|| of its cap. Whatever the weights are, this is true; good
 ones make g the rounding error.
+
+Samples that are next to equal leave a search little to go by. With all of them within s of a point y, the value there
+is -s ||a|| - lambda s^2 with r = s, and that of the optimum at most s ||a|| - lambda r^2 beside a'y, as its ball holds
+a sample; so r^2 <= 2 s ||a|| / lambda + s^2, and its ball lies within s + 2 r of y.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ CENTRING, POLISHING = 60, 8
 """Newton steps, at most."""
 LOOSE = 0.02
 """The share of the radius by which a ball may be widened; more means that the search has failed."""
+NEGLIGIBLE = 1e-3
+"""Where samples are next to equal, a ball of this size beside them will do."""
 MARGIN = 1e-14
 """Relative: what rounding may do to g."""
 
@@ -74,6 +80,9 @@ def l2_ball(points: Floats, a: Floats, weight: float) -> Ball:
     radius = float(np.sqrt(((program.points - centre) ** 2).sum(axis=1).max()))
     reach = _proven(program, centre, weights, active)
     if reach > radius * (1.0 + LOOSE) + 1e-9:
+        most = 1.0 + 2.0 * float(np.sqrt(2.0 / relative + 1.0)) * (1.0 + 1e-9)
+        if most * scale <= NEGLIGIBLE * float(np.abs(points).max()):
+            return covering(Ball(origin, scale * most, "l2"), points)
         raise ArfjError(
             f"the search for an l2 ball ended {reach - radius:.3g} of its scale from what it can prove; use linf"
         )

@@ -61,8 +61,10 @@ def surrogate(source: Source, safe: Safe, layer: int) -> Surrogate:
     places = [index for index, node in enumerate(graph.nodes, start=1) if isinstance(node, Activation)]
     if any(node.sources != (index,) for index, node in enumerate(graph.nodes)):
         raise UsageError("a surrogate needs a chain of layers; this network branches")
+    if len(places) < 2:
+        raise UsageError(f"a surrogate replaces hidden layers behind the first; this network has {len(places)}")
     if not 1 <= layer < len(places):
-        raise UsageError(f"the surrogate keeps {layer} layers; expected 1 to {len(places) - 1}")
+        raise UsageError(f"the surrogate keeps {layer} of {len(places)} hidden layers; expected 1 to {len(places) - 1}")
     kept = places[layer - 1]
     rows, constants = _lower_lines(graph, region, kept, safe)
     nodes: tuple[Node, ...] = (*graph.nodes[:kept], Affine((kept,), (rows.T,), constants))
