@@ -22,8 +22,8 @@ from arfj.encoding.demand import row_bounds
 from arfj.network import Floats
 from arfj.question import Question, class_rows
 
-TOLERANCE = 1e-8
-"""Ten times what solvers are asked for: presolving adds rows up."""
+TOLERANCE = 2e-9
+"""Twice what solvers are asked for, relative to the terms of a row."""
 
 
 def tolerated(question: Question, bounds: Sequence[Bounds]) -> list[Floats]:
