@@ -11,6 +11,7 @@ from reference import random_question
 
 from arfj.attack import Options, solve_question
 from arfj.attack.judge import badly_scaled
+from arfj.attack.prove import Prover
 from arfj.bounds import pre_activation_bounds
 from arfj.encoding import Problem, encode_tight
 from arfj.encoding.eased import TOLERANCE, tolerated
@@ -19,7 +20,7 @@ from arfj.ensemble import Ensemble
 from arfj.evaluate import Witness, replay
 from arfj.network import Network
 from arfj.question import Demand, Question, class_rows
-from arfj.solver import Limits, available, solve
+from arfj.solver import Limits, Solution, available, solve
 from arfj.solver.hulls import TINY, hulls_of
 from arfj.solver.scip import LEAST, build_model
 
@@ -89,6 +90,48 @@ class TestAttacks:
         question = CASES["sliver"][0]
         result = solve_question(question, replace(QUICK, solver="scip", formulation="paper"), tmp_path / "w.npz")
         assert result.status in ("feasible", "optimal", "unknown")
+
+
+class TestInfeasible:
+    """`infeasible` is said of a model without a ball alone, and where it holds with eased conditions, too."""
+
+    def asked_twice(self, monkeypatch, second):
+        """The first model is called infeasible; `second` is what the solver says of the eased one."""
+        given = []
+
+        def lied(self, question, encoding, start=None, solutions=None, seconds=np.inf):
+            given.append(encoding.problem)
+            return Solution("infeasible", "", None, None, np.inf, 0, 0.0) if len(given) == 1 else second
+
+        monkeypatch.setattr(Prover, "optimise", lied)
+        return given
+
+    @pytest.mark.parametrize(
+        ("second", "status", "words"),
+        [
+            (Solution("infeasible", "", None, None, np.inf, 0, 0.0), "infeasible", "no image"),
+            (Solution("unknown", "time limit reached", None, None, 0.0, 0, 0.0), "unknown", "time limit reached"),
+            (Solution("unknown", "", None, None, 0.0, 0, 0.0), "unknown", "within tolerances"),
+            (Solution("feasible", "", np.zeros(1), 0.0, 0.0, 0, 0.0), "unknown", "within tolerances"),
+        ],
+    )
+    def test_only_twice(self, tmp_path, monkeypatch, second, status, words):
+        question = asked([[[1.0]], [[0.0, 1.0]]], [[-2.0], [0.5, 0.0]], [0.5])
+        given = self.asked_twice(monkeypatch, second)
+        result = solve_question(question, QUICK, tmp_path / "w.npz")
+        assert result.status == status
+        assert words in result.reason
+        least = [np.where(np.isfinite(one.row_lower), one.row_lower, 0.0) for one in given]
+        assert (least[1] <= least[0]).all()
+        assert (least[1] < least[0]).any(), "the second one asks for less"
+
+    def test_it_still_is(self, tmp_path):
+        question = asked([[[1.0]], [[0.0, 1.0]]], [[-2.0], [0.5, 0.0]], [0.5])
+        two = replace(question, ensemble=Ensemble(question.ensemble.networks * 2, "given"))
+        for one in (question, two):
+            for formulation in ("tight", "paper"):
+                result = solve_question(one, replace(QUICK, formulation=formulation), tmp_path / "w.npz")
+                assert result.status == "infeasible"
 
 
 def random_problem(rng, tiny):

@@ -50,6 +50,7 @@ NEARER, LIKELY = 1e-3, 0.8
 near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
+WITHIN_TOLERANCES = "the solver calls a model infeasible that holds an answer within tolerances: numerical trouble"
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
 
@@ -133,8 +134,7 @@ class Prover:
             return alone
         self.warm_up(patience=2.0)
         if self.best is None:
-            everyone = list(range(len(self.question.ensemble)))
-            proof = self.solved_at_once(self.encoded(self.question, np.inf, everyone), solutions=1)
+            proof = self.solved_freely()
             if self.best is None or self.interrupted or self.left <= 0:
                 return proof
         return None
@@ -158,8 +158,9 @@ class Prover:
             part = self.question.restricted([index])
             if gradient_answers(part, self.options.seed, time.perf_counter() + 1.0) or self.interrupted:
                 continue
-            solution = self.optimise(part, self.encoded(part, np.inf, [index]), solutions=1, seconds=0.3 * self.left)
-            if solution.status == "infeasible":
+            encoding, seconds = self.encoded(part, np.inf, [index]), 0.3 * self.left
+            solution = self.optimise(part, encoding, solutions=1, seconds=seconds)
+            if solution.status == "infeasible" and not self.doubtful(part, [index], seconds):
                 return judged(self.question, self.best, solution, np.inf)
         return None
 
@@ -227,6 +228,25 @@ class Prover:
         if solution.values is not None:
             self.offer(encoding.decode(solution.values), walk=solution.status != "optimal" or solutions is not None)
         return judged(self.question, self.best, solution, np.inf)
+
+    def solved_freely(self) -> Proof:
+        """Any answer of all scenarios, from the tight model without a ball, or the proof that there is none."""
+        everyone = list(range(len(self.question.ensemble)))
+        proof = self.solved_at_once(self.encoded(self.question, np.inf, everyone), solutions=1)
+        if proof.infeasible and (reason := self.doubtful(self.question, everyone)):
+            return Proof(0.0, False, reason)
+        return proof
+
+    def doubtful(self, question: Question, indices: list[int], seconds: float = np.inf) -> str:
+        """Why a model without a ball that is called infeasible need not be so; empty where it is.
+
+        It has to be so, too, where class conditions ask for as much less as tolerances can amount to.
+        """
+        eased = tolerated(question, self.known.bounds_of(np.inf, indices))
+        solution = self.optimise(question, self.encoded(question, np.inf, indices, eased), solutions=1, seconds=seconds)
+        if solution.status == "infeasible":
+            return ""
+        return WITHIN_TOLERANCES if solution.values is not None or not solution.reason else solution.reason
 
     def proven_lazily(self) -> Proof:
         """Solve with few scenarios, look which others the optimum does not fool, add the worst, and so on.
@@ -380,15 +400,12 @@ class Prover:
         slacks = [self.question.restricted([index]).slack(self.optimum) for index in missing]
         return active + ([missing[int(np.argmin(slacks))]] if min(slacks, default=0.0) < 0 else missing)
 
-    def encoded(self, question: Question, radius: float, indices: list[int]) -> Encoding:
-        """The tight model of these scenarios with bounds over the ball of this radius.
-
-        Without a ball it may be called infeasible, and asks for as much less as tolerances can amount to.
-        """
+    def encoded(
+        self, question: Question, radius: float, indices: list[int], eased: Sequence[Floats] | None = None
+    ) -> Encoding:
+        """The tight model of these scenarios with bounds over the ball of this radius; `eased`: see `encode_tight`."""
         self.say("bounding")
-        bounds = self.known.bounds_of(radius, indices)
-        eased = None if np.isfinite(radius) else tolerated(question, bounds)
-        return encode_tight(question, bounds, self.known.conflicts_of(indices), eased)
+        return encode_tight(question, self.known.bounds_of(radius, indices), self.known.conflicts_of(indices), eased)
 
     def optimise(
         self,
