@@ -21,7 +21,7 @@ from arfj.errors import ArfjError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-ANSWERED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+ANSWERED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, starting.STATUS
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ import pytest
 from arfj.bounds import crown_bounds
 from arfj.bounds.reduce import reduce
 from arfj.network import Network
+from arfj.solver import Solution
 from arfj.verify import Case, Options, Polyhedron, Property, verify
 from arfj.verify.falsify import descend, wander
 from arfj.verify.inputs import split_inputs
@@ -129,6 +130,21 @@ class TestStrictRows:
         found = solve_by_program(margins, reduced, region_of(case), clock())
         assert found.status == "found"
         assert BUMP(found.x[None])[0, 1] > 0.5
+
+    @pytest.mark.parametrize("reason", ["", "time limit reached"])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_program_that_stays_open_proves_nothing(self, monkeypatch, reason, first):
+        """Whatever the solver says of it, or whether it says anything, and in whatever order."""
+        said = [
+            Solution("unknown", reason, None, None, -np.inf, 0, 0.0),
+            Solution("infeasible", "", None, None, np.inf, 0, 0.0),
+        ]
+        answers = iter(said if first else said[::-1])
+        monkeypatch.setattr("arfj.verify.mip.solve", lambda *_, **__: next(answers))
+        case = Case(np.zeros(1), np.ones(1), (below([1.0, 0.0], 1.0), below([0.0, 1.0], 1.0)))
+        margins = margins_of(BUMP.graph(), case)
+        reduced = reduce(margins.graph, crown_bounds(margins.graph, region_of(case)))
+        assert solve_by_program(margins, reduced, region_of(case), clock()).status == "open"
 
     def test_what_is_never_below_zero_is_not_falsified(self):
         outcome = verify(BUMP, Property((Case(np.zeros(1), np.ones(1), (below([1.0, 0.0]),)),), 1, 2), Options(1.0))

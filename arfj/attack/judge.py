@@ -32,6 +32,10 @@ class Proof:
     reason: str
 
 
+INFEASIBLE = "the solver calls a model infeasible that holds an answer: numerical trouble"
+"""Where one is known, or found later."""
+WITHIN_TOLERANCES = "the solver calls a model infeasible that holds an answer within tolerances: numerical trouble"
+
 CONTRADICTED = Proof(0.0, False, "a proven bound exceeds the distance of a later answer: numerical trouble")
 """What is left of a proof whose bound lies above an answer that was found later."""
 
@@ -44,7 +48,7 @@ def judged(question: Question, best: Corner | None, solution: Solution, radius: 
         if best is None and not np.isfinite(radius):
             where = "meets the demand on the networks" if question.soft else "gives the target on every network"
             return Proof(0.0, True, f"no image in [0, 1] {where}")
-        return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+        return Proof(0.0, False, INFEASIBLE)
     if best is not None and exceeds(solution.bound, best.distance):
         return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
     bound = max(0.0, min(solution.bound, radius))

@@ -19,7 +19,7 @@ from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.judge import CONTRADICTED, Proof, exceeds, judged
+from arfj.attack.judge import CONTRADICTED, INFEASIBLE, WITHIN_TOLERANCES, Proof, exceeds, judged
 from arfj.attack.known import Known, cut_off_radius
 from arfj.attack.options import Earlier, Options
 from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
@@ -50,7 +50,6 @@ NEARER, LIKELY = 1e-3, 0.8
 near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
-WITHIN_TOLERANCES = "the solver calls a model infeasible that holds an answer within tolerances: numerical trouble"
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
 
@@ -144,7 +143,7 @@ class Prover:
         self.warm_up()
         confirmed = self.without_answer() if self.best is None else None
         if confirmed is None:
-            return Proof(0.0, False, "the solver calls a model infeasible that holds an answer: numerical trouble")
+            return Proof(0.0, False, INFEASIBLE)
         if confirmed.infeasible:
             return proof
         return replace(confirmed, reason=confirmed.reason or "the printed model is infeasible, the tight one is not")

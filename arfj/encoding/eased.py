@@ -8,7 +8,7 @@ the class rows C h >= d of a scenario can be off by
     delta = |C| e_K + TOLERANCE (1 + |C| h_K + |d|),
 
 where h bounds the layers' values. A model with C h >= d - delta that is called infeasible holds no answer that
-tolerances have hidden; one that is not may have a solution that is no answer, which the replay finds out.
+tolerances have hidden. What it has for solutions need be no answers, and nothing is made of them.
 """
 
 from __future__ import annotations

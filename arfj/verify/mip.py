@@ -51,19 +51,19 @@ def solve_by_program(margins: Margins, reduced: Reduced, region: Region, clock: 
     if any(isinstance(node, Activation) and node.kind != "relu" for node in reduced.graph.nodes):
         return Finding("open", "smooth activations have no mixed-integer program")
     order = np.argsort(margins.least(reduced.bounds.lower[-1][None])[0])
-    nodes, reason = 0, ""
+    nodes, open_ = 0, list[Finding]()
     for position, polyhedron in enumerate(order):
         share = clock.left / (len(order) - position)
         found = _solve_one(margins, reduced, region, int(polyhedron), clock.within(share))
         nodes += found.branches
         if found.status == "found":
             return Finding("found", found.reason, found.x, None, nodes)
-        if found.status == "open":  # the others may hold a counterexample all the same
-            reason = reason or found.reason
+        if found.status != "proven":  # the others may hold a counterexample all the same
+            open_.append(found)
             if clock.over:
                 break
-    if reason:
-        return Finding("open", reason, branches=nodes)
+    if open_:
+        return Finding("open", open_[0].reason, branches=nodes)
     return Finding("proven", "mixed-integer programs hold no counterexample", branches=nodes)
 
 
