@@ -22,7 +22,7 @@ from arfj.network import Network
 from arfj.question import Demand, Question, class_rows
 from arfj.solver import Limits, Solution, available, solve
 from arfj.solver.hulls import TINY, hulls_of
-from arfj.solver.scip import LEAST, build_model
+from arfj.solver.scip import build_model
 
 ENGINES = ["bab", "scip"] + (["gurobi"] if available("gurobi") else [])
 QUICK = Options(time_limit=20.0)
@@ -155,11 +155,11 @@ class TestWithoutTiny:
     @given(st.integers(0, 10**6), st.sampled_from([1e-9, 1e-10, 1e-13]))
     def test_is_a_relaxation_that_a_solver_reads_as_it_is(self, seed, tiny):
         problem, values = random_problem(np.random.default_rng(seed), tiny)
-        looser = problem.without_tiny(LEAST)
+        looser = problem.without_tiny(TINY)
         assert looser.violation(values) <= 1e-12
-        assert np.abs(looser.matrix.data).min(initial=1.0) > LEAST
+        assert np.abs(looser.matrix.data).min(initial=1.0) > TINY
         moving = looser.upper > looser.lower
-        assert (looser.upper - looser.lower)[moving & ~looser.integer].min(initial=1.0) > LEAST
+        assert (looser.upper - looser.lower)[moving & ~looser.integer].min(initial=1.0) > TINY
         assert (looser.integer == problem.integer).all()
 
     def test_every_corner_stays(self):
@@ -167,7 +167,7 @@ class TestWithoutTiny:
         row = sp.csr_matrix([[1.0, 1e-9, -1e-9]])
         box = np.array([-1.0, -3.0, 0.0]), np.array([1.0, 2.0, 5.0])
         problem = Problem(np.zeros(3), *box, np.zeros(3, dtype=bool), row, np.zeros(1), np.zeros(1))
-        looser = problem.without_tiny(LEAST)
+        looser = problem.without_tiny(TINY)
         for second in (box[0][1], box[1][1]):
             for third in (box[0][2], box[1][2]):
                 point = np.array([-1e-9 * second + 1e-9 * third, second, third])
@@ -176,15 +176,15 @@ class TestWithoutTiny:
 
     def test_what_has_none_is_the_same(self):
         problem = encode_tight(*bounded(random_question(0, 2))).problem
-        assert problem.without_tiny(LEAST) is problem
+        assert problem.without_tiny(TINY) is problem
 
     def test_scip_gets_no_other(self, monkeypatch):
         given = []
         monkeypatch.setattr("arfj.solver.scip.build_model", lambda one: (given.append(one), build_model(one))[1])
         problem, _ = random_problem(np.random.default_rng(0), 1e-10)
-        assert np.abs(problem.matrix.data).min() <= LEAST
+        assert np.abs(problem.matrix.data).min() <= TINY
         solve("scip", problem, Limits(seconds=10))
-        assert np.abs(given[0].matrix.data).min() > LEAST
+        assert np.abs(given[0].matrix.data).min() > TINY
 
     def test_a_column_without_bounds_keeps_its_term(self):
         """SCIP is told to tell such a coefficient from 0 then: v is 2e9, not anything."""
@@ -192,7 +192,7 @@ class TestWithoutTiny:
         ends = np.array([0.0, 1.0]), np.array([np.inf, 1.0])
         sides = np.array([0.0]), np.array([np.inf])
         problem = Problem(np.array([1.0, 0.0]), *ends, np.zeros(2, dtype=bool), row, *sides)
-        assert problem.without_tiny(LEAST).matrix.nnz == 2
+        assert problem.without_tiny(TINY).matrix.nnz == 2
         model = build_model(problem)[0]
         assert model.getParam("numerics/epsilon") < 5e-10
         assert solve("scip", problem, Limits(seconds=10)).value == pytest.approx(2e9, rel=1e-6)
@@ -214,7 +214,7 @@ class TestSlivers:
         assert (encoding.problem.upper > 0).all()
         for x in ([1.0, 0.0], [0.5, 0.7], [0.0, 1.0]):
             values = encoding.complete(np.array(x), question.ensemble)
-            assert encoding.problem.without_tiny(LEAST).violation(values) <= 1e-2  # the class rows alone
+            assert encoding.problem.without_tiny(TINY).violation(values) <= 1e-2  # the class rows alone
 
 
 class TestTolerated:

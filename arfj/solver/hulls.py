@@ -33,8 +33,9 @@ LEAST = 1e-3
 """A row is of use where it is violated by this share of its neuron's largest weight."""
 ROUNDING = 1e-12
 """Rows are looser by this share of the sizes that went into them."""
-TINY = 1e-8
-"""SCIP takes coefficients of 1e-9 or less for 0: inputs have larger ones, and z's can be no farther off than this."""
+TINY = 2e-9
+"""SCIP takes coefficients of 1e-9 or less for 0, and bounds that are so near to each other for one. In rows,
+inputs have larger ones, and z's can be no farther off than this."""
 MOST_ROUNDS = 50
 """Rounds of rows at a node."""
 NAME = "hulls"

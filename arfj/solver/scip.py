@@ -14,7 +14,7 @@ from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 from arfj.encoding import Problem
 from arfj.network import Floats
 from arfj.solver.branching import PhaseRule
-from arfj.solver.hulls import HullRows, hulls_of
+from arfj.solver.hulls import TINY, HullRows, hulls_of
 from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import MOST_SEED, Limits, Progress, Solution, Status, Step
 
@@ -23,8 +23,6 @@ LOG = logging.getLogger(__name__)
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
 
-LEAST = 2e-9
-"""SCIP takes coefficients of 1e-9 or less for 0, and bounds that are so near to each other for one."""
 LEAST_EPSILON = 1e-20
 """The least size that SCIP lets be told from 0."""
 
@@ -92,7 +90,7 @@ def solve_scip(
         progress: called while solving.
     """
     began = time.perf_counter()
-    problem = problem.without_tiny(LEAST)
+    problem = problem.without_tiny(TINY)
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
     rule = PhaseRule([(columns[y], columns[s], columns[z]) for y, s, z in problem.phases])
@@ -156,7 +154,7 @@ def build_model(problem: Problem) -> tuple[Model, list[Any], list[Any]]:
     ]
     matrix = problem.matrix
     left = np.abs(matrix.data).min(initial=np.inf)
-    if left <= LEAST:  # of a column without bounds
+    if left <= TINY:  # of a column without bounds
         model.setParam("numerics/epsilon", max(LEAST_EPSILON, float(left) / 10))
     for row, (low, up) in enumerate(zip(problem.row_lower, problem.row_upper, strict=True)):
         at = slice(matrix.indptr[row], matrix.indptr[row + 1])
