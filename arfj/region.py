@@ -18,6 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from arfj.errors import UsageError
 from arfj.network import Floats
 
+MARGIN, MARGIN_TERMS = 2.0**-51, 16
+"""Four times the unit roundoff, for every pixel and so many more: what sums of squares and their root are off by."""
+FAINT = 1e-100
+"""A gain is next to nothing below this share of the largest one; its square is still a number above."""
 PIXELS, LEAST_PIXELS = 2, 16
 """An L1 budget is first offered to so many pixels a unit, and so many more: selected, not sorted."""
 
@@ -124,8 +128,10 @@ class Region:
             return self._spent(w)
         room, gain = np.where(w > 0, self.upper - self.centre, self.centre - self.lower), np.abs(w)
         if self.has_ball:
-            room = self._euclidean(gain, room)
-        return np.asarray(w @ self.centre + (gain * room).sum(axis=1)), np.asarray(self.centre + np.sign(w) * room)
+            room, moved = self._euclidean(gain, room)
+        else:
+            moved = room
+        return np.asarray(w @ self.centre + (gain * room).sum(axis=1)), np.asarray(self.centre + np.sign(w) * moved)
 
     def _spent(self, w: Floats) -> tuple[Floats, Floats]:
         """`attained` where the radius is spent on the pixels of the largest gains first."""
@@ -153,22 +159,39 @@ class Region:
                 return np.take_along_axis(chosen, ranks, axis=1)
         return np.argsort(-gain, axis=1)
 
-    def _euclidean(self, gain: Floats, room: Floats) -> Floats:
-        """min(t gain, room) of every pixel, t such that the Euclidean length is the radius (or nothing is left)."""
-        moving = (gain > 0) & (room > 0)
-        limit = np.where(moving, room / np.where(moving, gain, 1.0), np.inf)  # t at which the pixel stops
-        order = np.argsort(limit, axis=1)
-        stopped = np.take_along_axis(np.where(moving, room, 0.0) ** 2, order, axis=1).cumsum(axis=1)
-        squares = np.take_along_axis(np.where(moving, gain, 0.0) ** 2, order, axis=1)
-        running = np.flip(np.flip(squares, axis=1).cumsum(axis=1), axis=1)  # those from this pixel on
-        before = np.hstack([np.zeros((len(gain), 1)), stopped[:, :-1]])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            roots = np.sqrt(np.maximum(self.radius**2 - before, 0.0) / running)
-        fits = np.nan_to_num(roots, nan=np.inf) <= np.take_along_axis(limit, order, axis=1)
-        first = fits.argmax(axis=1)
-        t = np.where(fits.any(axis=1), roots[np.arange(len(gain)), first], np.inf)
-        with np.errstate(invalid="ignore"):
-            return np.where(moving, np.minimum(t[:, None] * gain, room), 0.0)
+    def _euclidean(self, gain: Floats, room: Floats) -> tuple[Floats, Floats]:
+        """min(t gain, room) of every pixel, t such that the Euclidean length is the radius (or nothing is left).
+
+        Twice: no move of the first is too short, and the second ones stay in the ball. t is never too small: the
+        squares that are left for the pixels from k on are raised by more than rounding takes from them, and t is no
+        smaller than where the last pixel before k stops. Pixels whose gains are next to nothing beside the largest one
+        are not counted: in the first they move as far as they can, in the second not at all.
+        """
+        able = (gain > 0) & (room > 0)
+        largest = np.where(able, gain, 0.0).max(axis=1, initial=0.0, keepdims=True)
+        share = np.where(able, gain / np.where(largest > 0, largest, 1.0), 0.0)
+        moving = share > FAINT
+        share = np.where(moving, share, 0.0)
+        margin = MARGIN * (gain.shape[1] + MARGIN_TERMS)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            limit = np.where(moving, room / share, np.inf)  # t at which the pixel stops
+            order = np.argsort(limit, axis=1)
+            limits = np.take_along_axis(limit, order, axis=1)
+            stopped = np.take_along_axis(np.where(moving, room, 0.0) ** 2, order, axis=1).cumsum(axis=1)
+            squares = np.take_along_axis(share**2, order, axis=1)
+            running = np.flip(np.flip(squares, axis=1).cumsum(axis=1), axis=1)  # those from this pixel on
+            none = np.zeros((len(gain), 1))
+            left = np.maximum(self.radius**2 - np.hstack([none, stopped[:, :-1]]), 0.0) + margin * self.radius**2
+            roots = np.sqrt(left / running) * (1.0 + margin)
+            fits = roots <= limits
+            first = fits.argmax(axis=1)
+            rows = np.arange(len(gain))
+            before = np.hstack([none, limits[:, :-1]])[rows, first]
+            t = np.where(fits.any(axis=1), np.maximum(roots[rows, first], before), np.inf)
+            moved = np.where(moving, np.minimum(t[:, None] * share, room), 0.0)
+        length = np.linalg.norm(moved, axis=1, keepdims=True)
+        back = np.where(length > self.radius, self.radius / np.where(length > 0, length, 1.0), 1.0)
+        return np.where(able & ~moving, room, moved), back * moved
 
     def magnitude(self, weights: ArrayLike) -> Floats:
         """sum_i |w_i| max(|l_i|, |u_i|), the scale of the rounding error of w . x, per row; more for long sums."""

@@ -1,5 +1,7 @@
 """The region: its support function against a linear program and against the points that attain it."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -230,6 +232,35 @@ class TestEuclideanBalls:
         assert region.reach == pytest.approx(np.sqrt(1 + 81))
         assert region.contains(np.array([0.6, 0.8]), 1e-12)
         assert not region.contains(np.array([0.6, 0.81]))
+
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.sampled_from([(-3, 0), (-14, -5), (-300, -90)]))
+    @settings(max_examples=300, deadline=None)
+    def test_no_flip_of_black_and_white_pixels_is_above(self, seed, size, powers):
+        """Where whole pixels use the radius up, no rounding takes them back; exact sums of all flips within it."""
+        rng = np.random.default_rng(seed)
+        centre = rng.integers(0, 2, size).astype(float)
+        flipped = int(rng.integers(1, 5))
+        region = Region.around(centre, float(np.sqrt(flipped)), 2)
+        large = rng.permutation(size) < flipped
+        w = np.where(large, 1.0, 10.0 ** rng.uniform(*powers, size) * (rng.random(size) > 0.2)) * rng.random(size)
+        w *= np.where((centre == 0) | (rng.random(size) < 0.1), 1.0, -1.0)  # most can move
+        (value,), (x,) = region.support([w]), region.maximiser([w])
+        gains = sorted(
+            (Fraction(float(v)) * (1 if c == 0 else -1) for v, c in zip(w, centre, strict=True)), reverse=True
+        )
+        reached = sum((max(gain, Fraction(0)) for gain in gains[:flipped]), Fraction(0))
+        start = sum((Fraction(float(v)) for v, c in zip(w, centre, strict=True) if c), Fraction(0))
+        spare = 1e-14 * float(region.magnitude([w])[0])
+        assert np.isfinite(value)
+        assert value >= float(start + reached) - spare
+        assert region.contains(x, 1e-12)
+        assert w @ x == pytest.approx(value, abs=1e-12 * (1 + np.abs(w).sum()))
+
+    def test_a_weight_of_0_beside_pixels_that_use_up_the_radius(self):
+        region = Region.around([1.0, 0.0, 1.0], 1.0, 2)
+        assert region.support([[-0.828, 0.0, 0.0], [-0.828, -2.185, -1.341]]) == pytest.approx(
+            [0.0, -2.169 + np.hypot(0.828, 1.341)]
+        )
 
     def test_between_the_other_norms(self):
         """The L1 ball lies in the L2 ball, that in the box."""
