@@ -1,6 +1,7 @@
 """Runs of `python -m arfj.attack` on top of each other, beside each other, and interrupted."""
 
 import json
+import math
 import os
 import pickle
 import re
@@ -118,6 +119,44 @@ class TestResume:
         assert solves == ["x", "x"]
         assert len(path.read_text().splitlines()) == 1
 
+    @pytest.mark.parametrize(
+        ("change", "limit"),
+        [
+            ({"bound": 999.0}, 60),
+            ({"bound": math.nan}, 60),
+            ({"bound": -1.0}, 60),
+            ({"bound": 0.0}, 60),
+            ({"status": "proven", "time_limit": 100}, 60),
+            ({"status": "feasible", "time_limit": 100}, 60),
+            ({"status": "feasible", "bound": 999.0, "time_limit": 100}, 60),
+            ({"seconds": "1e400"}, 60),
+            ({"alpha": math.inf}, 60),
+            ({"status": "feasible", "bound": 0.1, "time_limit": "abc"}, 60),
+            ({"status": "feasible", "bound": 0.1, "time_limit": [1]}, 60),
+            ({"distance": None}, 60),
+        ],
+    )
+    def test_a_row_that_contradicts_itself_is_solved_again(self, attack, seesaw, out, solves, change, limit):
+        (first,) = attack(*seesaw).results
+        path = out / "results.jsonl"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change) + "\n")
+        (again,) = attack(*seesaw, "--time-limit", limit).results
+        assert solves == ["x", "x"]
+        assert (again["status"], again["distance"]) == (first["status"], first["distance"])
+
+    def test_a_row_that_is_nested_too_deep_is_none(self, attack, seesaw, out, solves):
+        attack(*seesaw)
+        path = out / "results.jsonl"
+        path.write_text(path.read_text() + "[" * 100_000 + "\n")
+        attack(*seesaw)
+        assert solves == ["x"]
+
+    def test_a_long_name_is_cut_by_its_bytes(self, attack, files, out):
+        image = files / ("\N{SNOWMAN}" * 75 + ".npy")
+        np.save(image, np.array([0.2]))
+        (result,) = attack("--networks", files / "seesaw.npz", "--image", image, "--output", out, "--json").results
+        assert load_witness(result["witness"]).true == result["true"]
+
     def test_the_table_of_a_resumed_run_is_the_same(self, attack, seesaw, no_solve):
         first = attack(*seesaw[:-1]).out
         no_solve()
@@ -130,10 +169,11 @@ def load_and_change(path, **arrays):
     np.savez(path, **(content | arrays))
 
 
-def test_a_second_run_is_never_worse_than_the_first(attack, files, out, monkeypatch):
+@pytest.mark.parametrize("formulation", ["tight", "paper"])
+def test_a_second_run_is_never_worse_than_the_first(attack, files, out, monkeypatch, formulation):
     """It starts from the answer and the bound that are there, however little time it has."""
     given = ("--networks", files / "seesaw.npz", files / "neighbour.npz", "--image", files / "x.npy", "--output", out)
-    given += ("--solver", "scip")
+    given += ("--solver", "scip", "--formulation", formulation)
     (first,) = attack(*given, "--json").results
     row = json.loads((out / "results.jsonl").read_text())
     (out / "results.jsonl").write_text(json.dumps(row | {"status": "feasible", "bound": 0.3, "time_limit": 1.0}) + "\n")

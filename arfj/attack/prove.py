@@ -119,9 +119,15 @@ class Prover:
 
     def searched(self) -> Proof:
         """Everything, in order."""
+        if self.earlier is not None:
+            self.bound = max(self.bound, self.earlier.bound)
+            self.offer(self.earlier.x.ravel(), walk=False)
         if self.options.formulation == "paper":
             proof = self.solved_at_once(encode_paper(self.question))
-            return self.doubted(proof) if proof.infeasible else proof
+            if proof.infeasible:
+                return self.doubted(proof)
+            self.bound = max(self.bound, proof.bound)
+            return self.final(proof)
         self.warm_up()
         nothing = self.without_answer() if self.best is None else None
         return self.proven_lazily() if nothing is None else nothing
@@ -165,9 +171,6 @@ class Prover:
 
     def warm_up(self, patience: float = 1.0) -> None:
         """An answer before any model is built; `patience` times as long as usual."""
-        if self.earlier is not None:
-            self.bound = max(self.bound, self.earlier.bound)
-            self.offer(self.earlier.x.ravel(), walk=False)
         share = min(WARM_SECONDS, max(WARM_SHARE * self.options.time_limit, WARM_LEAST), 0.5 * self.left) * patience
         self.say("search")
         deadline = time.perf_counter() + share

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from arfj.ensemble import Kind
 from arfj.evaluate import Replay
 from arfj.question import EVERY, Demand
 
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
+STATUSES: tuple[str, ...] = get_args(Status)
 GAP_OPTIMAL = 1e-6
 
 
@@ -75,6 +77,17 @@ class AttackResult:
         if self.distance is None:
             return None
         return max(0.0, self.distance - self.bound) / max(self.distance, 1e-9)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether status, distance and bound say the same: those of an answer do, those of a damaged row need not."""
+        numbers = (self.gamma, self.bound, self.seconds, 0.0 if self.distance is None else self.distance)
+        if self.status not in STATUSES or not all(map(math.isfinite, numbers)) or min(numbers) < 0:
+            return False
+        if self.gap is None:
+            return self.status in ("infeasible", "unknown")
+        proven = self.gap <= GAP_OPTIMAL
+        return self.bound <= (self.distance or 0.0) and self.status == ("optimal" if proven else "feasible")
 
     @property
     def fooled(self) -> int:

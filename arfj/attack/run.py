@@ -71,9 +71,8 @@ class Job:
     def witness(self, folder: Path, options: Options) -> Path:
         """Where the answer is saved."""
         q = self.question
-        name = (
-            f"{q.ensemble.kind}_{self.label[:80]}_{q.true}to{q.target}_alpha{q.ensemble.alpha}_{self.key(options)[:8]}"
-        )
+        label = self.label.encode()[:80].decode(errors="ignore")
+        name = f"{q.ensemble.kind}_{label}_{q.true}to{q.target}_alpha{q.ensemble.alpha}_{self.key(options)[:8]}"
         return folder / "witnesses" / f"{name}.npz"
 
 
@@ -119,7 +118,9 @@ def settled(job: Job, options: Options, folder: Path, rows: Rows) -> AttackResul
         return None
     try:
         result = from_json(row)
-    except (KeyError, TypeError, ValueError, UsageError):
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError):
+        return None
+    if not result.consistent:
         return None
     if result.distance is None:
         # Without an answer only a proof is worth keeping: what stopped the solver (its memory, say) may have changed.
@@ -138,7 +139,7 @@ def earlier(job: Job, options: Options, folder: Path, rows: Rows) -> Earlier | N
         return None
     try:
         bound = float(row["bound"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return Earlier(answer[0].x, bound if 0 <= bound <= answer[1].distance else 0.0)
 
@@ -287,8 +288,10 @@ def keep(job: Job, options: Options, rows: Rows, result: AttackResult) -> None:
     key = job.key(options)
     limit = options.time_limit
     if result.interrupted:
-        before = rows.find(key) or {}
-        limit = max(min(limit, result.seconds), float(before.get("time_limit") or 0.0))
+        before = rows.find(key)
+        given = None if before is None else before.get("time_limit")
+        had = given if isinstance(given, (int, float)) and 0 < given < np.inf else 0.0
+        limit = max(min(limit, result.seconds), had)
     rows.append(key, limit, result.as_json())
 
 

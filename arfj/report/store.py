@@ -63,7 +63,7 @@ class Store:
         if row is None or row.get("status") in PROVEN:
             return row
         given = row.get("time_limit")
-        return row if (math.inf if given is None else float(given)) >= time_limit else None
+        return row if given is None or (isinstance(given, (int, float)) and given >= time_limit) else None
 
     def append(self, key: str, time_limit: float, row: Mapping[str, Any]) -> None:
         """Add a row; when this returns it is on the disk.
@@ -85,7 +85,7 @@ class Store:
 def _parse(line: str) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
 
