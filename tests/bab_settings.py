@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 from reference import exact_distance, random_question
+from scipy.sparse import csr_matrix
 
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.known import cut_off_radius
@@ -85,7 +86,7 @@ def in_rationals(relaxation, multipliers, column):
         side = float(upper[row] if one > 0 else lower[row])
         used.append(Fraction(one if np.isfinite(side) else 0.0))
         value += used[-1] * Fraction(side if np.isfinite(side) else 0.0)
-    for index, line in enumerate(relaxation.columns.toarray().tolist()):
+    for index, line in enumerate(csr_matrix(relaxation.columns).toarray().tolist()):
         reduced = Fraction(int(index == column)) if column is not None else Fraction(0)
         reduced -= sum(Fraction(a) * m for a, m in zip(line, used, strict=True) if a)
         value += max(reduced * Fraction(float(end)) for end in (relaxation.low[index], relaxation.up[index]))

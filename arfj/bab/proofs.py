@@ -60,6 +60,7 @@ class Proofs:
         self.of_objective = np.zeros(room)
         self.used = np.zeros(room)
         self.said: tuple[int, Floats] | None = None
+        self.asked: tuple[int, float, Floats] | None = None
         self.new: list[Kept] | None = None
 
     def keep(self, phases: Phases, target: float) -> None:
@@ -110,14 +111,14 @@ class Proofs:
         self.totals[:count] = other.totals[latest] - gains[phases[gone].astype(np.intp), gone].sum(axis=0)
         self.largest[:count] = self.gains[:, :count].max(axis=0, initial=0.0)
         self.of_objective[:count], self.used[:count] = other.of_objective[latest], other.used[latest]
-        self.clock = other.clock
+        self.clock, self.asked = other.clock, None
 
     def implied(self, phases: Phases, target: float) -> Phases | None:
         """These phases and all that they imply for points whose objective is above `target`; None: there are none."""
         count, neurons = self.count, self.neurons
         if not count:
             return phases
-        needed = self.totals[:count] - self.of_objective[:count] * (target - ROUNDING * abs(target))
+        needed = self.needed(target)
         literals = [neuron + neurons * on for neuron, on in phases.items()]
         slack = needed - self.gains[literals, :count].sum(axis=0)
         open_: NDArray[np.bool_] | None = None
@@ -148,6 +149,14 @@ class Proofs:
         if len(literals) == given:
             return phases
         return {**phases, **{literal % neurons: literal >= neurons for literal in literals[given:]}}
+
+    def needed(self, target: float) -> Floats:
+        """By how much the phases held have to take every proof's B down, so that it closes a node."""
+        if self.asked is None or self.asked[:2] != (self.clock, target):
+            count = self.count
+            needed = self.totals[:count] - self.of_objective[:count] * (target - ROUNDING * abs(target))
+            self.asked = self.clock, target, needed
+        return self.asked[2]
 
     def importance(self, target: float) -> Floats | None:
         """How much each neuron's phase matters, at most 1; None where few proofs are known.

@@ -32,6 +32,7 @@ float64 weights; the coefficients of its class rows, w_t - (1 + gamma) w_j, are 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -68,6 +69,8 @@ EXACT = 1e-8
 NO_LIMIT, LONGEST = -1e20, 1e20
 WALL_CLOCK = 2
 """The clock of the time limit; that of the processor, the default, is a system call every time it is looked at."""
+DENSE = 40_000
+"""Up to so many entries, zeros included, a product with the rows' columns is the faster one of a dense matrix."""
 OPEN = 1e-7
 """A neuron is open where both of its amounts are above this."""
 
@@ -151,7 +154,8 @@ class Relaxation:
         self.finite = [np.where(np.isfinite(side), side, 0.0) for side in self.sides]
         self.least = np.where(np.isfinite(problem.row_lower), -np.inf, 0.0)  # multipliers with the signs allowed
         self.most = np.where(np.isfinite(problem.row_upper), np.inf, 0.0)
-        self.columns = problem.matrix.T.tocsr()
+        columns = problem.matrix.T
+        self.columns = columns.toarray() if np.prod(columns.shape) <= DENSE else columns.tocsr()
         self.pixel_rows = np.concatenate(rows.pixel_rows)
         self.weights = np.ascontiguousarray(np.hstack(rows.weights))  # (pixels, pixel rows); q has the negatives
         self.ball = len(self.sides[0]) - 1 if radius is not None else None
@@ -287,7 +291,7 @@ class Relaxation:
 
     def lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> Lagrangian:
         """Of the objective v_column (None: none) - cost sum (p + q), at multipliers of the rows."""
-        if not np.isfinite(multipliers).all():
+        if not math.isfinite(np.dot(multipliers, multipliers)):
             multipliers = np.where(np.isfinite(multipliers), multipliers, 0.0)
         multipliers = np.minimum(np.maximum(multipliers, self.least), self.most)
         reduced = -(self.columns @ multipliers)
@@ -295,8 +299,9 @@ class Relaxation:
             reduced[column] += 1.0
         sums = self.weights @ multipliers[self.pixel_rows]
         price = cost if self.ball is None else cost + multipliers[self.ball]
-        shares = np.concatenate([-sums, sums])
-        shares -= price
+        shares = np.empty_like(self.caps)
+        np.subtract(-price, sums, out=shares[: len(sums)])
+        np.subtract(sums, price, out=shares[len(sums) :])
         np.maximum(shares, 0.0, out=shares)
         shares *= self.caps
         sides = np.where(multipliers > 0, self.finite[1], self.finite[0])

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -397,10 +398,11 @@ class Search:
         weights = self.weights(candidates)
         rates = rates * weights
         order = np.argsort(rates, kind="stable")
+        doubtful = self.costs.seen[:, candidates].min(axis=0) < self.reliable
         best, least, idle = None, np.inf, 0
         for place in order.tolist():
             neuron = int(candidates[place])
-            if self.reliable and self.costs.seen[:, neuron].min() < self.reliable:
+            if doubtful[place]:
                 if idle >= self.look_ahead:
                     continue
                 children = self.children(node, neuron)
@@ -499,4 +501,4 @@ def open_neurons(amounts: NDArray[np.floating], phases: Phases) -> NDArray[np.in
 
 def above(value: float, share: float) -> float:
     """The value, and this share of it more (of `LEAST_SIZE`, if the value is smaller)."""
-    return value + share * max(abs(value), LEAST_SIZE) if np.isfinite(value) else value
+    return value + share * max(abs(value), LEAST_SIZE) if math.isfinite(value) else value
