@@ -148,6 +148,13 @@ def test_images_that_do_not_fit(bounds, given, tmp_path, image, status, words):
     bounds(*given, "--box", 0.1).is_error(status, words)
 
 
+@pytest.mark.parametrize("method", ["interval", "crown", "alpha-crown"])
+def test_weights_that_overflow(bounds, given, tmp_path, method):
+    network = Network.from_arrays([np.full((2, 2), 1e200)] * 3, [np.zeros(2)] * 3, "linear")
+    network.save(tmp_path / "n.npz")
+    bounds(*given, "--box", 0.1, "--method", method).is_error(1, "scale the network's weights down")
+
+
 def test_a_missing_network_and_a_missing_image(bounds, given, tmp_path):
     bounds(tmp_path / "no.npz", *given[1:], "--box", 1).is_error(1, "no.npz")
     bounds(given[0], "--box", 1).is_error(2, "--image")

@@ -6,11 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from conftest import Ran
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arfj.certify.__main__ import main
 from arfj.certify.cdf import command, report
@@ -132,6 +135,7 @@ def test_a_plot_is_written(cdf, folder):
         (("--free", "0", "--density", "beta:1,1", "--box=-1e308:1e308"), "scale the input"),
         (("--free", "0", "--density", "beta:1,1", "--box=nan:1"), "NaN or infinity"),
         (("--free", "0", "--density", "gauss:inf,1", "--box=0:1"), "not finite"),
+        (("--free", "0", "--density", "gauss:0,1e200", "--box=0:1"), "too large"),
         (("--free", "0", "--density", "beta:1,1", "--plot", "p.jpg"), "is no picture"),
         (("--free", "0", "--density", "beta:1,1", "--plot", "p.png", "--joint"), "about one output"),
         (("--free", "0", "--density", "beta:1,1", "--joint", "--output", "1"), "not allowed with"),
@@ -223,6 +227,61 @@ def test_numbers_that_are_none_are_no_answer(cdf, monkeypatch):
 
     monkeypatch.setattr("arfj.certify.cdf.answers.refined", broken)
     cdf(*UNIFORM).is_error(1, "are no numbers")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_float_beside_an_atom_is_not_the_atom(cdf, folder, exact):
+    """A constant 1/10 times 3/10 (both as floats), which lies between two floats: fractions can tell."""
+    constant = Network.from_arrays([[[0.0]], [[0.3]]], [[0.1], [0.0]], "linear")
+    constant.save(folder / "net.npz")
+    np.save(folder / "x.npy", np.zeros(1))
+    atom = Fraction(0.1) * Fraction(0.3)
+    near = [float(atom), np.nextafter(float(atom), 1.0), np.nextafter(float(atom), 0.0)]
+    np.save(folder / "y.npy", np.array(near))
+    document = json.loads(
+        cdf("--free", "0", "--density", "beta:1,1", "--at", folder / "y.npy", "--json", *["--exact"][: int(exact)]).out
+    )
+    expected = [float(Fraction(y) >= atom) for y in near]
+    assert (np.array(document["lower"]) <= expected).all()
+    assert (np.array(document["upper"]) >= expected).all()
+    if exact:
+        assert document["lower"] == document["upper"] == expected
+        assert document["tolerance_met"]
+        table = cdf("--free", "0", "--density", "beta:1,1", "--at", folder / "y.npy", "--exact").out
+        assert len(set(re.findall(r"0\.0[23]\d+(?= )", table))) == len(near), "no two look alike"
+
+
+@pytest.mark.parametrize("options", [(), ("--exact",), ("--softmax",), ("--segments", "2"), ("--json",)])
+@pytest.mark.parametrize("last", [1e200, 1e-300])
+def test_values_that_no_float_can_bear_are_told(cdf, folder, options, last):
+    """In between they overflow, whatever the last layer makes of them."""
+    weights = [1e200 * np.ones((2, 2)), 1e200 * np.ones((2, 2)), last * np.eye(2)]
+    Network.from_arrays(weights, [np.zeros(2)] * 3, "linear").save(folder / "net.npz")
+    ran = cdf(*UNIFORM, *options)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "scale its weights down" in ran.err
+
+
+def test_a_mixture_without_components(cdf, folder):
+    np.savez(folder / "m.npz", means=np.zeros((0, 2)), cov=np.eye(2))
+    ran = cdf("--free", "0,1", "--density", f"mixture:{folder / 'm.npz'}", "--box", "0:1")
+    ran.is_error(2, "no component")
+
+
+@given(st.floats(1e-30, 1e30), st.integers(1, 9))
+def test_numbers_are_rounded_to_the_side_that_is_asked_for(value, digits):
+    down, up = (report.rounded(value, digits, side) for side in (ROUND_FLOOR, ROUND_CEILING))
+    assert Decimal(down) <= Decimal(value) <= Decimal(up)
+    assert Decimal(up) - Decimal(down) <= Decimal(10) ** (Decimal(value).adjusted() + 1 - digits)
+
+
+def test_ends_of_a_quantile_are_rounded_outward(cdf, folder):
+    """A constant 2/3, which no decimal number is."""
+    Network.from_arrays([[[0.0]]], [[2 / 3]], "linear").save(folder / "net.npz")
+    np.save(folder / "x.npy", np.zeros(1))
+    said = cdf("--free", "0", "--density", "beta:1,1", "--quantile", "0.5").out
+    low, high = map(float, re.search(r"lies between (\S+) and (\S+)\.\n", said).groups())
+    assert low < 2 / 3 < high
 
 
 def test_fractions_of_any_length():

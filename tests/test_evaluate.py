@@ -267,6 +267,16 @@ class TestCommand:
         assert run(main, [str(folder / "answers"), *networks(folder)]) == 2
         assert "target class 3" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("form", [(), ("--json",)])
+    def test_outputs_that_overflow(self, folder, form, capsys):
+        inputs, classes = FOUR[0].sizes[0], FOUR[0].classes
+        weights = [np.zeros((inputs, 2)), np.full((2, classes), 1e200)]
+        Network.from_arrays(weights, [np.full(2, 1e200), np.zeros(classes)], "linear").save(folder / "large.npz")
+        assert run(main, [str(folder / "answers"), "--networks", str(folder / "large.npz"), *form]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "too large" in err
+
 
 def command(*arguments, **options):
     # Buffered, as stdout is for users: what cannot be written is noticed at the flush.

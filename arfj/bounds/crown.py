@@ -143,6 +143,7 @@ class Relaxed:
         return sound(value - OUTWARD * (passed.magnitude + self.region.magnitude(passed.rows) + 1.0))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # slopes that are no numbers prove nothing
 def crown_bounds(
     network: Network | Graph,
     region: Region,

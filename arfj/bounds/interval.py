@@ -46,6 +46,7 @@ def monotone(kind: Kind, bounds: Pair) -> Pair:
             return 0.5 * np.tanh(0.5 * low) + 0.5 - 1e-15, 0.5 * np.tanh(0.5 * up) + 0.5 + 1e-15
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large bounds nothing, and is found to be so
 def propagate(node: Affine, values: list[Pair], region: Region) -> Pair:
     """Bounds of an affine node from bounds of all values before it."""
     if node.sources == (0,):

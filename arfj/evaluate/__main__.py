@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     networks = _networks(options)
     checks = [cross_check(load_witness(path), networks, str(path), delta) for path in witness_files(options.witness)]
     if options.json:
-        print(json.dumps({"results": [check.as_json() for check in checks]}, indent=2))
+        print(json.dumps({"results": [check.as_json() for check in checks]}, indent=2, allow_nan=False))
     else:
         longest = max(len(check.witness) for check in checks)
         width = None if sys.stdout.isatty() else max(longest, len("witness")) + WIDTH_OF_NUMBERS

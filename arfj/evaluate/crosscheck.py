@@ -76,13 +76,21 @@ def cross_check(witness: Witness, networks: Sequence[Network], name: str = "", d
         delta: the certificate's probability of error, in (0, 1).
 
     Raises:
-        UsageError: no network, one whose inputs or classes do not fit the witness, or a delta out of range.
+        UsageError: no network, one whose inputs or classes do not fit the witness or whose outputs overflow, or a delta
+            out of range.
     """
     if not networks:
         raise UsageError("a cross-check needs at least one network; give --networks FILE ...")
     for index, network in enumerate(networks):
         check_fit(witness, network, f"network {index}", name or "the witness")
     x = witness.x.reshape(1, -1)
+    for index, network in enumerate(networks):
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(network.preactivations(x)[-1]).all()
+        if not finite:
+            raise UsageError(
+                f"network {index}: its outputs are too large for floating-point numbers; scale its weights"
+            )
     classes = np.array([int(network.classify(x)[0]) for network in networks])
     probabilities = [network.probabilities(x)[0] for network in networks]
     target = np.array([p[witness.target] for p in probabilities])

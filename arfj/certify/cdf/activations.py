@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from arfj.certify.cdf.evaluation import dense
+from arfj.certify.cdf.evaluation import LARGEST, dense
 from arfj.certify.cdf.mesh import UNIT
 from arfj.errors import UsageError
 from arfj.graph import Activation, Affine, Graph, Node
@@ -332,6 +332,7 @@ def bounding_network(layers: Sequence[Layer], lower: Floats, upper: Floats, segm
     return Graph(build.inputs, tuple(build.nodes))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large is refused
 def _range(layer: Affine, ranges: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     middle, reach, size = layer.bias, np.zeros_like(layer.bias), np.abs(layer.bias)
     for source, matrix in zip(layer.sources, layer.maps, strict=True):
@@ -340,6 +341,8 @@ def _range(layer: Affine, ranges: Sequence[tuple[Floats, Floats]]) -> tuple[Floa
         middle = middle + 0.5 * (low + high) @ weight
         reach = reach + 0.5 * (high - low) @ np.abs(weight)
         size = size + np.maximum(np.abs(low), np.abs(high)) @ np.abs(weight)
+    if not (size <= LARGEST).all():
+        raise UsageError(f"values of the network may be larger than {LARGEST:g}; scale its weights down")
     room = 1e-9 * (1 + size)
     return middle - reach - room, middle + reach + room
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from arfj.certify.cdf.densities import Density
+from arfj.certify.cdf.evaluation import as_fractions
 from arfj.certify.cdf.mesh import UNIT, Array, Cut, Ints, Mesh, keys_of
 from arfj.certify.cdf.regions import Budget, Pieces, levels_cut
 
@@ -80,14 +81,11 @@ def weighed(
     below, above = -pieces.low[owner][:, columns], pieces.high[owner][:, columns]
     rounds = HALVINGS + sum(len(level).bit_length() for level in levels)
     error = pieces.error(rounds)[list(columns)]
+    below, above = below + error, above + error
+    if mesh.exact:  # beside a float a fraction is one no more
+        below, above = as_fractions(below), as_fractions(above)
     return weighed_mesh(
-        mesh.with_fields(mesh.fields[:, columns]),
-        owner,
-        density,
-        below + error,
-        above + error,
-        pieces.lower,
-        pieces.upper,
+        mesh.with_fields(mesh.fields[:, columns]), owner, density, below, above, pieces.lower, pieces.upper
     )
 
 

@@ -21,6 +21,8 @@ from arfj.errors import UsageError
 from arfj.graph import Activation, Affine, Graph, Matrix, Node
 from arfj.network import Floats, Network
 
+LARGEST = 1e100
+"""Of the values in a network: sums and products of them do not overflow."""
 LIBRARY = 4 * UNIT
 """What numpy's tanh and exp may be off by, relative to values in [-1, 1]: 4 ulp, twice what is measured of them."""
 
@@ -122,6 +124,24 @@ class Evaluation:
                 total = total + (gamma * size + 1.01 * found[source]) @ absolute(matrix)
             found.append(np.asarray(total))
         return found
+
+    def check(self, lower: Floats, upper: Floats) -> None:
+        """Nothing, if all values on this box are of sizes that float64 can bear.
+
+        Raises:
+            UsageError: a value may be larger than `LARGEST`.
+        """
+        sizes = [np.maximum(np.abs(lower), np.abs(upper))]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for node in self.graph.nodes:
+                if isinstance(node, Activation):
+                    sizes.append(np.maximum(sizes[node.source], 1.0))
+                    continue
+                pairs = zip(node.sources, node.maps, strict=True)
+                total = sum((sizes[source] @ absolute(matrix) for source, matrix in pairs), np.abs(node.bias))
+                sizes.append(np.asarray(total))
+                if not (total <= LARGEST).all():
+                    raise UsageError(f"values of the network may be larger than {LARGEST:g}; scale its weights down")
 
     def steepness(self) -> Floats:
         """By how much each output may change where every input changes by at most 1, shape (outputs,)."""

@@ -21,6 +21,8 @@ from arfj.network import Floats, Network
 
 SMALL, LARGE = 1e-30, 1e30
 """Widths of a box, if not 0, and its bounds: volumes in nine dimensions do not overflow then."""
+FLAT = 1e100
+"""Largest standard deviation; its square is a number."""
 MANY = 6
 """Free inputs from which on the cost is told before anything is begun."""
 MOST = 9
@@ -52,15 +54,18 @@ class Question:
         """The regions of the network in the box.
 
         Raises:
-            UsageError: fractions, for a network or a density that is no (piecewise) polynomial.
+            UsageError: fractions, for a network or a density that is no (piecewise) polynomial; values that are too
+                large for floats.
         """
         if exact and not isinstance(self.density, Axes):
             raise UsageError("--exact needs a polynomial density: beta with whole parameters")
         kinds = {node.kind for node in self.graph.nodes if isinstance(node, Activation)}
         if exact and kinds - {"relu"}:
             raise UsageError(f"--exact needs a network with ReLUs alone; this one has {', '.join(sorted(kinds))}")
+        evaluation = Evaluation(self.graph, exact)
+        evaluation.check(self.lower, self.upper)
         lower, upper = (as_fractions(side) if exact else side for side in (self.lower, self.upper))
-        return pieces(Evaluation(self.graph, exact), lower, upper, budget, self.density.breaks)
+        return pieces(evaluation, lower, upper, budget, self.density.breaks)
 
     def sampled(self, count: int, seed: int) -> tuple[Floats, Floats]:
         """Draws of the free inputs, shape (count, d), and the outputs there, shape (count, outputs)."""
@@ -214,9 +219,10 @@ def read_density(text: str, lower: Floats, upper: Floats) -> Density:
 
 
 def _gauss(pairs: Sequence[tuple[float, ...]]) -> Mixture:
-    if not all(np.isfinite(pair).all() and pair[1] > 0 for pair in pairs):
+    if not all(np.isfinite(pair).all() and 0 < pair[1] <= FLAT for pair in pairs):
         raise UsageError(
-            "--density gauss: a number is not finite, or a standard deviation not above 0; expected MEAN,STD, STD > 0"
+            "--density gauss: a number is not finite, or a standard deviation not above 0 or too large; expected "
+            f"MEAN,STD with 0 < STD <= {FLAT:g}"
         )
     means, spreads = np.array(pairs).T
     return Mixture(np.ones(1), means[None], np.diag(spreads**2)[None])
@@ -255,6 +261,8 @@ def _read_mixture(path: str, count: int) -> Mixture:
         numbers[key] = array.astype(np.float64)
     means, covariance = np.atleast_2d(numbers["means"]), numbers["cov"]
     covariance = covariance[None] if covariance.ndim == 2 else covariance
+    if not len(means):
+        raise UsageError(f"{path}: means has shape {numbers['means'].shape}, no component; expected (n, d), n >= 1")
     weights = numbers.get("weights", np.full(len(means), 1 / max(1, len(means))))
     mixture = Mixture(weights, means, covariance)
     if mixture.inputs != count:

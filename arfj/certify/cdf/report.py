@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -90,6 +91,17 @@ def _down(value: float, exact: Any) -> float:  # noqa: ANN401 - a fraction
     return value if value <= exact else float(np.nextafter(value, -np.inf))
 
 
+def rounded(value: float, digits: int, side: str) -> str:
+    """A number in so many digits, rounded down (`decimal.ROUND_FLOOR`) or up (`decimal.ROUND_CEILING`)."""
+    return f"{float(Context(prec=digits, rounding=side).create_decimal(Decimal(value))):.{digits}g}"
+
+
+def digits_apart(y: Sequence[Any]) -> int:
+    """The fewest digits, 6 or more, in which no two different values of y look alike."""
+    values = set(np.asarray(y, dtype=np.float64).ravel().tolist())
+    return next((digits for digits in range(6, 17) if len({f"{v:.{digits}g}" for v in values}) == len(values)), 17)
+
+
 def show(document: dict[str, Any], lines: Sequence[str]) -> None:
     """Print the table and the sentences to stdout."""
     from rich.table import Table
@@ -97,8 +109,9 @@ def show(document: dict[str, Any], lines: Sequence[str]) -> None:
     table = Table(title="P(f <= y)", title_justify="left")
     for name in ("y", "lower bound", "upper bound"):
         table.add_column(name, justify="right", overflow="fold")
+    digits = digits_apart(document["y"])
     for y, low, high in zip(document["y"], document["lower"], document["upper"], strict=True):
-        shown = ", ".join(f"{value:.6g}" for value in y) if isinstance(y, list) else f"{y:.6g}"
+        shown = ", ".join(f"{value:.{digits}g}" for value in (y if isinstance(y, list) else [y]))
         table.add_row(shown, f"{math.floor(low * 1e9) / 1e9:.9f}", f"{math.ceil(high * 1e9) / 1e9:.9f}")
     console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table)
@@ -116,7 +129,8 @@ def sentences(
         what = "segment" if answer.segments == 1 else "segments"
         lines[0] = f"Of networks below and above, {answer.segments} {what} for each part of an activation: {lines[0]}"
     if found := document.get("quantile"):
-        low, high = ("unbounded" if found[end] is None else f"{found[end]:.9g}" for end in ("lower", "upper"))
+        ends = [(found["lower"], ROUND_FLOOR), (found["upper"], ROUND_CEILING)]
+        low, high = ("unbounded" if end is None else rounded(end, 9, side) for end, side in ends)
         lines.append(f"The {found['q']:g}-quantile of output {options.output} lies between {low} and {high}.")
     for index, row in enumerate(document.get("classes", [])):
         low, high = math.floor(row["lower"] * 1e9) / 1e9, math.ceil(row["upper"] * 1e9) / 1e9
@@ -128,7 +142,7 @@ def sentences(
     outside = document["outside_mass"]
     if not asked.density.whole:
         what = "added to the upper bounds" if options.outside == "add" else "left out: the law is that inside the box"
-        lines.append(f"At most {outside:.3g} of the mass lies outside the box, and is {what}.")
+        lines.append(f"At most {rounded(outside, 3, ROUND_CEILING)} of the mass lies outside the box, and is {what}.")
     if not document["tolerance_met"]:
         lines.append(
             f"They are farther apart than {options.tolerance:g}: an output has an atom there, or the budget ended."

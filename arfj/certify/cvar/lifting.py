@@ -220,6 +220,7 @@ def _norms(rows: Floats) -> Floats:
     return np.asarray(largest * np.linalg.norm(rows / scale[:, None], axis=1) * (1 + 1e-9))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large is refused
 def _reach(before: Floats, rank: int, slips: Floats) -> Floats:
     """kappa, shape (m,): |phi_i| <= |z_i| <= kappa_i |[xi; 1]|, kappa_i = |a_i on [xi; 1]| + sum_j |a_ij| kappa_j, and
     what a_i may be off by, times 1 + sum_j kappa_j.

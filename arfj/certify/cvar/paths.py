@@ -283,6 +283,7 @@ def _largest(points: Floats) -> Floats:
     return np.asarray(points[:, 1:].max(axis=1))
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # at a wall it is infinite
 def _walls(points: Floats, cap: Floats) -> Floats:
     """-sum log theta - sum log(1 - theta / cap), problem by problem."""
     theta = points[:, 1:]
