@@ -26,6 +26,10 @@ from arfj.simplify import simplified
 Places = NDArray[np.int64]
 """Flat places of values, -1 for none."""
 
+MOST = 1e6
+"""Larger constants are not read where a value is added to one and it is taken away again: digits of the value go."""
+NO_BOUND = 1e30
+"""A bound of this size is none: exporters write the largest float32."""
 _LARGEST = 2**27
 """Entries of one sparse map: some GiB while it is made."""
 
@@ -115,7 +119,7 @@ class Builder:
 
     def leaky(self, source: Tensor, slope: ArrayLike) -> Tensor:
         """s v + (1 - s) ReLU(v), which is v where v >= 0 and s v elsewhere; s is broadcast to v's shape."""
-        factor = np.asarray(slope, dtype=np.float64)
+        factor = checked(slope)
         if np.broadcast_shapes(source.shape, factor.shape) != source.shape:
             raise NetworkError(f"slopes of shape {factor.shape} do not fit values of shape {source.shape}")
         if not np.any(factor):
@@ -149,8 +153,10 @@ class Builder:
 
     def clip(self, source: Tensor, lower: float, upper: float) -> Tensor:
         """min(max(v, l), u) = u - ReLU(u - max(v, l)) with max(v, l) = l + ReLU(v - l); infinite bounds do nothing."""
+        lower, upper = -np.inf if lower <= -NO_BOUND else lower, np.inf if upper >= NO_BOUND else upper
         if lower > upper or np.isnan(lower) or np.isnan(upper):
             raise NetworkError(f"clipping to [{lower}, {upper}] is empty; expected the lower bound first")
+        checked([bound for bound in (lower, upper) if np.isfinite(bound)])
         value = source
         if np.isfinite(lower):
             value = self.scale(self.activate(self.scale(value, 1.0, -lower), "relu"), 1.0, lower)
@@ -203,6 +209,20 @@ def elu(builder: Builder, source: Tensor, slope: float) -> Tensor:
             [(builder.activate(source, "relu"), source.places, 1.0 - slope), (curved, source.places, slope)]
         )
     )
+
+
+def checked(constants: ArrayLike) -> Floats:
+    """Constants beside which values keep their digits in sums such as l + ReLU(v - l).
+
+    Raises:
+        NetworkError: one is larger than `MOST`.
+    """
+    array = np.asarray(constants, dtype=np.float64)
+    if not (np.abs(array) <= MOST).all():
+        raise NetworkError(
+            f"a constant of {np.abs(array).max():g} would take values' digits; expected {MOST:g} at most"
+        )
+    return array
 
 
 def _filled(values: ArrayLike, shape: Sequence[int]) -> Floats:
@@ -286,6 +306,11 @@ def average(reads: Places, counts: ArrayLike, inputs: int, places: Places) -> cs
         counts: what each sum is divided by, broadcast to (channels, positions).
         inputs: the number of values it reads.
         places: where the outputs stand, shape (channels, positions).
+
+    Raises:
+        NetworkError: a count of 0.
     """
+    if not np.all(counts):
+        raise NetworkError("a window holds nothing but padding; expected smaller pads")
     share = np.broadcast_to(1.0 / np.asarray(counts, dtype=np.float64), places.shape)
     return sparse_map(reads, places[..., None], share[..., None], (inputs, places.size))

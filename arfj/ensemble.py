@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from arfj.errors import ArfjError, UsageError
 from arfj.network import Floats, Network
 
+MOST_EPSILON = 1e6
+"""Largest radius of sampling: weights stay numbers that a solver can bear."""
 Kind = Literal["nominal", "inner", "outer", "given"]
 Oracle = Callable[[Floats], ArrayLike]
 """Inputs (batch, n) -> class probabilities (batch, classes): all that a grey-box attack may ask of its target."""
@@ -133,12 +135,12 @@ def check_sampling(alpha: int, epsilon: float) -> None:
     """Refuse a negative number of samples or a negative radius.
 
     Raises:
-        UsageError: alpha < 0, or epsilon negative or not finite.
+        UsageError: alpha < 0, or epsilon negative or larger than `MOST_EPSILON`.
     """
     if alpha < 0:
         raise UsageError(f"alpha is {alpha}; expected the number of sampled networks, 0 or more")
-    if not (epsilon >= 0 and np.isfinite(epsilon)):
-        raise UsageError(f"epsilon is {epsilon}; expected a number >= 0")
+    if not 0 <= epsilon <= MOST_EPSILON:
+        raise UsageError(f"epsilon is {epsilon:g}; expected a number >= 0, {MOST_EPSILON:g} at most")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.bounds.backward import dense, sites
+from arfj.bounds.records import OUTWARD
 from arfj.bounds.reduce import Reduced, reduce
 from arfj.encoding.problem import Problem
 from arfj.errors import UsageError
@@ -167,7 +168,8 @@ class _Programs:
         first = self.reduced.graph.nodes[0]
         if len(self.reduced.graph.nodes) == 1 and isinstance(first, Affine):  # no ReLU is open
             value = float(first.bias[row] - self.region.support(-dense(first.maps[0]).T[row])[0])
-            return value - MARGIN * (1.0 + abs(value)), True
+            rounding = OUTWARD * float(self.reduced.sizes(self.region)[1][row])
+            return value - MARGIN * (1.0 + abs(value)) - rounding, rounding <= MOST_TOLERANCE
         problem = self._problem(row)
         answer = solve("scip", problem, Limits(seconds, proving=True, gap=GAP))
         if answer.interrupted:

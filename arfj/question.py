@@ -21,6 +21,8 @@ from arfj.errors import UsageError
 from arfj.network import Floats, Network
 from arfj.region import Region
 
+MOST_GAMMA = 1e6
+"""Beyond it (1 + gamma) times an output is larger than solvers can bear."""
 LEAST_OUTPUT = 1e-3
 """The target's output must be at least this, so that an all-zero output is no answer."""
 
@@ -139,8 +141,8 @@ class Question:
             raise UsageError("the image holds NaN or infinity; expected pixels in [0, 1]")
         if image.min() < 0 or image.max() > 1:
             raise UsageError(f"pixels range from {image.min():g} to {image.max():g}; expected [0, 1] (divide by 255?)")
-        if not (self.gamma >= 0 and np.isfinite(self.gamma)):
-            raise UsageError(f"gamma is {self.gamma}; expected a number >= 0")
+        if not 0 <= self.gamma <= MOST_GAMMA:
+            raise UsageError(f"gamma is {self.gamma}; expected a number >= 0, {MOST_GAMMA:g} at most")
         if first.classes < 2:
             raise UsageError("the networks have one output, so no other class to be fooled into; expected two or more")
         for name in ("true", "target"):

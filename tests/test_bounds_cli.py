@@ -1,6 +1,9 @@
 """`python -m arfj.bounds`: its document and its errors; exact bounds against enumeration."""
 
+import itertools
 import json
+from fractions import Fraction
+from operator import mul
 
 import numpy as np
 import pytest
@@ -183,6 +186,31 @@ def test_exact_bounds_are_those_of_enumeration(seed, radius):
         for one, other in zip(mine, expected, strict=True):
             assert (sign * (other - one) >= -1e-9).all(), "not sound"
             assert np.allclose(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("open_ones", [0, 2])
+@pytest.mark.parametrize("large", [1e3, 1e8, 1e10, 1e12, 1e14])
+def test_exact_bounds_hold_where_large_values_cancel(large, open_ones):
+    """Biases that the last layer takes away again: what their rounding takes belongs to the margin, or it is told."""
+    rng, stable = np.random.default_rng(int(np.log10(large))), 6
+    first = rng.normal(size=(3, stable + open_ones))
+    bias = np.append(large * (1 + rng.random(stable)), -0.5 * first[:, stable:].sum(axis=0))
+    last = rng.normal(size=(stable + open_ones, 1))
+    offset = -bias[:stable] @ last[:stable]
+    network = Network.from_arrays([first, last], [bias, offset], "linear")
+    found = exact_bounds(network, Region.between(np.zeros(3), np.ones(3)))
+
+    def value(x):
+        sums = [
+            sum(map(mul, map(Fraction, x), map(Fraction, w)), Fraction(b)) for w, b in zip(first.T, bias, strict=True)
+        ]
+        terms = (max(one, Fraction(0)) * Fraction(w) for one, w in zip(sums, last[:, 0], strict=True))
+        return sum(terms, Fraction(offset[0]))
+
+    values = [value(x) for x in itertools.product([0.0, 1.0], repeat=3)]
+    assert Fraction(found.bounds.lower[-1][0]) <= min(values)
+    assert Fraction(found.bounds.upper[-1][0]) >= max(values)
+    assert (found.late == 0) == (large < 1e8)
 
 
 def test_exact_bounds_of_a_residual_graph_hold_samples_and_are_reached():

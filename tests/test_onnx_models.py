@@ -194,6 +194,8 @@ VECTORS = {
     "Clip below": ({"l": np.float32(0.3)}, "y = Clip(x, l)"),
     "Clip above": ({"u": np.float32(0.3)}, "y = Clip(x, , u)"),
     "Clip at nothing": ({"l": np.float32(-3.4e38)}, "a = Clip(x, l); y = Relu(a)"),
+    "Clip at nothing, both sides": ({"l": np.float32(-3.4e38), "u": np.float32(3.4e38)}, "y = Clip(x, l, u)"),
+    "Max and Min of nothing": ({"l": np.float32(-3.4e38), "u": np.float32([3.4e38])}, "a = Max(x, l); y = Min(u, a)"),
     "Identity, Dropout, Cast": (
         {"r": np.float32(0.5)},
         "a = Identity(x); b = Relu(a); c = Dropout(b, r); y = Cast<to=1>(c)",
@@ -354,9 +356,27 @@ REFUSED = {
     "rounds them": ({}, "a = Cast<to=10>(x); y = Cast<to=1>(a)"),
     "training mode": ({"r": np.float32(0.5), "t": np.bool_(True)}, "a = Relu(x); y = Dropout(a, r, t)"),
     "slopes of shape (2, 6)": ({"s": (2, 6)}, "y = PRelu(x, s)"),
+    "a constant of 1e+16": ({"l": np.float32(-1e16), "u": np.float32(1e16)}, "y = Clip(x, l, u)"),
+    "a constant of 2e+31": ({"l": np.float32(2e31)}, "y = Clip(x, l)"),
+    "a constant of 1e+20": ({"u": np.float32([1e20])}, "y = Min(x, u)"),
+    "(Max): a constant of 3e+38": ({"l": np.float32([3e38])}, "y = Max(x, l)"),
+    "(PRelu): a constant of 3e+38": ({"s": np.float32([3e38])}, "y = PRelu(x, s)"),
     "is empty": ({"l": np.float32(1.0), "u": np.float32(0.0)}, "y = Clip(x, l, u)"),
 }  # fmt: skip
 REFUSED_IMAGES = {
+    "(Pad): a constant of 3.4e+38": (
+        {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(-3.4e38)},
+        "a = Pad(x, p, v); y = MaxPool<kernel_shape=[2,2]>(a)",
+    ),
+    "dilations in a pooling": (
+        {},
+        'y = MaxPool<kernel_shape=[2,2], auto_pad="SAME_UPPER", dilations=[2,1]>(x)',
+    ),
+    "auto_pad with ceil_mode": ({}, 'y = MaxPool<kernel_shape=[2,2], auto_pad="SAME_LOWER", ceil_mode=1>(x)'),
+    "(AveragePool): a window holds nothing but padding": (
+        {},
+        "y = AveragePool<kernel_shape=[2,2], pads=[2,2,2,2]>(x)",
+    ),
     "ceil_mode": ({}, "y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)"),
     "nothing but padding": ({}, "y = MaxPool<kernel_shape=[2,2], pads=[3,0,0,0]>(x)"),
     "in 2 groups does not fit": ({"w": (4, 3, 1, 1)}, "y = Conv<group=2>(x, w)"),

@@ -26,6 +26,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
+            ({"gamma": 1e7}, "1e[+]06 at most"),
             ({"nominal": IMAGE[:3]}, r"shape \(3,\); the networks take 4"),
             ({"nominal": np.zeros((0,))}, "the networks take 4"),
             ({"nominal": np.array([0, np.nan, 0, 0])}, "NaN"),

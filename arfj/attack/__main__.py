@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from arfj.attack.options import TIME_LIMIT, Options
 from arfj.attack.result import AttackResult
 from arfj.attack.run import Job, run_jobs, share_of_cores
@@ -23,7 +21,7 @@ from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, load_witness
 from arfj.files import make_folder
 from arfj.network import Floats, Network, load_dense, load_network
-from arfj.question import Demand, Question
+from arfj.question import MOST_GAMMA, Demand, Question
 from arfj.report.live import LiveLine
 from arfj.report.store import Store
 from arfj.report.table import AttackTable
@@ -213,8 +211,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
         raise UsageError("--n-jobs is 0; expected a number of processes, or -1 for all cores")
     if options.seed < 0:
         raise UsageError(f"--seed is {options.seed}; expected 0 or more")
-    if not (options.gamma >= 0 and np.isfinite(options.gamma)):
-        raise UsageError(f"--gamma is {options.gamma:g}; expected a number >= 0")
+    if not 0 <= options.gamma <= MOST_GAMMA:
+        raise UsageError(f"--gamma is {options.gamma:g}; expected a number >= 0, {MOST_GAMMA:g} at most")
 
 
 def _trainer(n_jobs: int) -> partial[Iterator[Network | None]]:

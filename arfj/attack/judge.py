@@ -64,11 +64,15 @@ def exceeds(bound: float, distance: float) -> bool:
 
 
 def badly_scaled(question: Question) -> float | None:
-    """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any."""
+    """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any.
+
+    In class conditions those of the outputs stand times 1 + gamma.
+    """
     for network in question.ensemble:
         for layer in network.layers:
             sizes = np.abs(layer.weight).max(axis=0)
-            bad = sizes[(sizes > 0) & ((sizes < WEIGHTS[0]) | (sizes > WEIGHTS[1]))]
+            most = sizes * (1.0 + question.gamma) if layer is network.layers[-1] else sizes
+            bad = most[(sizes > 0) & ((sizes < WEIGHTS[0]) | (most > WEIGHTS[1]))]
             if bad.size:
                 return float(bad[0])
     return None

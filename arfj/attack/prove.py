@@ -161,7 +161,9 @@ class Prover:
         indices = range(len(self.question.ensemble))
         for index in indices if len(indices) > 1 else ():
             part = self.question.restricted([index])
-            if gradient_answers(part, self.options.seed, time.perf_counter() + 1.0) or self.interrupted:
+            if self.interrupted or self.left <= 0:
+                break
+            if gradient_answers(part, self.options.seed, time.perf_counter() + min(1.0, self.left)):
                 continue
             encoding, seconds = self.encoded(part, np.inf, [index]), 0.3 * self.left
             solution = self.optimise(part, encoding, solutions=1, seconds=seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import signal
 import sys
 import tempfile
@@ -71,7 +72,7 @@ class Job:
     def witness(self, folder: Path, options: Options) -> Path:
         """Where the answer is saved."""
         q = self.question
-        label = self.label.encode()[:80].decode(errors="ignore")
+        label = os.fsencode(self.label)[:80].decode(errors="ignore")
         name = f"{q.ensemble.kind}_{label}_{q.true}to{q.target}_alpha{q.ensemble.alpha}_{self.key(options)[:8]}"
         return folder / "witnesses" / f"{name}.npz"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from arfj.data import bundled_growth, bundled_images, bundled_nominal
 from arfj.ensemble import (
@@ -61,10 +61,12 @@ def sampled(
         trainer: trains fresh outer networks instead of taking the bundled ones.
 
     Raises:
-        UsageError: options that exclude each other, alpha or epsilon out of range, or more outer networks asked for
-            than the bundle has.
+        UsageError: another kind, options that exclude each other, alpha or epsilon out of range, or more outer networks
+            asked for than the bundle has.
         ArfjError: too few networks are near enough to the oracle.
     """
+    if kind not in get_args(Sampling):
+        raise UsageError(f"{kind!r} names no sampling; expected one of {', '.join(get_args(Sampling))}")
     if oracle is not None and kind != "outer":
         raise UsageError(f"a grey-box attack knows no weights, so it has no {kind} scenarios; use --outer")
     if trainer is not None and kind != "outer":

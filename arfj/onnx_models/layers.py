@@ -26,7 +26,7 @@ def _pads(call: Call, space: Sequence[int], spans: Sequence[int], strides: Seque
     return pads if auto == "SAME_UPPER" else [(after, before) for before, after in pads]
 
 
-def _reads(call: Call, source: Tensor, kernel: Sequence[int]) -> tuple[Places, tuple[int, ...]]:
+def _reads(call: Call, source: Tensor, kernel: Sequence[int], pooling: bool = False) -> tuple[Places, tuple[int, ...]]:
     """What the windows of a convolution or pooling read, shape (channels, positions, offsets), and where they stand."""
     space = source.shape[2:]
     if len(kernel) != len(space):
@@ -34,8 +34,11 @@ def _reads(call: Call, source: Tensor, kernel: Sequence[int]) -> tuple[Places, t
     strides = integers(call.option("strides", [1] * len(space)))
     dilations = integers(call.option("dilations", [1] * len(space)))
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    ceil, same = call.option("ceil_mode", 0), call.attributes.get("auto_pad") in (b"SAME_UPPER", b"SAME_LOWER")
+    if same and (ceil or (pooling and any(step != 1 for step in dilations))):  # runtimes do not agree on these
+        raise NetworkError("auto_pad with ceil_mode, or with dilations in a pooling, is not read; export with pads")
     pads = _pads(call, space, spans, strides)
-    if call.option("ceil_mode", 0):
+    if ceil:
         rest = [
             (size + sum(pad) - span) % step for size, pad, span, step in zip(space, pads, spans, strides, strict=True)
         ]
@@ -66,7 +69,7 @@ def _conv(call: Call) -> list[Value]:
 def _max_pool(call: Call) -> list[Value]:
     source = call.image()
     call.option("storage_order")  # of the second output, which nothing reads
-    reads, positions = _reads(call, source, call.option("kernel_shape"))
+    reads, positions = _reads(call, source, call.option("kernel_shape"), pooling=True)
     shape = (1, source.shape[1], *positions)
     return [call.builder.maximum(source, reads.reshape(-1, reads.shape[-1]), shape)]
 
@@ -78,7 +81,7 @@ def _averaged(call: Call, source: Tensor, reads: Places, counts: Any, shape: Seq
 
 def _average_pool(call: Call) -> list[Value]:
     source, padding_counts = call.image(), call.option("count_include_pad", 0)
-    reads, positions = _reads(call, source, call.option("kernel_shape"))
+    reads, positions = _reads(call, source, call.option("kernel_shape"), pooling=True)
     counts = reads.shape[-1] if padding_counts else (reads >= 0).sum(axis=-1)
     return _averaged(call, source, reads, counts, (1, source.shape[1], *positions))
 
@@ -105,6 +108,8 @@ def _reduce(call: Call, mean: bool) -> list[Value]:
     if call.option("noop_with_empty_axes", 0) and not axes:
         return [source]
     count = len(source.shape)
+    if any(not -count <= axis < count for axis in axes):
+        raise NetworkError(f"axes {list(axes)} do not fit an input of shape {source.shape}")
     reduced = sorted({axis % count for axis in axes} if axes else range(count))
     kept = [axis for axis in range(count) if axis not in reduced]
     ordered = source.places.transpose(*kept, *reduced)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from arfj.builder import Builder, Places, Tensor
+from arfj.builder import Builder, Places, Tensor, checked
 from arfj.errors import NetworkError
 from arfj.onnx_models.call import Call, Constant, Operator, Value, integers
 
@@ -106,7 +106,7 @@ def _pad(call: Call) -> list[Value]:
         widths[axis] = width
     options: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
     places = np.pad(source.places, widths, mode, **options)
-    return [call.builder.take(source, places, 1.0, np.where(places < 0, filler, 0.0))]
+    return [call.builder.take(source, places, 1.0, np.where(places < 0, checked(filler), 0.0))]
 
 
 def _concat(call: Call) -> list[Value]:

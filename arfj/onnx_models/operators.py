@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array, kron
 
-from arfj.builder import Builder, Tensor, elu
+from arfj.builder import NO_BOUND, Builder, Tensor, checked, elu
 from arfj.errors import NetworkError
 from arfj.graph import Kind
 from arfj.onnx_models.call import Call, Constant, Operator, Value, constant_of, integers, number
@@ -69,6 +69,9 @@ def _larger(builder: Builder, one: Value, two: Value) -> Value:
         return np.maximum(one, two) if not isinstance(two, Tensor) else _larger(builder, two, one)
     if isinstance(two, Tensor):
         return builder.larger(one, two)
+    if np.all(two <= -NO_BOUND) and np.broadcast_shapes(one.shape, two.shape) == one.shape:
+        return one
+    checked(two)
     return builder.scale(builder.activate(builder.scale(one, 1.0, -two), "relu"), 1.0, two)
 
 
@@ -164,11 +167,7 @@ def _activation(kind: Kind) -> Operator:
 
 def _clip(call: Call) -> list[Value]:
     lower, upper = call.argument(1, "min", -np.inf), call.argument(2, "max", np.inf)
-    # Exporters write the largest float32 for no bound; at such values the sums l + ReLU(v - l) would lose v.
-    bounds = [
-        float(bound) if abs(float(bound)) < 1e30 else np.copysign(np.inf, float(bound)) for bound in (lower, upper)
-    ]
-    return [call.builder.clip(call.tensor(), *bounds)]
+    return [call.builder.clip(call.tensor(), float(lower), float(upper))]
 
 
 def _dropout(call: Call) -> list[Value]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from arfj.bounds import Bounds
 from arfj.bounds.backward import dense
 from arfj.bounds.batched import activations
+from arfj.bounds.records import OUTWARD
 from arfj.bounds.reduce import Reduced
 from arfj.encoding.problem import Builder, Problem
 from arfj.graph import Activation, Affine, Graph
@@ -99,6 +100,8 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
 def tolerated(reduced: Reduced, rows: Indices, region: Region | None = None) -> float:
     """What errors of `TOLERANCE` in every row, relative to its terms, and in every ReLU can amount to in a row.
 
+    And what rounding in the products of maps that were merged has come to, where large values have cancelled.
+
     Args:
         reduced: the network of the program.
         rows: of its outputs.
@@ -106,6 +109,7 @@ def tolerated(reduced: Reduced, rows: Indices, region: Region | None = None) -> 
     """
     graph, bounds = reduced.graph, reduced.bounds
     terms = _terms(reduced, region)
+    merged = reduced.sizes(Region.between(np.zeros(graph.inputs), np.ones(graph.inputs)) if region is None else region)
     gain: dict[int, Floats] = {len(graph.nodes): np.eye(graph.classes)[:, rows]}
     total = np.zeros(len(rows))
     place = len(activations(graph))
@@ -120,7 +124,7 @@ def tolerated(reduced: Reduced, rows: Indices, region: Region | None = None) -> 
             total += TOLERANCE * (width @ here)
             gain[node.source] = gain.get(node.source, 0.0) + here
             continue
-        total += TOLERANCE * ((1.0 + terms[index]) @ here)
+        total += (TOLERANCE * (1.0 + terms[index]) + OUTWARD * merged[index]) @ here
         for source, matrix in zip(node.sources, node.maps, strict=True):
             size = abs(dense(matrix))
             total += terms[source] @ np.where(size < LEAST, size, 0.0) @ here
