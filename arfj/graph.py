@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 
 from arfj.errors import NetworkError
 from arfj.files import save_arrays
-from arfj.network import Dense, Floats, Network, batch_of, frozen, softmax
+from arfj.network import Dense, Floats, Network, batch_of, frozen, softmax, softmax_of
 
 Matrix = Floats | csr_array
 """Shape (inputs, outputs), float64: dense, or sparse where few entries differ from 0."""
@@ -207,6 +207,7 @@ class Graph:
 
         `nodes` names every node (affine, relu, sigmoid, tanh); node i has `sources_i` and, if affine, `bias_i` and for
         its k-th source `map_i_k`, or `map_i_k_data`, `_indices`, `_indptr`, `_shape` where the map is sparse (CSR).
+        `softmax` stands there where the file that it came from ended in one.
 
         Raises:
             ArfjError: the file cannot be written.
@@ -219,6 +220,8 @@ class Graph:
                 arrays[f"bias_{index}"] = node.bias
                 for place, matrix in enumerate(node.maps):
                     arrays |= _map_arrays(f"map_{index}_{place}", matrix)
+        if self.softmax:
+            arrays["softmax"] = np.array(True)
         save_arrays(path, arrays)
 
     def obstacle(self) -> str | None:
@@ -253,7 +256,7 @@ class Graph:
                 waiting = None
         if waiting is not None:
             done.append(Dense(*waiting, "linear"))
-        return Network(tuple(done), self.input_shape)
+        return Network(tuple(done), self.input_shape, self.softmax)
 
 
 def _size(index: int, node: Node, sizes: list[int]) -> int:
@@ -286,11 +289,12 @@ def graph_from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> Graph:
     """
     left = dict(arrays)
     kinds = [str(kind) for kind in np.atleast_1d(left.pop("nodes")).ravel()]
-    shape = tuple(_take(left, "input_shape", "iu").ravel().tolist())
+    shape, softmax_ends = tuple(_take(left, "input_shape", "iu").ravel().tolist()), softmax_of(arrays)
+    left.pop("softmax", None)
     nodes = tuple(_node(left, index, kind) for index, kind in enumerate(kinds, start=1))
     if left:
         raise NetworkError(f"it holds {', '.join(sorted(left))}, which belong to no node; write it with Graph.save")
-    return Graph(int(np.prod(shape)), nodes, shape)
+    return Graph(int(np.prod(shape)), nodes, shape, softmax_ends)
 
 
 def _node(left: Arrays, index: int, kind: str) -> Node:

@@ -148,6 +148,8 @@ def _output(reader: Reader, model: Any, value: Tensor) -> Tensor:  # noqa: ANN40
         missing = [source for source in call.input_tensors if id(source) not in values]
         if id(tensor) in values or not missing:
             waiting.pop()
+        if (kind := getattr(layer, "compute_dtype", "float32")) not in ("float32", "float64", None):
+            raise NetworkError(f"layer {layer.name} ({type(layer).__name__}) computes in {kind}; expected float32")
         if id(tensor) not in values and not missing:
             given = [values[id(source)] for source in call.input_tensors]
             inner = isinstance(layer, reader.keras.Model) and len(given) == 1

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,6 +73,8 @@ def frozen(values: ArrayLike, what: str, order: Literal["K", "C"] = "K") -> Floa
     Raises:
         NetworkError: it does not hold finite numbers; `what` names it.
     """
+    if np.iscomplexobj(values):
+        raise NetworkError(f"{what} holds complex values; expected real numbers")
     try:
         array = np.asarray(values, dtype=np.float64, order=order)
     except (TypeError, ValueError) as error:
@@ -185,7 +187,7 @@ class Network:
             nodes.append(Affine((len(nodes),), (layer.weight,), layer.bias))
             if layer.activation == "relu":
                 nodes.append(Activation(len(nodes), "relu"))
-        return Graph(self.inputs, tuple(nodes), self.input_shape)
+        return Graph(self.inputs, tuple(nodes), self.input_shape, self.softmax)
 
     def parameters(self) -> Floats:
         """All weights and biases as one vector W0, b0, W1, b1, ... (float64)."""
@@ -209,7 +211,7 @@ class Network:
             bias = values[at + size : at + size + layer.outputs]
             layers.append(Dense(weight, bias, layer.activation))
             at += size + layer.outputs
-        return Network(tuple(layers), self.input_shape)
+        return replace(self, layers=tuple(layers))
 
     def fingerprint(self) -> str:
         """SHA-256 over sizes, activations and parameters: equal for equal networks."""
@@ -218,7 +220,7 @@ class Network:
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `.npz` in float64: W0, b0, W1, b1, ..., output_activation, input_shape. Atomic.
+        """Write `.npz` in float64: W0, b0, W1, b1, ..., output_activation, input_shape, `softmax` if true. Atomic.
 
         Raises:
             ArfjError: the file cannot be written.
@@ -228,6 +230,8 @@ class Network:
             arrays[f"W{k}"], arrays[f"b{k}"] = layer.weight, layer.bias
         arrays["output_activation"] = np.array(self.layers[-1].activation)
         arrays["input_shape"] = np.array(self.input_shape, dtype=np.int64)
+        if self.softmax:
+            arrays["softmax"] = np.array(True)
         save_arrays(path, arrays)
 
 
@@ -289,7 +293,7 @@ def _read_npz(path: Path) -> Network | Graph:
         return _read_graph(path, arrays)
     count = sum(re.fullmatch(r"W\d+", key) is not None for key in arrays)
     expected = {f"{letter}{k}" for letter in "Wb" for k in range(count)}
-    optional = {"output_activation", "input_shape"}
+    optional = {"output_activation", "input_shape", "softmax"}
     if count == 0 or expected - arrays.keys() or arrays.keys() - expected - optional:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise NetworkError(f"{path} holds {found}; expected W0, b0, W1, b1, ... and perhaps output_activation")
@@ -306,13 +310,26 @@ def _read_npz(path: Path) -> Network | Graph:
             [arrays[f"b{k}"] for k in range(count)],
             "relu" if activation == "relu" else "linear",
         )
+        network = replace(network, softmax=softmax_of(arrays))
         if shape is None:
             return network
         if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer):
             raise NetworkError("input_shape must be a list of integers")
-        return Network(network.layers, tuple(shape.ravel().tolist()))
+        return replace(network, input_shape=tuple(shape.ravel().tolist()))
     except (NetworkError, TypeError, ValueError) as error:
         raise NetworkError(f"{path}: {error}") from error
+
+
+def softmax_of(arrays: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether the file of a network says that it ended in a softmax.
+
+    Raises:
+        NetworkError: it says neither yes nor no.
+    """
+    given = arrays.get("softmax", np.array(False))
+    if given.dtype.kind != "b" or given.size != 1:
+        raise NetworkError(f"softmax holds {given.dtype} values of shape {given.shape}; expected true or false")
+    return bool(given.ravel()[0])
 
 
 def _read_graph(path: Path, arrays: dict[str, NDArray[np.generic]]) -> Graph:

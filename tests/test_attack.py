@@ -1,6 +1,7 @@
 """Whole attacks against enumeration, and against solvers that lie: no hit that the networks do not confirm."""
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from arfj.attack import Options, sampled, solve_question
 from arfj.attack import prove as module
 from arfj.attack import solve as solving
 from arfj.attack.closing import Closing
-from arfj.attack.judge import exceeds, judged
+from arfj.attack.judge import badly_scaled, exceeds, judged
 from arfj.attack.regions import Corner
 from arfj.attack.result import GAP_OPTIMAL
 from arfj.data import bundled_images
@@ -88,6 +89,25 @@ class TestOptimum:
         result = solve_question(question, Options(time_limit=1e-3), tmp_path / "w.npz")
         assert result.status in ("feasible", "unknown")
         assert result.reason
+
+    @pytest.mark.parametrize(("gamma", "expected"), [(0.2, None), (1e3, None), (1e6, 900.0)])
+    def test_gamma_counts_in_what_is_badly_scaled(self, gamma, expected):
+        network = Network.from_arrays([np.ones((1, 2)), np.full((2, 2), 900.0)], [np.zeros(2)] * 2)
+        assert badly_scaled(Question(np.array([0.2]), 0, 1, Ensemble((network,), "given"), gamma)) == expected
+
+    def test_no_scenario_is_asked_alone_without_time(self, tmp_path, monkeypatch):
+        calls = []
+
+        def slow(*_given):
+            calls.append(time.perf_counter())
+            time.sleep(0.05)
+            return [np.zeros(1)]
+
+        monkeypatch.setattr(module, "warm_start", lambda *_given: None)
+        monkeypatch.setattr(module, "gradient_answers", slow)
+        question = Question(np.array([0.2]), 0, 1, Ensemble((SEESAW,) * 100, "given"))
+        assert solve_question(question, Options(time_limit=0.3), tmp_path / "w.npz").status == "unknown"
+        assert len(calls) < 10
 
     def test_the_first_try_may_be_all(self, tmp_path, monkeypatch):
         """Where it closes, no neighbourhood is searched; where it does not, the search goes on from the best answer."""

@@ -224,6 +224,15 @@ class TestBadFiles:
         attack("--grey-box", tmp_path / "box.npz", "--output", out).is_error(1, "box.npz")
         assert not out.exists()
 
+    def test_grey_box_whose_outputs_overflow(self, attack, tmp_path, out):
+        nominal = bundled_nominal()
+        nominal.with_parameters(1e150 * nominal.parameters()).save(tmp_path / "box.npz")
+        attack("--grey-box", tmp_path / "box.npz", "--output", out).is_error(2, "scale its weights down")
+
+    def test_grey_box_of_other_classes(self, attack, tmp_path, out):
+        Network.from_arrays([np.ones((784, 2))], [np.zeros(2)]).save(tmp_path / "box.npz")
+        attack("--grey-box", tmp_path / "box.npz", "--output", out).is_error(2, "has 2 classes")
+
     def test_grey_box_of_other_inputs(self, attack, files, out):
         ran = attack("--grey-box", files / "seesaw.npz", "--output", out)
         assert ran.status in (1, 2)
@@ -323,6 +332,15 @@ class TestGreyBox:
 
         with pytest.raises(UsageError, match="not probabilities"):
             sampled("outer", alpha=1, oracle=bundled_nominal())
+
+
+@pytest.mark.parametrize("kind", ["Outer", "given", None])
+def test_a_kind_of_sampling_that_is_none(kind):
+    from arfj.attack import sampled
+    from arfj.errors import UsageError
+
+    with pytest.raises(UsageError, match="names no sampling"):
+        sampled(kind)
 
 
 def test_the_dead_target_is_dead():

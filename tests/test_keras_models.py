@@ -256,6 +256,7 @@ REFUSED = {
     "put a Flatten": lambda: sequential(layers.Dense(3), layers.Flatten(), layers.Dense(2), shape=(3, 4)),
     "called with training": called_in_training,
     "(Square): this layer is not read": of_operations,
+    "(Dense) computes in float16": lambda: sequential(layers.Dense(3, dtype="mixed_float16")),
 }
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,29 @@ class TestRecord:
         for size in (16, 18):
             with pytest.raises(NetworkError, match="do not fit"):
                 SMALL.with_parameters(np.zeros(size))
+
+    @pytest.mark.parametrize("given", [Network(SMALL.layers, softmax=True), SMALL.graph()])
+    def test_a_softmax_that_was_taken_off_is_not_forgotten(self, tmp_path, given):
+        """Properties that ask for values of probabilities are refused of it, also once it was saved."""
+        network = replace(given, softmax=True)
+        network.save(tmp_path / "n.npz")
+        assert load_network(tmp_path / "n.npz").softmax
+        if isinstance(network, Network):
+            assert network.graph().softmax
+            assert network.graph().dense_chain().softmax
+            assert network.with_parameters(network.parameters()).softmax
+        replace(given, softmax=False).save(tmp_path / "n.npz")
+        with np.load(tmp_path / "n.npz") as arrays:
+            assert "softmax" not in arrays
+            others = dict(arrays)
+        assert not load_network(tmp_path / "n.npz").softmax
+        np.savez(tmp_path / "n.npz", softmax=np.array("yes"), **others)
+        with pytest.raises(NetworkError, match="true or false"):
+            load_network(tmp_path / "n.npz")
+
+    def test_complex_weights_are_none(self):
+        with pytest.raises(NetworkError, match="complex"):
+            Dense(W0 + 1j, B0)
 
     def test_with_parameters_keeps_the_activation_and_shape(self):
         network = Network(random_network(activation="linear").layers, (2, 3))

@@ -356,6 +356,7 @@ REFUSED = {
     "rounds them": ({}, "a = Cast<to=10>(x); y = Cast<to=1>(a)"),
     "training mode": ({"r": np.float32(0.5), "t": np.bool_(True)}, "a = Relu(x); y = Dropout(a, r, t)"),
     "slopes of shape (2, 6)": ({"s": (2, 6)}, "y = PRelu(x, s)"),
+    "(Concat): its axis is missing": ({}, "y = Concat(x, x)"),
     "a constant of 1e+16": ({"l": np.float32(-1e16), "u": np.float32(1e16)}, "y = Clip(x, l, u)"),
     "a constant of 2e+31": ({"l": np.float32(2e31)}, "y = Clip(x, l)"),
     "a constant of 1e+20": ({"u": np.float32([1e20])}, "y = Min(x, u)"),
@@ -364,6 +365,7 @@ REFUSED = {
     "is empty": ({"l": np.float32(1.0), "u": np.float32(0.0)}, "y = Clip(x, l, u)"),
 }  # fmt: skip
 REFUSED_IMAGES = {
+    "must be 1 or more": ({"w": (2, 3, 2, 2)}, "y = Conv<strides=[-1,1]>(x, w)"),
     "(Pad): a constant of 3.4e+38": (
         {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(-3.4e38)},
         "a = Pad(x, p, v); y = MaxPool<kernel_shape=[2,2]>(a)",

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from arfj.attack.options import TIME_LIMIT, Options
 from arfj.attack.result import AttackResult
 from arfj.attack.run import Job, run_jobs, share_of_cores
 from arfj.attack.scenarios import Scenarios, check_true_class, given, nominal_class, sampled
 from arfj.cli import ANSWERED, Parser, run
-from arfj.data import bundled_images, load_image, test_image
+from arfj.data import bundled_images, bundled_nominal, load_image, test_image
 from arfj.ensemble import ALPHA, EPSILON_INNER, EPSILON_OUTER, Oracle
 from arfj.errors import ArfjError, UsageError
 from arfj.evaluate import Witness, load_witness
@@ -197,7 +200,17 @@ def _oracle(path: str) -> Oracle:
     inputs = bundled_images().osd.shape[1]
     if network.inputs != inputs:
         raise UsageError(f"{path} takes {network.inputs} inputs; the bundled samples take {inputs}")
-    return network.probabilities
+    if network.classes != (classes := bundled_nominal().classes):
+        raise UsageError(f"{path} has {network.classes} classes; the bundled samples have {classes}")
+
+    def asked(images: ArrayLike) -> Floats:
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = network.probabilities(images)
+        if not np.isfinite(found).all():
+            raise UsageError(f"the outputs of {path} are too large for floating-point numbers; scale its weights down")
+        return found
+
+    return asked
 
 
 def _check_numbers(options: argparse.Namespace) -> None:

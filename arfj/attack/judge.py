@@ -16,6 +16,9 @@ LEAST_GAP = 1e-9
 WEIGHTS = (1e-7, 1e7)
 """Outside of this range of a neuron's largest weight, a solver's tolerance of 1e-9 may hide or make an answer."""
 
+CONDITIONS = 10 * WEIGHTS[1]
+"""And beyond this the weights of outputs, times 1 + gamma."""
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -66,13 +69,14 @@ def exceeds(bound: float, distance: float) -> bool:
 def badly_scaled(question: Question) -> float | None:
     """The largest incoming weight of a neuron that is too small or too large beside a solver's tolerances, if any.
 
-    In class conditions those of the outputs stand times 1 + gamma.
+    In class conditions those of the outputs stand times 1 + gamma: `CONDITIONS`.
     """
     for network in question.ensemble:
         for layer in network.layers:
             sizes = np.abs(layer.weight).max(axis=0)
-            most = sizes * (1.0 + question.gamma) if layer is network.layers[-1] else sizes
-            bad = most[(sizes > 0) & ((sizes < WEIGHTS[0]) | (most > WEIGHTS[1]))]
+            times = 1.0 + question.gamma if layer is network.layers[-1] else 1.0
+            large = (sizes > WEIGHTS[1]) | (times * sizes > CONDITIONS)
+            bad = sizes[(sizes > 0) & ((sizes < WEIGHTS[0]) | large)]
             if bad.size:
                 return float(bad[0])
     return None

@@ -33,6 +33,8 @@ def _reads(call: Call, source: Tensor, kernel: Sequence[int], pooling: bool = Fa
         raise NetworkError(f"a kernel of shape {tuple(kernel)} does not fit an input of shape {source.shape}")
     strides = integers(call.option("strides", [1] * len(space)))
     dilations = integers(call.option("dilations", [1] * len(space)))
+    if min((*strides, *dilations), default=1) < 1:
+        raise NetworkError(f"strides {list(strides)} and dilations {list(dilations)} must be 1 or more")
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
     ceil, same = call.option("ceil_mode", 0), call.attributes.get("auto_pad") in (b"SAME_UPPER", b"SAME_LOWER")
     if same and (ceil or (pooling and any(step != 1 for step in dilations))):  # runtimes do not agree on these

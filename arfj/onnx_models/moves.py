@@ -110,7 +110,8 @@ def _pad(call: Call) -> list[Value]:
 
 
 def _concat(call: Call) -> list[Value]:
-    axis = call.option("axis")
+    if (axis := call.option("axis")) is None:
+        raise NetworkError("its axis is missing")
     parts = [call.input(index) for index in range(len(call.inputs))]
     constants = [part for part in parts if not isinstance(part, Tensor)]
     if len(constants) == len(parts):
