@@ -80,7 +80,7 @@ $(VENV)/pyvenv.cfg: FORCE
 	    echo "error: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi; \
 	echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.run: setup.cfg pyproject.toml $(VENV)/pyvenv.cfg
+$(VENV)/.run: setup.cfg setup.py pyproject.toml arfj/bab/fast.pyx $(VENV)/pyvenv.cfg
 	@echo "installing arfj and what its main job needs (the first time takes a minute)"
 	@$(BIN)/python -m pip install --quiet --editable '.[plot]'
 	@touch $@

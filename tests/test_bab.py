@@ -26,8 +26,9 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
 from arfj.attack.closing import Closing
-from arfj.bab import Relaxation, tree
-from arfj.bab.relaxation import DENSE, LP
+from arfj.bab import Relaxation, kernels, plain
+from arfj.bab.plain import DENSE
+from arfj.bab.relaxation import LP
 from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.ensemble import Ensemble
 from arfj.network import Network
@@ -63,10 +64,12 @@ class TestCertificate:
         with np.errstate(all="ignore"):
             assert relaxation.certified(relaxation.lagrangian(multipliers, None, 1.0))[0] >= -question.distance(x)
 
-    @pytest.mark.parametrize("dense", [0, DENSE])
-    def test_is_that_of_exact_arithmetic(self, monkeypatch, dense):
+    @pytest.mark.parametrize(("loops", "dense"), [(kernels, DENSE), (plain, 0), (plain, DENSE)])
+    def test_is_that_of_exact_arithmetic(self, monkeypatch, loops, dense):
         """The float64 sum with its margin is above the same sum in rationals, and by little."""
-        monkeypatch.setattr("arfj.bab.relaxation.DENSE", dense)
+        monkeypatch.setattr(plain, "DENSE", dense)
+        for name in ("Table", "best_columns"):
+            monkeypatch.setattr(kernels, name, getattr(loops, name))
         rng = np.random.default_rng(0)
         for seed, ball, on in itertools.product(SEEDS[:3], (False, True), (None, False, True)):
             question, x, bounds = SETTINGS[seed]
@@ -296,7 +299,7 @@ class TestSolverThatFails:
 
     def test_leaves_that_do_not_close_are_branched_on(self, monkeypatch):
         """As if every point kept its phases: the search goes on over phases that nobody asked for."""
-        monkeypatch.setattr(tree, "open_neurons", lambda _amounts, _phases: np.zeros(0, dtype=np.intp))
+        monkeypatch.setattr(kernels, "open_neurons", lambda _amounts, _phases: np.zeros(0, dtype=np.intp))
         for seed in SEEDS[:4]:
             question, x, bounds = SETTINGS[seed]
             found = Closing(question, bounds, x).run(SECONDS)

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from arfj.attack.regions import PRESSED, Corner, Phases, RegionProgram, phases_at
 from arfj.bab import Relaxation
-from arfj.bab.relaxation import OPEN, Basis
+from arfj.bab.relaxation import Basis
 from arfj.bounds import pre_activation_bounds
 from arfj.encoding.problem import Indices
 from arfj.network import Floats
 from arfj.question import Question
+from arfj.solver.branching import OPEN
 
 GAIN = 1e-7
 """A flip has to bring the answer nearer by this much."""

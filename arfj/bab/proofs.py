@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from arfj.bab import kernels
 from arfj.bab.relaxation import ROUNDING, Relaxation
 from arfj.conflicts import Phases
 from arfj.encoding.problem import Indices
@@ -115,40 +116,16 @@ class Proofs:
 
     def implied(self, phases: Phases, target: float) -> Phases | None:
         """These phases and all that they imply for points whose objective is above `target`; None: there are none."""
-        count, neurons = self.count, self.neurons
-        if not count:
+        neurons = self.neurons
+        if not self.count:
             return phases
-        needed = self.needed(target)
         literals = [neuron + neurons * on for neuron, on in phases.items()]
-        slack = needed - self.gains[literals, :count].sum(axis=0)
-        open_: NDArray[np.bool_] | None = None
-        given = len(literals)
-        while True:
-            if slack.min() <= 0:
-                self.used[:count][slack <= 0] = self.clock + RECENT
-                return None
-            near = (slack <= self.largest[:count]).nonzero()[0]
-            if not near.size:
-                break
-            if open_ is None:
-                open_ = np.ones((2, neurons), dtype=np.bool_)
-                open_[:, list(phases)] = False
-            impossible = self.gains.take(near, axis=1) >= slack[near]
-            impossible &= open_.reshape(-1, 1)
-            if not impossible.any():
-                break
-            self.used[near[impossible.any(axis=0)]] = self.clock + RECENT
-            # Both sides of a neuron: the proof that one of them contradicts closes the node.
-            found = [
-                literal + neurons if literal < neurons else literal - neurons
-                for literal in impossible.any(axis=1).nonzero()[0].tolist()
-            ]
-            open_[:, [literal % neurons for literal in found]] = False
-            literals += found
-            slack = needed - self.gains[literals, :count].sum(axis=0)
-        if len(literals) == given:
-            return phases
-        return {**phases, **{literal % neurons: literal >= neurons for literal in literals[given:]}}
+        found = kernels.implied(
+            self.gains, self.needed(target).copy(), self.largest, self.used, self.clock + RECENT, literals
+        )
+        if not found:
+            return None if found is None else phases
+        return {**phases, **{literal % neurons: literal >= neurons for literal in found}}
 
     def needed(self, target: float) -> Floats:
         """By how much the phases held have to take every proof's B down, so that it closes a node."""

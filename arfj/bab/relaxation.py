@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from pyscipopt import LP
 from pyscipopt.scip import PY_SCIP_LPPARAM as LP_PARAMETER
 
+from arfj.bab import kernels
 from arfj.bab.rows import Rows
 from arfj.bounds import Bounds
 from arfj.conflicts import Phases
@@ -50,6 +51,7 @@ from arfj.encoding.problem import Indices, Parts
 from arfj.encoding.tight import Source
 from arfj.network import Floats
 from arfj.question import Question, class_rows
+from arfj.solver.branching import OPEN
 
 Basis = tuple[bytes, bytes]
 Moved = tuple[bytes, bytes, tuple[tuple[int, int], ...]]
@@ -61,7 +63,7 @@ TOLERANCE = 1e-9
 ROUNDING = 2.0**-52
 """Twice the unit roundoff. A sum of n products is off by less than n 2^-53 (1 + o(1)) times the sum of their sizes."""
 TERMS = 256
-"""More terms than a sum in the certificate has besides those over rows or pixels, in numpy's pairwise order."""
+"""More terms than a sum in the certificate has besides those over rows, columns or pixels."""
 PRICED = 10
 """Pixels that enter at a time."""
 EXACT = 1e-8
@@ -69,10 +71,6 @@ EXACT = 1e-8
 NO_LIMIT, LONGEST = -1e20, 1e20
 WALL_CLOCK = 2
 """The clock of the time limit; that of the processor, the default, is a system call every time it is looked at."""
-DENSE = 40_000
-"""Up to so many entries, zeros included, a product with the rows' columns is the faster one of a dense matrix."""
-OPEN = 1e-7
-"""A neuron is open where both of its amounts are above this."""
 
 
 class Lagrangian(NamedTuple):
@@ -82,6 +80,7 @@ class Lagrangian(NamedTuple):
         constant: sum_r lambda_r side_r.
         reduced: costs of columns.
         shares: of pixels, at their best values.
+        pixels: their sum.
         rounding: what it takes at most.
         multipliers: those that were given, 0 where their signs are wrong.
         of_objective: whether the objective is in it; a proof that there is no point has none.
@@ -90,6 +89,7 @@ class Lagrangian(NamedTuple):
     constant: float
     reduced: Floats
     shares: Floats
+    pixels: float
     rounding: float
     multipliers: Floats
     of_objective: bool
@@ -152,15 +152,23 @@ class Relaxation:
         self.widths = self.full[self.both]
         self.sides = problem.row_lower, problem.row_upper
         self.finite = [np.where(np.isfinite(side), side, 0.0) for side in self.sides]
-        self.least = np.where(np.isfinite(problem.row_lower), -np.inf, 0.0)  # multipliers with the signs allowed
-        self.most = np.where(np.isfinite(problem.row_upper), np.inf, 0.0)
-        columns = problem.matrix.T
-        self.columns = columns.toarray() if np.prod(columns.shape) <= DENSE else columns.tocsr()
+        self.columns = problem.matrix.T.tocsr()
         self.pixel_rows = np.concatenate(rows.pixel_rows)
         self.weights = np.ascontiguousarray(np.hstack(rows.weights))  # (pixels, pixel rows); q has the negatives
         self.ball = len(self.sides[0]) - 1 if radius is not None else None
         self.sizes = self._sizes(problem.matrix, np.concatenate(rows.sizes))
-        self.terms = ROUNDING * (len(self.sizes) + len(self.caps) + TERMS)
+        self.table = kernels.Table(
+            self.columns,
+            np.ascontiguousarray(self.weights.T),
+            self.pixel_rows,
+            self.caps,
+            np.stack(self.finite),
+            np.where(np.isfinite(problem.row_lower), -np.inf, 0.0),  # multipliers with the signs that are allowed
+            np.where(np.isfinite(problem.row_upper), np.inf, 0.0),
+            self.sizes,
+            -1 if self.ball is None else self.ball,
+        )
+        self.terms = ROUNDING * (len(self.sizes) + len(self.low) + len(self.caps) + TERMS)
         self.entered = np.zeros(len(self.caps), dtype=np.bool_)
         self.order: list[int] = []
         self.held: dict[int, bool] = {}
@@ -265,9 +273,8 @@ class Relaxation:
 
     def certified(self, at: Lagrangian) -> tuple[float, Floats]:
         """The bound of the module's docstring with the phases held, and every pixel's share in it."""
-        columns = np.maximum(at.reduced * self.low, at.reduced * self.up)
-        bound = float(at.constant + columns.sum() + at.shares.sum()) + at.rounding
-        return (bound, at.shares) if np.isfinite(bound) else (np.inf, np.zeros_like(at.shares))
+        bound = at.constant + kernels.best_columns(at.reduced, self.low, self.up) + at.pixels + at.rounding
+        return (bound, at.shares) if math.isfinite(bound) else (np.inf, np.zeros_like(at.shares))
 
     def by_phase(self, at: Lagrangian) -> tuple[float, Floats]:
         """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
@@ -279,7 +286,7 @@ class Relaxation:
         columns = np.maximum(at.reduced * self.low, at.reduced * self.full)
         columns[self.y] = columns[self.s] = 0.0
         triangle = at.multipliers[self.triangles]
-        rest = float(at.constant - triangle.sum() + columns.sum() + at.shares.sum()) + 4 * at.rounding
+        rest = float(at.constant - triangle.sum() + columns.sum() + at.pixels) + 4 * at.rounding
         off, on = at.reduced[self.s] * self.full[self.s], at.reduced[self.y] * self.full[self.y]
         return rest, np.maximum(np.stack([off, on]) + triangle, 0.0)
 
@@ -289,26 +296,13 @@ class Relaxation:
             raise ValueError("no program has been solved whose bound is finite")
         return self.behind.reduced[self.both]
 
-    def lagrangian(self, multipliers: Floats, column: int | None, cost: float) -> Lagrangian:
+    def lagrangian(self, multipliers: Sequence[float], column: int | None, cost: float) -> Lagrangian:
         """Of the objective v_column (None: none) - cost sum (p + q), at multipliers of the rows."""
-        if not math.isfinite(np.dot(multipliers, multipliers)):
-            multipliers = np.where(np.isfinite(multipliers), multipliers, 0.0)
-        multipliers = np.minimum(np.maximum(multipliers, self.least), self.most)
-        reduced = -(self.columns @ multipliers)
-        if column is not None:
-            reduced[column] += 1.0
-        sums = self.weights @ multipliers[self.pixel_rows]
-        price = cost if self.ball is None else cost + multipliers[self.ball]
-        shares = np.empty_like(self.caps)
-        np.subtract(-price, sums, out=shares[: len(sums)])
-        np.subtract(sums, price, out=shares[len(sums) :])
-        np.maximum(shares, 0.0, out=shares)
-        shares *= self.caps
-        sides = np.where(multipliers > 0, self.finite[1], self.finite[0])
-        own = 0.0 if column is None else max(abs(self.low[column]), self.full[column])
-        size = float(np.abs(multipliers) @ self.sizes) + own + abs(price) * self.room
+        at = -1 if column is None else column
+        constant, size, price, pixels, used, reduced, shares = self.table.lagrangian(multipliers, at, cost)
+        size += abs(price) * self.room + (0.0 if column is None else max(abs(self.low[column]), self.full[column]))
         of_objective = column is not None or cost > 0
-        return Lagrangian(float(sides @ multipliers), reduced, shares, self.terms * size, multipliers, of_objective)
+        return Lagrangian(constant, reduced, shares, pixels, self.terms * size, used, of_objective)
 
     def solve(
         self, floor: float = -np.inf, seconds: float = np.inf, enough: float = -np.inf
@@ -367,7 +361,7 @@ class Relaxation:
     def _judged(self) -> tuple[float, End]:
         """The certified bound at the solver's multipliers or its ray, and how the program ended."""
         program = self.program
-        proof = self.lagrangian(np.array(program.getDual()), self.objective, float(self.objective is None))
+        proof = self.lagrangian(program.getDual(), self.objective, float(self.objective is None))
         bound, shares = self.certified(proof)
         if bound < self.lowest:
             self.lowest, self.behind = bound, proof
@@ -379,7 +373,7 @@ class Relaxation:
         if self._priced(shares):
             return bound, "pixels entered"
         if (ray := program.getDualRay()) is not None:
-            rays = [self.lagrangian(sign * np.array(ray), None, 0.0) for sign in (1.0, -1.0)]
+            rays = [self.lagrangian((sign * np.array(ray)).tolist(), None, 0.0) for sign in (1.0, -1.0)]
             signed = [(*self.certified(one), one) for one in rays]
             value, shares, proof = min(signed, key=lambda one: one[0])
             if value < 0:

@@ -30,8 +30,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from arfj.bab import kernels
 from arfj.bab.proofs import Kept, Proofs
-from arfj.bab.relaxation import OPEN, Basis, Moved, Relaxation
+from arfj.bab.relaxation import Basis, Moved, Relaxation
 from arfj.conflicts import Conflicts, OfScenario, Phases
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, Costs, growth
@@ -334,14 +335,15 @@ class Search:
             return None
         if amounts is None:
             return bound if parent is None else Node(bound, phases, parent.amounts, parent.basis)
-        if not open_neurons(amounts, phases).size:
+        small = amounts.astype(np.float32)
+        if not kernels.open_neurons(small, phases).size:
             point = relaxation.program.getObjVal()
             self.value = max(self.value, point if self.leaf is None else self.leaf(relaxation.image(), point))
             if bound <= self.target:
                 return None
             if not relaxation.undecided(phases).size:
                 return bound
-        return Node(bound, phases, amounts.astype(np.float32), relaxation.basis())
+        return Node(bound, phases, small, relaxation.basis())
 
     def implied(self, phases: Phases, closed: Phases | None) -> Phases | None:
         """These phases and all that conflicts and proofs imply; `closed`: see `Conflicts.implied`."""
@@ -388,15 +390,13 @@ class Search:
 
     def chosen(self, node: Node) -> list[Node | float | None] | None:
         """The children on the neuron of the least growth rate; None where there is none to branch on."""
-        candidates = open_neurons(node.amounts, node.phases)
+        candidates = kernels.open_neurons(node.amounts, node.phases)
         if not candidates.size:  # a point that keeps all phases but for rounding, and whose value does not close
             candidates = self.relaxation.undecided(node.phases)
         if not candidates.size:
             return None
-        amounts = np.maximum(node.amounts[:, candidates].astype(np.float64), OPEN)
-        rates = growth(*np.maximum(self.costs.of(candidates) * amounts, LEAST_GAIN))
         weights = self.weights(candidates)
-        rates = rates * weights
+        rates = weights * kernels.rates(node.amounts, candidates, self.costs.total, self.costs.seen)
         order = np.argsort(rates, kind="stable")
         doubtful = self.costs.seen[:, candidates].min(axis=0) < self.reliable
         best, least, idle = None, np.inf, 0
@@ -489,14 +489,6 @@ class Search:
         """The growth rate of a branching that has been looked at."""
         gains = np.maximum([self.gain(node, child) / self.scale for child in children], LEAST_GAIN)
         return float(growth(gains[:1], gains[1:])[0])
-
-
-def open_neurons(amounts: NDArray[np.floating], phases: Phases) -> NDArray[np.intp]:
-    """Neurons whose phase the point does not keep."""
-    least = np.minimum(amounts[0], amounts[1])
-    if phases:
-        least[list(phases)] = 0.0
-    return np.flatnonzero(least > OPEN)
 
 
 def above(value: float, share: float) -> float:
