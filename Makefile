@@ -67,6 +67,7 @@ bundle: $(VENV)/.test
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f arfj/bab/fast.c arfj/bab/*.so
 
 # The environment. Its recipe always runs, but touches a sound environment not at all: then the stamps stay valid.
 $(VENV)/pyvenv.cfg: FORCE

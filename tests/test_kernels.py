@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.sparse import random as random_matrix
 
 import arfj
-from arfj.bab import kernels, plain
+from arfj.bab import Relaxation, Search, kernels, plain
 from arfj.solver import branching
 
 needs_compiled = pytest.mark.skipif(kernels.FAST is None, reason="arfj.bab.fast was not compiled from this source")
@@ -78,7 +79,7 @@ class TestSame:
         costs = branching.Costs(neurons)
         for _ in range(int(rng.integers(0, 3 * neurons))):
             costs.note(int(rng.integers(2)), int(rng.integers(neurons)), 10 ** rng.uniform(-9, 2), rng.random())
-        mine, theirs = (loops.rates(amounts, found, costs.total, costs.seen) for loops in (kernels.FAST, plain))
+        mine, theirs = (loops.rates(amounts, found, costs) for loops in (kernels.FAST, plain))
         np.testing.assert_allclose(mine, theirs, rtol=1e-9)
         gains = np.maximum(costs.of(found) * np.maximum(amounts[:, found], branching.OPEN), branching.LEAST_GAIN)
         np.testing.assert_allclose(mine, branching.growth(*gains), rtol=1e-9)
@@ -86,10 +87,6 @@ class TestSame:
     @pytest.mark.parametrize("seed", HARDER)
     def test_whole_searches(self, monkeypatch, seed):
         """Trees may differ by ties; what is proven does not."""
-        from time import perf_counter
-
-        from arfj.bab import Relaxation, Search
-
         question, x, bounds = harder(seed)
         found = []
         for loops in (plain, kernels.FAST):
@@ -106,6 +103,10 @@ class TestSame:
 
 @pytest.mark.parametrize("loops", BOTH)
 class TestEither:
+    def test_open_is_what_is_above_the_tolerance(self, loops):
+        amounts = branching.OPEN * np.array([[0.9, 1.1, 1.1, 0.9], [1.1, 0.9, 1.1, 0.9]], dtype=np.float32)
+        assert loops.open_neurons(amounts.astype(np.float32), {}).tolist() == [2]
+
     def test_numbers_that_are_none_count_as_nothing(self, loops):
         rng = np.random.default_rng(0)
         table = table_of(loops, rng)
@@ -139,6 +140,15 @@ class TestCompiled:
         for given_, column in ((11 * [0.0], 0), (13 * [0.0], 0), (12 * [0.0], 9)):
             with pytest.raises(ValueError, match="one multiplier a row"):
                 table.lagrangian(given_, column, 1.0)
+
+        with pytest.raises(ValueError, match="differ in length"):
+            kernels.FAST.best_columns(np.zeros(3), np.zeros(3), np.zeros(2))
+
+    @pytest.mark.parametrize(("count", "literals"), [(3, []), (2, [-1]), (2, [8])])
+    def test_proofs_that_do_not_fit(self, count, literals):
+        """Eight literals and two proofs."""
+        with pytest.raises(ValueError, match=r"more slack than proofs|none of these neurons"):
+            kernels.FAST.implied(np.zeros((8, 2)), np.ones(count), np.zeros(2), np.zeros(2), 1.0, literals)
 
     def test_another_source_is_not_used(self, tmp_path):
         """A checkout that has moved on since it was installed goes on in NumPy."""

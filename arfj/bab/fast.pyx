@@ -4,6 +4,8 @@
 import numpy as np
 from libc.math cimport exp, fabs, isfinite, log1p
 
+from arfj.solver import branching
+
 cdef extern from *:
     """
     #ifndef ARFJ_SOURCE
@@ -14,7 +16,7 @@ cdef extern from *:
 
 SOURCE = ARFJ_SOURCE.decode("ascii")  # of what text this was compiled (see arfj.bab.kernels)
 
-cdef double OPEN = 1e-7, LEAST_GAIN = 1e-6  # those of arfj.solver.branching, as a test holds
+cdef double OPEN = branching.OPEN, LEAST_GAIN = branching.LEAST_GAIN
 
 
 cdef class Table:
@@ -36,6 +38,8 @@ cdef class Table:
             raise ValueError("the arrays of the rows differ in length")
         if not (len(caps) == 2 * weights.shape[1] and len(pixel_rows) == weights.shape[0]):
             raise ValueError("the arrays of the pixels differ in length")
+        if len(pixel_rows) and not 0 <= min(pixel_rows) <= max(pixel_rows) < len(least):
+            raise ValueError("pixels stand in a row that there is not")
 
     def lagrangian(self, given, Py_ssize_t column, double cost):
         cdef Py_ssize_t count = self.least.shape[0], pixels = self.weights.shape[1]
@@ -88,6 +92,8 @@ cdef class Table:
 def best_columns(const double[::1] reduced, const double[::1] low, const double[::1] up):
     cdef Py_ssize_t j
     cdef double at_low, at_up, total = 0.0
+    if not reduced.shape[0] == low.shape[0] == up.shape[0]:
+        raise ValueError("reduced costs and bounds differ in length")
     for j in range(reduced.shape[0]):
         at_low, at_up = reduced[j] * low[j], reduced[j] * up[j]
         total += at_low if at_low > at_up else at_up
@@ -103,6 +109,10 @@ def implied(const double[:, ::1] gains, double[::1] slack, const double[::1] lar
     cdef bint closed, mine
     cdef unsigned char[::1] held = bytearray(neurons), impossible
     cdef list found = [], fresh = list(given), more
+    if not count <= min(gains.shape[1], largest.shape[0], used.shape[0]):
+        raise ValueError("there is more slack than proofs")
+    if fresh and not 0 <= min(fresh) <= max(fresh) < 2 * neurons:
+        raise ValueError("a literal is none of these neurons")
     for literal in fresh:
         held[literal % neurons] = 1
     while True:
@@ -144,8 +154,9 @@ def implied(const double[:, ::1] gains, double[::1] slack, const double[::1] lar
         fresh = more
 
 
-def rates(const float[:, ::1] amounts, const Py_ssize_t[::1] candidates, const double[:, ::1] total,
-          const Py_ssize_t[:, ::1] seen):
+def rates(const float[:, ::1] amounts, const Py_ssize_t[::1] candidates, costs):
+    cdef const double[:, ::1] total = costs.total
+    cdef const Py_ssize_t[:, ::1] seen = costs.seen
     cdef Py_ssize_t at, neuron, side, step, count
     cdef double small, ratio, t, first, second, gain
     cdef double[2] means, gains

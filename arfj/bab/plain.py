@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arfj.encoding.problem import Indices
 from arfj.network import Floats
-from arfj.solver.branching import LEAST_GAIN, OPEN, growth
+from arfj.solver.branching import LEAST_GAIN, OPEN, Costs, growth
 
 DENSE = 40_000
 """Up to so many entries, zeros included, a product with the rows' columns is the faster one of a dense matrix."""
@@ -123,20 +123,15 @@ def implied(
         slack = slack - gains[more, :count].sum(axis=0)
 
 
-def rates(amounts: NDArray[np.float32], candidates: Indices, total: Floats, seen: Indices) -> Floats:
-    """The growth rates of candidates; see `arfj.solver.branching`, whose `Costs` have `total` and `seen`.
+def rates(amounts: NDArray[np.float32], candidates: Indices, costs: Costs) -> Floats:
+    """The growth rates of candidates by what branchings have cost so far; see `arfj.solver.branching`.
 
     Args:
         amounts: (2, neurons).
         candidates: neurons.
-        total: (2, neurons).
-        seen: (2, neurons).
+        costs: of all neurons.
     """
-    means = total.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    mine = seen[:, candidates]
-    known = total[:, candidates] / np.maximum(mine, 1)
-    costs = np.where(mine > 0, known, np.where(means > 0, means, 1.0)[:, None])
-    gains = costs * np.maximum(amounts[:, candidates].astype(np.float64), OPEN)
+    gains = costs.of(candidates) * np.maximum(amounts[:, candidates].astype(np.float64), OPEN)
     return growth(*np.maximum(gains, LEAST_GAIN))
 
 

@@ -396,7 +396,7 @@ class Search:
         if not candidates.size:
             return None
         weights = self.weights(candidates)
-        rates = weights * kernels.rates(node.amounts, candidates, self.costs.total, self.costs.seen)
+        rates = weights * kernels.rates(node.amounts, candidates, self.costs)
         order = np.argsort(rates, kind="stable")
         doubtful = self.costs.seen[:, candidates].min(axis=0) < self.reliable
         best, least, idle = None, np.inf, 0

@@ -17,6 +17,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from arfj.attack import solve_question
+from arfj.bab.kernels import COMPILED
 from arfj.errors import ArfjError
 from arfj.report.store import Store
 from arfj.solver import Engine, Step, version
@@ -142,6 +143,8 @@ def machine(solver: Engine | None) -> dict[str, Any]:
     """What the seconds depend on: processor, cores, versions."""
     names = ("arfj", "numpy", "scipy")
     found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+    if COMPILED:
+        found["arfj"] += " with compiled loops"
     facts: dict[str, Any] = {"cpu": cpu(), "cores": os.cpu_count(), "versions": found}
     try:
         return facts if solver is None else facts | {"solver": version(solver)}
