@@ -123,9 +123,11 @@ def inner_samples(nominal: Network, alpha: int, epsilon: float = EPSILON_INNER, 
     The draws of one seed are nested: alpha = 20 starts with the networks of alpha = 5.
 
     Raises:
-        UsageError: alpha < 0 or epsilon < 0.
+        UsageError: alpha < 0, epsilon < 0 or seed < 0.
     """
     check_sampling(alpha, epsilon)
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; expected 0 or more")
     rng = np.random.default_rng(seed)
     centre = nominal.parameters()
     return tuple(nominal.with_parameters(centre + sphere_l1(centre.size, epsilon, rng)) for _ in range(alpha))

@@ -140,13 +140,17 @@ class Question:
         if not np.isfinite(image).all():
             raise UsageError("the image holds NaN or infinity; expected pixels in [0, 1]")
         if image.min() < 0 or image.max() > 1:
-            raise UsageError(f"pixels range from {image.min():g} to {image.max():g}; expected [0, 1] (divide by 255?)")
+            raise UsageError(
+                f"pixels range from {image.min():.16g} to {image.max():.16g}; expected [0, 1] (divide by 255?)"
+            )
         if not 0 <= self.gamma <= MOST_GAMMA:
             raise UsageError(f"gamma is {self.gamma}; expected a number >= 0, {MOST_GAMMA:g} at most")
         if first.classes < 2:
             raise UsageError("the networks have one output, so no other class to be fooled into; expected two or more")
         for name in ("true", "target"):
             number = getattr(self, name)
+            if not isinstance(number, int | np.integer):
+                raise UsageError(f"--{name} is {number!r}; expected the number of a class, 0 to {first.classes - 1}")
             if not 0 <= number < first.classes:
                 raise UsageError(
                     f"--{name} {number} is out of range; the networks give classes 0 to {first.classes - 1}"

@@ -166,6 +166,12 @@ class TestWrongUsage:
     def test_networks_of_other_inputs_need_an_image(self, attack, files, out):
         attack("--networks", files / "seesaw.npz", "--output", out).is_error(2, "give --image")
 
+    def test_a_file_in_the_place_of_a_folder(self, attack, files, out):
+        out.mkdir()
+        (out / "witnesses").write_text("")
+        arguments = ["--networks", files / "seesaw.npz", "--image", files / "x.npy", "--output", out]
+        attack(*arguments).is_error(1, "witnesses")
+
     def test_networks_of_different_inputs(self, attack, files, out):
         networks = ["--networks", files / "seesaw.npz", files / "two.npz", "--image", files / "x.npy"]
         attack(*networks, "--output", out).is_error(2, "network 1 takes 2 inputs, network 0 takes 1")

@@ -69,7 +69,17 @@ def test_bound_is_the_largest(networks, delta, data):
 
 
 @pytest.mark.parametrize(
-    "wrong", [(1, 0, 0.05), (0, 0, 0.05), (-1, 4, 0.05), (5, 4, 0.05), (1, 4, 0.0), (1, 4, 1.0), (1, 4, math.nan)]
+    "wrong",
+    [
+        (1, 0, 0.05),
+        (0, 0, 0.05),
+        (1, 1_000_001, 0.05),
+        (-1, 4, 0.05),
+        (5, 4, 0.05),
+        (1, 4, 0.0),
+        (1, 4, 1.0),
+        (1, 4, math.nan),
+    ],
 )
 def test_out_of_range(wrong):
     with pytest.raises(UsageError, match="expected"):

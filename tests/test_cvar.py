@@ -552,6 +552,22 @@ def test_the_largest_rival():
         certify_maximum(net, [], 0.2)
 
 
+@pytest.mark.parametrize(
+    ("losses", "weights", "told"),
+    [
+        ([], None, "no losses"),
+        ([0.0, np.nan], None, "no numbers"),
+        ([0.0, 1.0], [1.0], "weights of shape"),
+        ([0.0, 1.0], [-0.5, 1.5], "weights of shape"),
+        ([0.0, 1.0], [0.5, 0.4], "sum to 1"),
+        ([0.0, 1.0], [np.nan, 1.0], "sum to 1"),
+    ],
+)
+def test_losses_and_weights_that_are_no_distribution(losses, weights, told):
+    with pytest.raises(UsageError, match=told):
+        cvar(losses, 0.2, weights)
+
+
 def test_a_common_form_that_is_too_low_is_raised():
     rng = np.random.default_rng(4)
     network, moments = random_network(rng, (3, 4, 3)), random_moments(rng, 3)
@@ -625,7 +641,8 @@ class TestWhatIsRefused:
             Options(method="magic")
 
     @pytest.mark.parametrize(
-        ("true", "rivals", "told"), [(5, None, "class 5"), (0, [0], "no rival of itself"), (0, [7], "class 7")]
+        ("true", "rivals", "told"),
+        [(5, None, "class 5"), (0, [0], "no rival of itself"), (0, [7], "class 7"), (0, [], "rivals is empty")],
     )
     def test_classes(self, true, rivals, told):
         network = random_network(np.random.default_rng(0), (2, 3, 2))

@@ -98,6 +98,10 @@ class TestInner:
         with pytest.raises(UsageError, match=r"alpha|epsilon"):
             inner_samples(network(1, 2), alpha, epsilon)
 
+    def test_a_seed_below_zero(self):
+        with pytest.raises(UsageError, match="seed is -1; expected 0 or more"):
+            inner_samples(network(1, 2), 1, seed=-1)
+
 
 class TestOuter:
     def test_keeps_the_near_ones_and_counts_the_others(self):

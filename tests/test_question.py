@@ -40,6 +40,8 @@ class TestBadInput:
             ({"true": 3}, "--true 3 is out of range"),
             ({"target": 3}, "--target 3 is out of range"),
             ({"target": -1}, "--target -1 is out of range"),
+            ({"true": 1.5}, "--true is 1.5; expected the number of a class, 0 to 2"),
+            ({"nominal": np.array([0, 0, 0, 1 + 1e-9])}, r"from 0 to 1\.000000001; expected"),
             ({"target": 0}, "true and target are both 0; give another --target"),
         ],
     )

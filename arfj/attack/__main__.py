@@ -51,6 +51,9 @@ def main(argv: Sequence[str]) -> int:
     scenarios = _scenarios(options)
     jobs = [_job(options, scenarios, demand, *image) for image in _images(options, scenarios)]
     folder = make_folder(options.output)
+    for name in ("witnesses", "pictures"):
+        if (folder / name).exists():  # what stands in the way is met before any work is spent
+            make_folder(folder / name)
     settings = Options(
         formulation=options.formulation,
         bounds=options.bounds,

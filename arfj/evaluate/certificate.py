@@ -19,6 +19,9 @@ DELTA = 0.05
 ROUNDING = 1e-9
 """What rounding may add to the recomputed probability, relative to delta."""
 
+MOST = 1_000_000
+"""Networks; the probability is recomputed term by term."""
+
 
 @dataclass(frozen=True)
 class TransferCertificate:
@@ -72,7 +75,7 @@ def transfer_certificate(fooled: int, networks: int, delta: float = DELTA) -> Tr
 
     Args:
         fooled: k, 0 <= k <= n.
-        networks: n >= 1.
+        networks: n, 1 <= n <= 1,000,000.
         delta: in (0, 1).
 
     Raises:
@@ -85,6 +88,8 @@ def transfer_certificate(fooled: int, networks: int, delta: float = DELTA) -> Tr
     checked_delta(delta)
     if networks < 1 or not 0 <= fooled <= networks:
         raise UsageError(f"{fooled} of {networks} networks cannot be fooled; expected n >= 1 and 0 <= k <= n")
+    if networks > MOST:
+        raise UsageError(f"{networks} networks are too many for an exact sum; expected {MOST} at most")
     if fooled == 0:
         return TransferCertificate(0, networks, delta, 0.0)
     probability = float(betaincinv(fooled, networks - fooled + 1, delta))

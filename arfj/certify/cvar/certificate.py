@@ -155,6 +155,8 @@ def _rivals(classes: int, true: int, rivals: Sequence[int] | None) -> list[int]:
     for name in (true, *(rivals or ())):
         if not 0 <= name < classes:
             raise UsageError(f"class {name} is none of the network's; expected 0 to {classes - 1}")
+    if rivals is not None and not rivals:
+        raise UsageError("rivals is empty; name at least one class, or leave it out for all of them")
     if rivals is not None and true in rivals:
         raise UsageError(f"class {true} is the true class and no rival of itself; expected another class")
     asked = [j for j in range(classes) if j != true] if rivals is None else list(rivals)

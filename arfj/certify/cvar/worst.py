@@ -27,7 +27,8 @@ STEPS = 80
 """Steps towards the best beta; a dozen or two suffice."""
 CLOSE = 1e-13
 """The search ends when the gap to the least value is this share of the magnitude."""
-
+WHOLE_MASS = 1e-6
+"""Weights sum to 1 up to this."""
 
 TINY = float(np.finfo(float).tiny)
 
@@ -231,12 +232,18 @@ def cvar(losses: ArrayLike, epsilon: float, weights: ArrayLike | None = None) ->
         weights: shape (k,), equal ones by default.
 
     Raises:
-        UsageError: eps out of range, or no losses.
+        UsageError: eps out of range, no losses, losses that are no numbers, or weights that are none of a distribution.
     """
     epsilon, values = checked_level(epsilon), np.asarray(losses, dtype=np.float64).ravel()
     if not values.size:
         raise UsageError("there are no losses to average; expected at least one")
+    if np.isnan(values).any():
+        raise UsageError("there are losses that are no numbers; expected none")
     mass = np.full(len(values), 1.0 / len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if mass.shape != values.shape or not (mass >= 0).all() or abs(mass.sum() - 1.0) > WHOLE_MASS:
+        raise UsageError(
+            f"weights of shape {mass.shape} for {len(values)} losses; expected as many, >= 0, that sum to 1"
+        )
     order = np.argsort(-values)
     before = np.cumsum(mass[order]) - mass[order]
     share = np.clip(epsilon - before, 0.0, mass[order])
