@@ -124,27 +124,6 @@ class TestRelaxation:
             relaxation.maximise(None)
         assert few.solve()[0] == pytest.approx(many.solve()[0], abs=1e-7)
 
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_another_objective_begins_with_the_pixels_in_use(self, seed):
-        question, x, bounds = SETTINGS[seed]
-        radius = question.distance(x)
-        relaxation = Relaxation(question, bounds, radius)
-        columns = [*relaxation.y.tolist(), None, *relaxation.s.tolist(), None]
-        fewer = 0
-        for column in columns:
-            relaxation._enter(np.arange(len(relaxation.caps)))
-            relaxation.maximise(column)
-            fewer += len(relaxation.order) < (relaxation.caps > 0).sum()
-            assert relaxation.entered.sum() == len(relaxation.order) == relaxation.program.ncols() - len(relaxation.low)
-            alone = Relaxation(question, bounds, radius)
-            alone.maximise(column)
-            assert relaxation.solve()[0] == pytest.approx(alone.solve()[0], abs=1e-7)
-            image = relaxation.image()
-            assert question.distance(image) <= radius + 1e-6
-            value = -question.distance(image) if column is None else relaxation.program.getPrimal()[column]
-            assert value == pytest.approx(relaxation.program.getObjVal(), abs=1e-7)
-        assert fewer == len(columns) - 1
-
     def test_a_basis_is_resumed_after_pixels_entered(self):
         question, x, bounds = SETTINGS[SEEDS[0]]
         relaxation = Relaxation(question, bounds)

@@ -211,13 +211,7 @@ class Relaxation:
         return program
 
     def maximise(self, column: int | None) -> None:
-        """Set the objective: a column (of `y` or `s`), or the distance's negative where it is None.
-
-        Another objective moves other pixels: those that are at 0 now are taken out once programs have been solved. No
-        basis of before can be gone on from then.
-        """
-        if self.order and self.solves:
-            self._shed()
+        """Set the objective: a column (of `y` or `s`), or the distance's negative where it is None."""
         if self.objective is not None:
             self.program.chgObj(self.objective, 0.0)
         elif column is not None:
@@ -276,19 +270,6 @@ class Relaxation:
         self.entered[pixels] = True
         self.order += pixels.tolist()
         return True
-
-    def _shed(self) -> None:
-        """Take the pixels out that are nonbasic and at 0 where the solver stands; it stays there."""
-        columns, rows = self.program.getBase()
-        count = len(self.low)
-        statuses = np.array(columns[count:])
-        used = np.flatnonzero(statuses)
-        kept = np.array(self.order, dtype=np.intp)[used]
-        self.program.delCols(count, count + len(self.order) - 1)
-        self.entered[:], self.order = False, []
-        self._enter(kept)
-        self.program.setBase([*columns[:count], *statuses[used].tolist()], rows)
-        self.stands = None
 
     def certified(self, at: Lagrangian) -> tuple[float, Floats]:
         """The bound of the module's docstring with the phases held, and every pixel's share in it."""
