@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arfj.bab import Relaxation, Search
+from arfj.bab import Relaxation, Search, kernels
 from arfj.bounds import Bounds
 from arfj.conflicts import KINK, Across, Conflict, Conflicts, OfScenario, Phases, hold, numbered
 from arfj.network import Floats, Network
@@ -131,6 +131,7 @@ class Asking:
         self.neurons = self.relaxation.neurons
         self.count = len(self.neurons)
         self.conflicts = numbered(self.neurons, bounds, conflicts, across)
+        self.clauses = kernels.Clauses(self.conflicts)
         self.known = len(self.conflicts)
         self.most, self.nodes = np.inf, 0
         self.search = Search(self.relaxation, RELIABLE, PROOFS, WINDOW, self.conflicts)
@@ -145,7 +146,7 @@ class Asking:
 
     def implied(self, literals: Sequence[int]) -> Phases | None:
         """What these phases imply by the known conflicts."""
-        return self.conflicts.implied(self.phases(literals))
+        return self.clauses.implied(self.phases(literals))
 
     def phases(self, literals: Sequence[int]) -> dict[int, bool]:
         """What these literals say."""

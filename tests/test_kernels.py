@@ -15,11 +15,23 @@ from scipy.sparse import random as random_matrix
 
 import arfj
 from arfj.bab import Relaxation, Search, kernels, plain
+from arfj.conflicts import Conflicts
 from arfj.solver import branching
 
 needs_compiled = pytest.mark.skipif(kernels.FAST is None, reason="arfj.bab.fast was not compiled from this source")
 BOTH = [pytest.param(plain, id="plain"), pytest.param(kernels.FAST, id="fast", marks=needs_compiled)]
 DRAWS = st.integers(0, 2**32 - 1)
+NAMES = [
+    "Table",
+    "best_columns",
+    "implied",
+    "rates",
+    "open_neurons",
+    "changes",
+    "amounts",
+    "by_phase",
+    "Clauses",
+]
 
 
 def table_of(loops, rng, ball=True):
@@ -37,6 +49,11 @@ def table_of(loops, rng, ball=True):
         rng.random(12),
         11 if ball else -1,
     )
+
+
+def some_phases(rng, neurons, count):
+    """So many neurons, off or on."""
+    return {int(neuron): bool(rng.integers(2)) for neuron in rng.permutation(neurons)[:count]}
 
 
 @needs_compiled
@@ -84,13 +101,67 @@ class TestSame:
         gains = np.maximum(costs.of(found) * np.maximum(amounts[:, found], branching.OPEN), branching.LEAST_GAIN)
         np.testing.assert_allclose(mine, branching.growth(*gains), rtol=1e-9)
 
+    @given(DRAWS, st.integers(0, 20))
+    @settings(deadline=None)
+    def test_changes(self, draw, neurons):
+        rng = np.random.default_rng(draw)
+        before, after = (some_phases(rng, neurons, int(rng.integers(neurons + 1))) for _ in range(2))
+        gone, new = kernels.FAST.changes(before, after)
+        assert (gone, new) == plain.changes(before, after)
+        left = {neuron: on for neuron, on in before.items() if neuron not in gone}
+        assert {**left, **{neuron: after[neuron] for neuron in new}} == after
+        assert not set(left) & set(new)
+
+    @given(DRAWS, st.integers(0, 12))
+    @settings(deadline=None)
+    def test_amounts_and_phases(self, draw, neurons):
+        rng = np.random.default_rng(draw)
+        many, rows = 2 * neurons + 5, neurons + 4
+        both = rng.permutation(many)[: 2 * neurons].reshape(2, neurons)
+        low, full = np.sort(rng.normal(size=(2, many)), axis=0)
+        low[both] = 0.0
+        full = np.abs(full) + 0.1
+        values, reduced, multipliers = rng.normal(size=many), rng.normal(size=many), rng.random(rows)
+        triangles = rng.permutation(rows)[:neurons]
+        answers = [
+            (
+                loops.amounts(values.tolist(), both, full[both]),
+                *loops.by_phase(reduced, low, full, multipliers, both, triangles),
+            )
+            for loops in (plain, kernels.FAST)
+        ]
+        for mine, theirs in zip(*answers, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+        assert answers[0][0].min(initial=0.0) >= 0.0
+        assert answers[0][3].min(initial=0.0) >= 0.0
+
+    @given(DRAWS, st.integers(1, 10), st.integers(0, 25))
+    @settings(deadline=None)
+    def test_what_conflicts_imply(self, draw, neurons, count):
+        """Conflicts that come later are known as well; with what is known to be implied already, the same follows."""
+        rng = np.random.default_rng(draw)
+        conflicts = Conflicts(neurons)
+        one, other = plain.Clauses(conflicts), kernels.FAST.Clauses(conflicts)
+        for number in range(count + 1):
+            held = some_phases(rng, neurons, int(rng.integers(neurons + 1)))
+            found, expected = (clauses.implied(held) for clauses in (other, one))
+            assert found == expected
+            assert (found is held) == (expected is held)
+            if expected is not None:
+                more = {**expected, **some_phases(rng, neurons, 1)}
+                if all(more[neuron] is on for neuron, on in expected.items()):
+                    assert other.implied(more, expected) == one.implied(more, expected)
+            if number < count:
+                size = int(rng.integers(0 if rng.random() < 0.02 else 1 if rng.random() < 0.1 else 2, 5))
+                conflicts.add(list(some_phases(rng, neurons, min(size, neurons)).items()))
+
     @pytest.mark.parametrize("seed", HARDER)
     def test_whole_searches(self, monkeypatch, seed):
         """Trees may differ by ties; what is proven does not."""
         question, x, bounds = harder(seed)
         found = []
         for loops in (plain, kernels.FAST):
-            for name in ("Table", "best_columns", "implied", "rates", "open_neurons"):
+            for name in NAMES:
                 monkeypatch.setattr(kernels, name, getattr(loops, name))
             relaxation = Relaxation(question, bounds)
             relaxation.maximise(None)
@@ -149,6 +220,17 @@ class TestCompiled:
         """Eight literals and two proofs."""
         with pytest.raises(ValueError, match=r"more slack than proofs|none of these neurons"):
             kernels.FAST.implied(np.zeros((8, 2)), np.ones(count), np.zeros(2), np.zeros(2), 1.0, literals)
+
+    def test_neurons_that_there_are_not(self):
+        zeros, columns = np.zeros(4), np.array([[0, 4], [1, 2]])
+        with pytest.raises(ValueError, match="no value"):
+            kernels.FAST.amounts(zeros.tolist(), columns, np.ones((2, 2)))
+        with pytest.raises(ValueError, match="that there is not"):
+            kernels.FAST.by_phase(zeros, zeros, zeros, zeros, columns, np.array([0, 1]))
+        with pytest.raises(ValueError, match="that there is not"):
+            kernels.FAST.by_phase(zeros, zeros, zeros, zeros, columns % 4, np.array([0, 4]))
+        with pytest.raises(ValueError, match="none of these neurons"):
+            kernels.FAST.Clauses(Conflicts(2, [[(0, True)]])).implied({2: True})
 
     def test_another_source_is_not_used(self, tmp_path):
         """A checkout that has moved on since it was installed goes on in NumPy."""

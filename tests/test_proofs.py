@@ -20,12 +20,9 @@ def phases_of(relaxation, question, x):
     return {neuron: bool(y[neuron] > 0) for neuron in range(len(y)) if y[neuron] + s[neuron] > 1e-9}
 
 
-def bound_at(rest, shares, phases):
+def bound_at(total, gains, phases):
     """What a proof says of a node: the better phase where none is held."""
-    values = shares.max(axis=0)
-    for neuron, on in phases.items():
-        values[neuron] = shares[int(on), neuron]
-    return rest + values.sum()
+    return total - sum(gains[int(on), neuron] for neuron, on in phases.items())
 
 
 def some_phases(rng, count, share):

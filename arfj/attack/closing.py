@@ -136,7 +136,8 @@ class Closing:
             places = self.relaxation.neurons
             conflicts = numbered(places, bounds, [() if one is None else one.conflicts for one in probed], across)
             self.deduction = Deduction(question, bounds, answer, self.radius, probed, places, conflicts)
-            self.search.conflicts, self.search.deduction = conflicts, self.deduction
+            self.search.heed(conflicts)
+            self.search.deduction = self.deduction
         self.size = self.relaxation.size
         columns, neurons, rows = self.size
         bytes_of_node = NODE_BYTES + NEURON_BYTES * neurons + columns + rows

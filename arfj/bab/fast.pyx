@@ -4,6 +4,8 @@
 import numpy as np
 from libc.math cimport exp, fabs, isfinite, log1p
 
+from libc.string cimport memset
+
 from arfj.solver import branching
 
 cdef extern from *:
@@ -194,3 +196,155 @@ def open_neurons(const float[:, ::1] amounts, held):
             out[count] = neuron
             count += 1
     return found[:count]
+
+
+def changes(dict held, phases):
+    cdef list gone = [], new = []
+    for neuron, on in held.items():
+        if phases.get(neuron) is not on:
+            gone.append(neuron)
+    for neuron, on in phases.items():
+        if held.get(neuron) is not on:
+            new.append(neuron)
+    return gone, new
+
+
+def amounts(values, const Py_ssize_t[:, ::1] columns, const double[:, ::1] widths):
+    cdef Py_ssize_t side, k, count = columns.shape[1], most = len(values)
+    cdef double one
+    if columns.shape[0] != 2 or widths.shape[0] != 2 or widths.shape[1] != count:
+        raise ValueError("columns and widths of both sides are needed")
+    answer = np.empty((2, count))
+    cdef double[:, ::1] out = answer
+    for side in range(2):
+        for k in range(count):
+            if not 0 <= columns[side, k] < most:
+                raise ValueError("a column has no value")
+            one = values[columns[side, k]]
+            one /= widths[side, k]
+            out[side, k] = 0.0 if one <= 0.0 else one
+    return answer
+
+
+def by_phase(const double[::1] reduced, const double[::1] low, const double[::1] full,
+             const double[::1] multipliers, const Py_ssize_t[:, ::1] columns, const Py_ssize_t[::1] triangles):
+    cdef Py_ssize_t j, k, side, count = columns.shape[1], rows = multipliers.shape[0], many = reduced.shape[0]
+    cdef double at_low, at_up, one, mu, largest = 0.0, rest = 0.0
+    cdef bytearray mine = bytearray(many)
+    cdef unsigned char[::1] paired = mine
+    if not many == low.shape[0] == full.shape[0] or columns.shape[0] != 2 or triangles.shape[0] != count:
+        raise ValueError("the arrays of columns or neurons differ in length")
+    answer = np.empty((2, count))
+    cdef double[:, ::1] gains = answer
+    for k in range(count):
+        if not (0 <= columns[0, k] < many and 0 <= columns[1, k] < many and 0 <= triangles[k] < rows):
+            raise ValueError("a neuron has a column or a row that there is not")
+        mu = multipliers[triangles[k]]
+        rest -= mu
+        for side in range(2):  # off leaves s, on leaves y
+            j = columns[1 - side, k]
+            paired[j] = 1
+            one = reduced[j] * full[j] + mu
+            gains[side, k] = 0.0 if one <= 0.0 else one  # what is no number stays that
+        one = gains[0, k] if gains[0, k] > gains[1, k] else gains[1, k]
+        largest += one
+        gains[0, k] = one - gains[0, k]
+        gains[1, k] = one - gains[1, k]
+    for j in range(many):
+        if not paired[j]:
+            at_low, at_up = reduced[j] * low[j], reduced[j] * full[j]
+            rest += at_low if at_low > at_up else at_up
+    return rest, largest, answer
+
+
+cdef class Clauses:
+    cdef readonly object conflicts
+    cdef Py_ssize_t neurons, known
+    cdef object kept  # what the views look at
+    cdef int[::1] starts, literals, first, places, left
+    cdef unsigned char[::1] held
+
+    def __init__(self, conflicts):
+        self.conflicts, self.neurons = conflicts, conflicts.neurons
+        self._read()
+
+    def _read(self):
+        """Take up the conflicts that there are by now."""
+        cdef Py_ssize_t k, place, count = 2 * self.neurons
+        cdef list sets = self.conflicts.sets
+        self.known = len(sets)
+        self.starts = np.zeros(self.known + 1, dtype=np.intc)
+        self.first = np.zeros(count + 2, dtype=np.intc)
+        self.literals = np.array([literal for one in sets for literal in one] or [0], dtype=np.intc)
+        self.places = np.zeros(len(self.literals), dtype=np.intc)
+        self.held = bytearray(count + 1)
+        self.left = np.zeros(count + 1, dtype=np.intc)
+        for k in range(self.known):
+            self.starts[k + 1] = self.starts[k] + <int>len(sets[k])
+        total = self.starts[self.known]
+        for place in range(total):
+            if not 0 <= self.literals[place] < count:
+                raise ValueError("a conflict has a literal that is none of these neurons")
+            self.first[self.literals[place] + 2] += 1
+        for k in range(count):
+            self.first[k + 2] += self.first[k + 1]
+        for k in range(self.known):
+            for place in range(self.starts[k], self.starts[k + 1]):
+                self.places[self.first[self.literals[place] + 1]] = k
+                self.first[self.literals[place] + 1] += 1
+
+    def implied(self, phases, closed=None):
+        cdef Py_ssize_t neurons = self.neurons, literal, other, place, at, missing, last, end = 0
+        cdef list found = []
+        conflicts = self.conflicts
+        if not conflicts.sets:
+            return phases
+        if conflicts.empty:
+            return None
+        if len(conflicts.sets) != self.known:
+            self._read()
+        memset(&self.held[0], 0, 2 * neurons + 1)
+        for neuron, on in phases.items():
+            literal = neuron
+            literal += neurons if on else 0
+            if not 0 <= literal < 2 * neurons:
+                raise ValueError("a literal is none of these neurons")
+            self.held[literal] = 1
+            if closed is None or neuron not in closed:
+                self.left[end] = <int>literal
+                end += 1
+        if closed is None:
+            for literal in conflicts.units:
+                if not self.held[literal]:
+                    self.held[literal] = 1
+                    found.append(literal)
+                    self.left[end] = <int>literal
+                    end += 1
+        while end:
+            end -= 1
+            literal = self.left[end]
+            if self.held[literal - neurons if literal >= neurons else literal + neurons]:
+                return None
+            for at in range(self.first[literal], self.first[literal + 1]):
+                missing, last = 0, -1
+                for place in range(self.starts[self.places[at]], self.starts[self.places[at] + 1]):
+                    other = self.literals[place]
+                    if not self.held[other]:
+                        missing, last = missing + 1, other
+                        if missing > 1:
+                            break
+                if not missing:
+                    return None
+                if missing == 1:  # its other side is implied
+                    other = last - neurons if last >= neurons else last + neurons
+                    if not self.held[other]:
+                        self.held[other] = 1
+                        found.append(other)
+                        self.left[end] = <int>other
+                        end += 1
+        if not found:
+            return phases
+        answer = dict(phases)
+        for literal in found:
+            answer[literal % neurons] = literal >= neurons
+        return answer

@@ -35,3 +35,7 @@ best_columns = plain.best_columns if FAST is None else FAST.best_columns
 implied = plain.implied if FAST is None else FAST.implied
 rates = plain.rates if FAST is None else FAST.rates
 open_neurons = plain.open_neurons if FAST is None else FAST.open_neurons
+changes = plain.changes if FAST is None else FAST.changes
+amounts = plain.amounts if FAST is None else FAST.amounts
+by_phase = plain.by_phase if FAST is None else FAST.by_phase
+Clauses = plain.Clauses if FAST is None else FAST.Clauses

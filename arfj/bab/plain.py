@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from arfj.conflicts import Conflicts, Phases
 from arfj.encoding.problem import Indices
 from arfj.network import Floats
 from arfj.solver.branching import LEAST_GAIN, OPEN, Costs, growth
@@ -135,9 +136,59 @@ def rates(amounts: NDArray[np.float32], candidates: Indices, costs: Costs) -> Fl
     return growth(*np.maximum(gains, LEAST_GAIN))
 
 
-def open_neurons(amounts: NDArray[np.float32], held: Mapping[int, bool]) -> Indices:
+def open_neurons(amounts: NDArray[np.float32], held: Phases) -> Indices:
     """Neurons whose phase the point does not keep, those that are held left out."""
     least = np.minimum(amounts[0], amounts[1])
     if held:
         least[list(held)] = 0.0
     return np.flatnonzero(least > OPEN)
+
+
+def changes(held: Phases, phases: Phases) -> tuple[list[int], list[int]]:
+    """Neurons that are held otherwise than `phases` has them, and neurons that it has otherwise than they are held."""
+    gone = [neuron for neuron, on in held.items() if phases.get(neuron) is not on]
+    return gone, [neuron for neuron, on in phases.items() if held.get(neuron) is not on]
+
+
+def amounts(values: Sequence[float], columns: NDArray[np.intp], widths: Floats) -> Floats:
+    """max(0, v / w) of two columns of every neuron, (2, neurons)."""
+    return np.maximum(np.array(values)[columns] / widths, 0.0)
+
+
+def by_phase(
+    reduced: Floats, low: Floats, full: Floats, multipliers: Floats, columns: NDArray[np.intp], triangles: Indices
+) -> tuple[float, float, Floats]:
+    """A Lagrangian by the phases of neurons, without its constant, pixels and rounding; see `arfj.bab.proofs`.
+
+    Args:
+        reduced: costs of columns.
+        low: their lower bounds.
+        full: their upper ones.
+        multipliers: of rows.
+        columns: y and s of every neuron, (2, neurons).
+        triangles: the row of both.
+
+    Returns:
+        What the other columns and the rows without these give; sum max(e_off, e_on); D, (2, neurons), off and on.
+    """
+    rest = np.maximum(reduced * low, reduced * full)
+    rest[columns] = 0.0
+    triangle = multipliers[triangles]
+    shares = np.maximum((reduced * full)[columns[::-1]] + triangle, 0.0)
+    largest = shares.max(axis=0)
+    return float(rest.sum() - triangle.sum()), float(largest.sum()), largest - shares
+
+
+class Clauses:
+    """What conflicts imply, those among them that come in the course of a search.
+
+    Args:
+        conflicts: see `arfj.conflicts`.
+    """
+
+    def __init__(self, conflicts: Conflicts) -> None:
+        self.conflicts = conflicts
+
+    def implied(self, phases: Phases, closed: Phases | None = None) -> Phases | None:
+        """See `arfj.conflicts.Conflicts.implied`."""
+        return self.conflicts.implied(phases, closed)

@@ -69,9 +69,8 @@ class Proofs:
         behind = self.relaxation.behind
         if behind is None:
             return
-        rest, shares = self.relaxation.by_phase(behind)
-        gains = (shares.max(axis=0) - shares).ravel()
-        total = rest + float(shares.max(axis=0).sum())
+        total, gains = self.relaxation.by_phase(behind)
+        gains = gains.ravel()
         of_objective = float(behind.of_objective)
         needed = total - of_objective * target
         if not np.isfinite(needed) or needed <= 0 or gains[self._literals(phases)].sum() < needed:

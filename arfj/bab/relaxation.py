@@ -228,14 +228,13 @@ class Relaxation:
 
     def hold(self, phases: Phases) -> None:
         """Hold these phases, and no others."""
-        for neuron, on in list(self.held.items()):
-            if phases.get(neuron) is not on:
-                self._bound(neuron, on, free=True)
-                del self.held[neuron]
-        for neuron, on in phases.items():
-            if neuron not in self.held:
-                self.held[neuron] = on  # before the bound moves: an interrupt between the two leaks nothing
-                self._bound(neuron, on, free=False)
+        gone, new = kernels.changes(self.held, phases)
+        for neuron in gone:
+            self._bound(neuron, self.held[neuron], free=True)
+            del self.held[neuron]
+        for neuron in new:
+            self.held[neuron] = phases[neuron]  # before the bound moves: an interrupt between the two leaks nothing
+            self._bound(neuron, phases[neuron], free=False)
 
     def _bound(self, neuron: int, on: bool, free: bool) -> None:
         column = int((self.s if on else self.y)[neuron])
@@ -277,18 +276,16 @@ class Relaxation:
         return (bound, at.shares) if math.isfinite(bound) else (np.inf, np.zeros_like(at.shares))
 
     def by_phase(self, at: Lagrangian) -> tuple[float, Floats]:
-        """The same bound, whatever phases are held, as a constant and every neuron's share off and on, (2, neurons).
+        """The same bound by the phases held: B, and D off and on, (2, neurons); see `arfj.bab.proofs`.
 
         Rounding: no share is larger than its neuron's part of the sizes that `ROUNDING` scales with, and neither are
         their sums in any order; four times what a certified bound is given covers the sums of `arfj.bab.proofs`, and
         the shares that `Proofs.take` subtracts from them.
         """
-        columns = np.maximum(at.reduced * self.low, at.reduced * self.full)
-        columns[self.y] = columns[self.s] = 0.0
-        triangle = at.multipliers[self.triangles]
-        rest = float(at.constant - triangle.sum() + columns.sum() + at.pixels) + 4 * at.rounding
-        off, on = at.reduced[self.s] * self.full[self.s], at.reduced[self.y] * self.full[self.y]
-        return rest, np.maximum(np.stack([off, on]) + triangle, 0.0)
+        rest, largest, gains = kernels.by_phase(
+            at.reduced, self.low, self.full, at.multipliers, self.both, self.triangles
+        )
+        return at.constant + rest + largest + at.pixels + 4 * at.rounding, gains
 
     def reduced_costs(self) -> Floats:
         """Of y and s, (2, neurons), at the last program's multipliers: what the objective gains at first by each."""
@@ -389,8 +386,7 @@ class Relaxation:
         return count > 0 and self._enter(np.argpartition(-outside, count - 1)[:count])
 
     def _amounts(self) -> Floats:
-        values = np.array(self.program.getPrimal()[: len(self.low)])
-        amounts = np.maximum(values[self.both] / self.widths, 0.0)
+        amounts: Floats = kernels.amounts(self.program.getPrimal(), self.both, self.widths)
         if self.pairs.size:
             counts = amounts[1, self.pairs] <= OPEN
             if counts.sum() >= self.needed:  # the others need not count

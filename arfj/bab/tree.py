@@ -183,7 +183,7 @@ class Search:
         conflicts: Conflicts | None = None,
     ) -> None:
         self.relaxation = relaxation
-        self.conflicts = conflicts
+        self.heed(conflicts)
         self.proofs = Proofs(relaxation, proofs) if proofs else None
         self.costs = Costs(len(relaxation.neurons), window)
         self.reliable, self.look_ahead = reliable, LOOK_AHEAD
@@ -192,6 +192,10 @@ class Search:
         self.heap: list[tuple[float, int, Node]] = []
         self.notes: list[Note] | None = None
         self.deduction: Deduction | None = None
+
+    def heed(self, conflicts: Conflicts | None) -> None:
+        """From now on use these conflicts, and those that are added to them."""
+        self.clauses = None if conflicts is None else kernels.Clauses(conflicts)
 
     def take(self, other: Search, places: NDArray[np.intp], phases: NDArray[np.bool_], gains: bool = True) -> None:
         """Begin with what a search on another relaxation has learnt; see `arfj.bab.proofs.Proofs.take`.
@@ -348,12 +352,12 @@ class Search:
     def implied(self, phases: Phases, closed: Phases | None) -> Phases | None:
         """These phases and all that conflicts and proofs imply; `closed`: see `Conflicts.implied`."""
         while True:
-            known = phases if self.conflicts is None else self.conflicts.implied(phases, closed)
+            known = phases if self.clauses is None else self.clauses.implied(phases, closed)
             if known is None or self.proofs is None:
                 return known
             closed = known
             found = self.proofs.implied(known, self.target)
-            if found is None or found is known or self.conflicts is None:
+            if found is None or found is known or self.clauses is None:
                 return found
             phases = found
 
