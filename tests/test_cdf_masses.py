@@ -5,11 +5,11 @@ from math import factorial, sqrt
 
 import numpy as np
 import pytest
-from cdf_cases import IDENTITY, NORMAL, asked, bounds, phi, uniform
+from cdf_cases import IDENTITY, NORMAL, asked, bounds, phi, random_network, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arfj.certify.cdf import answers, regions, units
+from arfj.certify.cdf import answers, distribution, regions, units
 from arfj.certify.cdf.betas import Betas
 from arfj.certify.cdf.densities import Axes, Axis, beta_axis
 from arfj.certify.cdf.evaluation import as_fractions, restricted
@@ -109,10 +109,62 @@ def test_masses_of_betas_close_in_as_the_square_of_the_size():
         assert 3.5 < one / two < 4.5
 
 
+@pytest.mark.parametrize("off", [-9.9e-10, 1e-10, 9.9e-10])
+@pytest.mark.parametrize("radius", [2.0, 9.0])
+def test_weights_that_nearly_add_up_to_1_are_divided(off, radius):
+    """f(x) = x: below y there is between Phi(y) - Phi(-r) and that plus all that lies outside the box."""
+    mixture = Mixture(np.array([1 + off]), np.zeros((1, 1)), np.ones((1, 1, 1)))
+    assert mixture.weights.tolist() == [1.0]
+    y = np.array([0.0, 1.0])
+    low, high = bounds(IDENTITY, y, mixture, low=-radius, high=radius)
+    below = np.array([phi(one) for one in y]) - phi(-radius)
+    assert (low <= below + 1e-15).all()
+    assert (high >= below + 2 * phi(-radius) - 1e-15).all()
+    assert (high - low).max() < 2 * phi(-radius) + 1e-8
+
+
+@pytest.mark.parametrize("off", [-9e-10, 9e-10])
+def test_a_polynomial_that_nearly_integrates_to_1_is_divided(off):
+    axis = Axis((-1.0, 1.0), ((0.5 + off / 2,),))
+    assert axis.integral == 1
+    assert Axis((-1.0, 1.0), ((0.5,),)).coefficients == ((0.5,),)
+    low, high = bounds(IDENTITY, [-0.5, 0.0], Axes((axis,)))
+    assert (low <= [0.25, 0.5]).all()
+    assert (high >= [0.25, 0.5]).all()
+    assert (high - low).max() < 1e-12
+
+
 def beta_density(x, a, b):
     from scipy.stats import beta as law
 
     return law.pdf((x + 1) / 3, a, b) / 3
+
+
+def test_masses_in_fractions_end_with_the_time():
+    """Two cells of 24 are weighed; the others have any mass up to what the density's top allows."""
+    network = random_network((2, 4, 2), 3)
+    this = asked(network, Axes((beta_axis(3, 2, -1, 1), beta_axis(2, 4, -1, 1))))
+    pieces = this.pieces(exact=True)
+    y = as_fractions(np.array([-0.5, 0.1, 0.7]))
+    whole = answers.one_output(pieces, this, 0, y, Budget(), 0.0).bounds
+    honest, calls = Axes.masses, []
+
+    def slow(self, points, cells):
+        calls.append(len(cells))
+        if len(calls) == 2:
+            object.__setattr__(budget, "until", 0.0)
+        return honest(self, points, cells)
+
+    budget = Budget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Axes, "masses", slow)
+        patch.setattr(distribution, "QUICK", 0.0)
+        found = answers.one_output(pieces, this, 0, y, budget, 0.0)
+    assert calls == [1, 1]
+    assert not found.reached
+    assert (found.bounds.lower <= whole.lower).all()
+    assert (found.bounds.upper >= whole.upper).all()
+    assert (found.bounds.upper > found.bounds.lower).any()
 
 
 def test_whole_betas_agree_with_scipy():

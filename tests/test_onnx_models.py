@@ -370,7 +370,14 @@ REFUSED_IMAGES = {
         {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(-3.4e38)},
         "a = Pad(x, p, v); y = MaxPool<kernel_shape=[2,2]>(a)",
     ),
-    "dilations in a pooling": (
+    "auto_pad with ceil_mode or dilations": (
+        {"w": (2, 3, 2, 2)},
+        'y = Conv<auto_pad="SAME_UPPER", dilations=[2,1]>(x, w)',
+    ),
+    "pads below 0": ({}, "y = AveragePool<kernel_shape=[2,2], pads=[-1,0,0,0]>(x)"),
+    "(MaxPool): a pooling with pads": ({}, "y = MaxPool<kernel_shape=[2,2], pads=[0,0,-1,0]>(x)"),
+    "7 values do not make 2 equal parts": ({}, "a, y = Split<axis=2>(x)"),
+    "ceil_mode or dilations is not read": (
         {},
         'y = MaxPool<kernel_shape=[2,2], auto_pad="SAME_UPPER", dilations=[2,1]>(x)',
     ),

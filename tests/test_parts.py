@@ -111,11 +111,11 @@ class TestOptimum:
         honest = Divided.begun_with
         begun = []
 
-        def watched(self, active, floor, best):
-            begun.append((active, floor))
+        def watched(self, active):
+            begun.append((active, self.lent))
             if len(active) == 2:
                 self.began -= SECONDS
-            return honest(self, active, floor, best)
+            return honest(self, active)
 
         monkeypatch.setattr(Divided, "begun_with", watched)
         prover = divided(question)
@@ -333,7 +333,7 @@ class TestTrouble:
             self.best, self.interrupted = answer(question), self.many > len(self.question.ensemble)
             self.failed = self.best.distance
 
-        def part(self, active, floor, best):
+        def part(self, active):
             found = Prover(question.restricted(active), self.options, lambda *_: None)
             found.many = self.many
             found.warm_up()

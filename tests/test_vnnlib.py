@@ -57,6 +57,15 @@ def test_a_robustness_property():
     assert [polyhedron.offset.tolist() for polyhedron in case.unsafe] == [[0], [0]]
 
 
+@pytest.mark.parametrize("line", [";" * 4000, "; " * 4000, ";\t" * 3000 + ";"])
+def test_a_line_of_semicolons_is_a_comment(line):
+    """Read once, not in all the ways to cut it."""
+    text = declared() + UNIT + "(assert (>= Y_0 Y_1))"
+    assert len(parse_property(line + "\n" + text).cases) == len(parse_property(text).cases)
+    with pytest.raises(PropertyError):
+        parse_property(line)
+
+
 def test_a_conjunction_of_outputs_is_one_polyhedron():
     prop = parse_property(declared(1, 3) + UNIT + "(assert (<= Y_0 Y_1))(assert (and (<= Y_0 Y_2) (>= Y_2 1.5)))")
     (polyhedron,) = prop.cases[0].unsafe

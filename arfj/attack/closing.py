@@ -276,7 +276,8 @@ class Closing:
         if found is not None:
             self.met(found)
             self.least = min(self.least, self.best.distance, found.distance - self.regions.margin * found.slope)
-        elif (edge := self.edges.at(x)) is not None:
+        elif (edge := self.edges.at(x)) is not None:  # a region without an interior: an answer up to tolerances
+            self.met(edge)
             self.least = min(self.least, edge.distance)
         return -self.least
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from arfj.attack.regions import Corner
 from arfj.attack.result import GAP_OPTIMAL
 from arfj.question import Question
 from arfj.solver import Solution
+from arfj.solver.record import Status
 
 LEAST_GAP = 1e-9
 """Between distances near 0."""
@@ -18,6 +19,11 @@ WEIGHTS = (1e-7, 1e7)
 
 CONDITIONS = 10 * WEIGHTS[1]
 """And beyond this the weights of outputs, times 1 + gamma."""
+
+
+LARGEST = 1e7
+"""Where the terms of a row add up to more, float64 numbers do not meet it to 1e-9, and what a solver has proven of the
+model is not believed: bounds that were too high have been seen from 2e9 on, breakdowns from 3e8 on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,15 @@ def judged(question: Question, best: Corner | None, solution: Solution, radius: 
         return Proof(0.0, False, "the solver's bound exceeds the distance of an answer: numerical trouble")
     bound = max(0.0, min(solution.bound, radius))
     return Proof(bound if np.isfinite(bound) else 0.0, False, solution.reason)
+
+
+def believed(solution: Solution, largest: float) -> Solution:
+    """What a solver says, without its proof where the terms of a row add up to more than `LARGEST`."""
+    if largest <= LARGEST:
+        return solution
+    reason = f"sums of size {largest:.0e} in a model are beyond a solver's tolerances; --solver bab proves by itself"
+    status: Status = "unknown" if solution.values is None else "feasible"
+    return replace(solution, status=status, reason=reason, bound=-np.inf)
 
 
 def exceeds(bound: float, distance: float) -> bool:

@@ -24,7 +24,6 @@ from arfj.attack.closing import Milestone
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.judge import Proof, badly_scaled, exceeds
-from arfj.attack.options import Earlier
 from arfj.attack.regions import Corner, RegionProgram
 from arfj.attack.warm import SHORT
 from arfj.network import Floats
@@ -68,7 +67,7 @@ class Divided(Climber):
             return None
         if self.single is None:
             first = self.chosen([[index] for index in active], best)
-            self.single = first, self.begun_with(first, 0.0, best)
+            self.single = first, self.begun_with(first)
         first, part = self.single
         if self.done:
             return self.ended
@@ -95,14 +94,8 @@ class Divided(Climber):
         several = len(active) > 1 and not self.question.soft and self.options.engine == "bab"
         return several and badly_scaled(self.question) is None
 
-    def begun_with(self, active: list[int], floor: float, best: Corner) -> Climber:
-        """The search of a part: that for an answer, with a first try at the proof in it.
-
-        Args:
-            active: its scenarios.
-            floor: a lower bound that was proven of some of them.
-            best: an answer to all.
-        """
+    def begun_with(self, active: list[int]) -> Climber:
+        """The search of a part with these scenarios: that for an answer, with a first try at the proof in it."""
 
         def told(phase: str, step: Step) -> None:
             distance = None if self.best is None else self.best.distance
@@ -110,7 +103,7 @@ class Divided(Climber):
             self.told(phase, Step(distance, bound or None, self.nodes + step.nodes, self.elapsed))
 
         options = replace(self.options, time_limit=self.left)
-        part = Climber(self.question.restricted(active), options, told, Earlier(best.x, floor), crew=self.crew)
+        part = Climber(self.question.restricted(active), options, told, crew=self.crew)
         part.many = self.many
         try:
             part.warm_up()
@@ -141,7 +134,7 @@ class Divided(Climber):
                 return None
             best = self.best or best
             active = self.chosen(larger(self.question, active, part.best.x), best)
-            part = self.begun_with(active, part.bound, best)
+            part = self.begun_with(active)
 
     @property
     def done(self) -> bool:

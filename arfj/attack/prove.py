@@ -19,10 +19,10 @@ from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.judge import CONTRADICTED, INFEASIBLE, WITHIN_TOLERANCES, Proof, exceeds, judged
+from arfj.attack.judge import CONTRADICTED, INFEASIBLE, LARGEST, WITHIN_TOLERANCES, Proof, believed, exceeds, judged
 from arfj.attack.known import Known, cut_off_radius
 from arfj.attack.options import Earlier, Options
-from arfj.attack.regions import Corner, Regions, drawn_towards, phases_at
+from arfj.attack.regions import Corner, Regions, better_of, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds
 from arfj.encoding import Encoding, encode_paper, encode_tight
@@ -435,7 +435,9 @@ class Prover:
             cores=self.crew.cores,
         )
         engine = self.options.engine
-        solution = solve("scip" if engine == "bab" else engine, problem, limits, given, self.watch)
+        watch = self.watch if encoding.largest <= LARGEST else self.watch_unproven
+        solution = solve("scip" if engine == "bab" else engine, problem, limits, given, watch)
+        solution = believed(solution, encoding.largest)
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution
@@ -450,8 +452,8 @@ class Prover:
         if self.best is not None and self.question.slack(x) < 0:
             x = drawn_towards(self.question, x, self.best.x)
             walk = True
-        corner = self.regions.at(x)
-        if corner is None and (self.best is None or self.question.slack(x) >= -TOLERANCE):
+        corner = better_of(self.question, x, self.regions.at(x))
+        if corner is None and self.question.slack(x) >= -TOLERANCE:
             # The replay decides whether it stands.
             corner = Corner(x, self.question.distance(x), phases_at(self.question, x))
         elif corner is not None and walk and not self.interrupted:
@@ -488,6 +490,10 @@ class Prover:
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {self.many} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+
+    def watch_unproven(self, step: Step) -> None:
+        """Report the progress of a solver whose bounds are not believed."""
+        self.watch(replace(step, bound=None))
 
 
 def exact(question: Question, x: Floats) -> Floats:

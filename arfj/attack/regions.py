@@ -23,6 +23,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
 
@@ -34,6 +35,9 @@ MARGIN = 1e-8
 
 PRESSED = 1e-9
 """A multiplier or reduced cost above this is not 0."""
+
+FARTHER, LEAST_FARTHER = 1e-6, 1e-9
+"""A descent's end is no farther than its start, but for the room of its conditions: by this share, and by this much."""
 
 PROGRAMS = 64
 """So many programs of different scenarios are kept at a time."""
@@ -102,7 +106,10 @@ class RegionProgram:
         )
 
     def solve(self, phases: Phases, seconds: float = 10.0) -> Corner | None:
-        """The optimum of the linear region of `phases`, or None where it holds no answer (or the time is over)."""
+        """The optimum of the linear region of `phases`, or None where it holds no answer (or the time is over).
+
+        The networks have the last word: what they miss by more than a replay allows is none.
+        """
         blocks, right = [], []
         for network, phase in zip(self.question.ensemble, phases, strict=True):
             rows, least = _phase_rows(network, phase)
@@ -126,7 +133,8 @@ class RegionProgram:
         answer = linprog(self.cost, method="highs", **program)
         if answer.status != 0 or answer.x is None:
             return None
-        return self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)
+        corner = self._corner(answer.x, -answer.ineqlin.marginals, phases, blocks)
+        return corner if self.question.slack(corner.x) >= -TOLERANCE else None
 
     def _corner(self, values: Floats, multipliers: Floats, phases: Phases, blocks: list[Floats]) -> Corner:
         x = self.question.flat.copy()
@@ -195,6 +203,17 @@ class Regions:
         """The optimum of the linear region of x, or None where it holds no answer (or the time is over)."""
         program = self.program(x)
         return program.solve(phases_at(program.question, x), seconds)
+
+
+def better_of(question: Question, x: Floats, corner: Corner | None) -> Corner | None:
+    """The end of a descent from x, or x itself where that is an answer and a linear solver has none, or a farther one.
+
+    With large weights solvers go wrong; what the networks confirm is not to be lost.
+    """
+    distance = question.distance(x)
+    if corner is not None and corner.distance <= distance * (1 + FARTHER) + LEAST_FARTHER:
+        return corner
+    return Corner(x, distance, phases_at(question, x)) if question.slack(x) >= 0 else corner
 
 
 def drawn_towards(question: Question, x: Floats, answer: Floats, halvings: int = 30) -> Floats:

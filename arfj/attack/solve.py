@@ -16,7 +16,7 @@ from arfj.attack.judge import Proof
 from arfj.attack.options import Earlier, Options
 from arfj.attack.parts import Divided
 from arfj.attack.prove import Phase
-from arfj.attack.regions import MARGIN, Corner, Regions
+from arfj.attack.regions import MARGIN, Corner, Regions, better_of
 from arfj.attack.result import GAP_OPTIMAL, AttackResult, Status
 from arfj.evaluate import Replay, Witness, load_witness, replay
 from arfj.network import Floats
@@ -106,6 +106,7 @@ def _confirmed(question: Question, best: Corner, bound: float, path: Path) -> tu
         # First without any room: where outputs react slowly, room in the conditions costs distance.
         if attempt or MARGIN * best.slope > CHEAP * best.distance:
             corner = Regions(question, margin).at(best.x)
+            corner = corner if attempt else better_of(question, best.x, corner)
         if corner is None and attempt > 1:
             break
         outcome = _saved(question, best.x if corner is None else corner.x, bound, path)

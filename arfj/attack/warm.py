@@ -13,7 +13,7 @@ from arfj.attack.descent import descend
 from arfj.attack.few import search_few, worth_while
 from arfj.attack.gradient import gradient_answers
 from arfj.attack.neighbourhood import FREE, MOST_FREE, search_neighbourhoods
-from arfj.attack.regions import Corner, Phases, RegionProgram, Regions, phases_at
+from arfj.attack.regions import Corner, Phases, RegionProgram, Regions, better_of, phases_at
 from arfj.network import Floats
 from arfj.question import Question
 
@@ -141,9 +141,10 @@ class _Starts:
                 continue
             self.begun.add(key)
             corner = descend(program, [start], self.deadline)
-            if corner is None:  # its region has no optimum to a linear solver, but an answer it is
-                if question.slack(start) >= 0:
-                    self.keep(Corner(start, question.distance(start), phases_at(program.question, start)))
+            known = better_of(question, start, corner)
+            if known is not None and known is not corner:
+                self.keep(known)
+            if corner is None:
                 continue
             descents += 1
             repeats = 0 if (new := self.new(corner)) else repeats + 1

@@ -16,6 +16,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from arfj.bounds import interval_bounds
+from arfj.encoding.eased import largest_term
 from arfj.encoding.problem import Builder, Encoding, Indicator, Indices, Neurons
 from arfj.errors import UsageError
 from arfj.network import Dense, Floats, Network
@@ -56,7 +58,8 @@ def encode_paper(question: Question) -> Encoding:
         met = np.isin(np.arange(len(counts)), question.counted(x)).astype(np.float64)
         return ((d, np.abs(x - centre)), *((copy, x) for copy in copies), (counts, met))
 
-    return Encoding(builder.build(), pixels, np.zeros(n), lift, neurons)
+    bounds = [interval_bounds(network, question.region()) for network in question.ensemble]
+    return Encoding(builder.build(), pixels, np.zeros(n), lift, neurons, largest_term(question, bounds, True))
 
 
 def _encode_network(

@@ -221,6 +221,7 @@ class Encoding:
         offset: shape (n,).
         lift: the values of the pixel columns, ((columns, values), ...), of an image x (n,).
         neurons: for every scenario, for every encoded layer.
+        largest: what the terms of a row can add up to at most (`arfj.encoding.eased.largest_term`).
     """
 
     problem: Problem
@@ -228,6 +229,7 @@ class Encoding:
     offset: Floats
     lift: Callable[[Floats], tuple[tuple[Indices, Floats], ...]]
     neurons: tuple[tuple[Neurons, ...], ...]
+    largest: float = 0.0
 
     def decode(self, values: Floats) -> Floats:
         """x of a solver's column values, clipped into [0, 1]."""

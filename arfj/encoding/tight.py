@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from arfj.bounds import Bounds
 from arfj.conflicts import Conflict, cliques, numbered
 from arfj.encoding.demand import add_mean, add_share
+from arfj.encoding.eased import largest_term
 from arfj.encoding.problem import Builder, Encoding, Indices, Neurons, Parts
 from arfj.network import Dense, Floats, Network
 from arfj.question import Question, class_rows
@@ -90,7 +91,7 @@ def encode_tight(
         step = x - region.centre
         return ((p, np.maximum(step, 0.0)[raised]), (q, np.maximum(-step, 0.0)[lowered]), *demanded(x))
 
-    return Encoding(builder.build(), pixels, region.centre, lift, neurons)
+    return Encoding(builder.build(), pixels, region.centre, lift, neurons, largest_term(question, bounds))
 
 
 def _encode_network(

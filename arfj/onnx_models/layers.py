@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,9 +38,11 @@ def _reads(call: Call, source: Tensor, kernel: Sequence[int], pooling: bool = Fa
         raise NetworkError(f"strides {list(strides)} and dilations {list(dilations)} must be 1 or more")
     spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
     ceil, same = call.option("ceil_mode", 0), call.attributes.get("auto_pad") in (b"SAME_UPPER", b"SAME_LOWER")
-    if same and (ceil or (pooling and any(step != 1 for step in dilations))):  # runtimes do not agree on these
-        raise NetworkError("auto_pad with ceil_mode, or with dilations in a pooling, is not read; export with pads")
+    if same and (ceil or any(step != 1 for step in dilations)):  # runtimes do not agree on these, or refuse them
+        raise NetworkError("auto_pad with ceil_mode or dilations is not read; export with pads")
     pads = _pads(call, space, spans, strides)
+    if pooling and min(itertools.chain(*pads), default=0) < 0:
+        raise NetworkError(f"a pooling with pads below 0, {[list(pad) for pad in pads]}, is none; crop its input first")
     if ceil:
         rest = [
             (size + sum(pad) - span) % step for size, pad, span, step in zip(space, pads, spans, strides, strict=True)

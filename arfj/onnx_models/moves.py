@@ -78,8 +78,11 @@ def _gather(call: Call) -> Callable[[Constant], Constant]:
 def _split(call: Call) -> list[Value]:
     axis, value = call.option("axis", 0), call.input(0)
     sizes = call.argument(1, "split")
+    uneven = "num_outputs" in call.attributes  # then the last part may be smaller
     count = call.option("num_outputs", call.outputs)
     size = value.shape[axis]
+    if sizes is None and not uneven and size % count:
+        raise NetworkError(f"{size} values do not make {count} equal parts; give their sizes")
     if sizes is None:
         part = -(-size // count)
         sizes = [part] * (count - 1) + [size - part * (count - 1)]

@@ -12,6 +12,7 @@ from pyscipopt import Eventhdlr, Model, quicksum
 from pyscipopt.scip import PY_SCIP_EVENTTYPE, PY_SCIP_PARAMSETTING, Event, Expr
 
 from arfj.encoding import Problem
+from arfj.errors import SolverError
 from arfj.network import Floats
 from arfj.solver.branching import PhaseRule
 from arfj.solver.hulls import TINY, HullRows, hulls_of
@@ -22,6 +23,9 @@ LOG = logging.getLogger(__name__)
 
 FEASIBILITY = 1e-9
 """Tolerance on rows and integrality. A binary off by f opens a big-M row by f M, so the default 1e-6 would leak."""
+
+INFINITE = 1e20
+"""What SCIP takes for infinite."""
 
 LEAST_EPSILON = 1e-20
 """The least size that SCIP lets be told from 0."""
@@ -88,9 +92,14 @@ def solve_scip(
         limits: time, threads, seed, memory.
         start: values of all columns of a feasible answer.
         progress: called while solving.
+
+    Raises:
+        SolverError: a number in the model is infinite to SCIP.
     """
     began = time.perf_counter()
     problem = problem.without_tiny(TINY)
+    if not (largest := np.abs(problem.matrix.data).max(initial=0.0)) < INFINITE:
+        raise SolverError(f"a number of {largest:.0e} stands in the model, and {INFINITE:.0e} is infinite to SCIP")
     model, columns, slacks = build_model(problem)
     _set_limits(model, limits)
     rule = PhaseRule([(columns[y], columns[s], columns[z]) for y, s, z in problem.phases])

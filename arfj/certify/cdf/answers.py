@@ -185,15 +185,15 @@ def class_probabilities(
 
 
 def _won_and_not_lost(found: Found, first: NDArray[np.bool_]) -> tuple[Fraction, Fraction]:
-    """The mass of cells where no rival is above 0, and none of the `first` ones is 0 everywhere; and that of those that
-    are not lost for certain. They are the same where there was time to cut all cells at 0.
+    """The mass of cells where no rival is above 0, and none of the `first` ones is 0 everywhere; and one less that of
+    those that are lost for certain. They are the same where there was time to cut all cells at 0 and to weigh them.
     """
     cells = found.cells
     values = cells.mesh.fields[cells.mesh.cells]
     low, high = values.min(axis=1), values.max(axis=1)
     won = np.asarray((high <= 0) & ((low < 0) | ~first), dtype=bool).all(axis=1)
     lost = np.asarray((low >= 0) & ((high > 0) | first), dtype=bool).any(axis=1)
-    return Fraction(cells.least[won].sum()), Fraction(cells.least[~lost].sum())
+    return Fraction(cells.least[won].sum()), 1 - Fraction(cells.least[lost].sum())
 
 
 def margin_question(question: Question, true: int) -> Question:

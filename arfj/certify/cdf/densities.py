@@ -78,7 +78,7 @@ class Axis:
 
     Attributes:
         breaks: ascending, one more than pieces.
-        coefficients: c_0 .. c_n of each piece.
+        coefficients: c_0 .. c_n of each piece; what the integral is off by, to 1e-9, is divided out.
 
     Raises:
         UsageError: breaks that do not rise, a coefficient below 0, or an integral that is not 1 (to 1e-9).
@@ -103,6 +103,9 @@ class Axis:
             )
         if abs(self.integral - 1) > 1e-9:
             raise UsageError(f"a density integrates to {float(self.integral):.6g}; expected 1")
+        if (integral := self.integral) != 1:
+            exact = tuple(tuple(Fraction(c) / integral for c in piece) for piece in self.coefficients)
+            object.__setattr__(self, "coefficients", exact)
 
     @property
     def integral(self) -> Fraction:

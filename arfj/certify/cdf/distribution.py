@@ -14,6 +14,7 @@ U, which is one less what is certain, and not in L; or all is divided by the mas
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from arfj.certify.cdf.regions import Budget, Pieces, levels_cut
 Outside = Literal["add", "renormalise"]
 CELLS = 8_000_000
 """Parts that levels may make: beyond that they cut nothing."""
+QUICK = 0.1
+"""Seconds that cells weighed at a time in fractions may take before the clock is looked at."""
 HALVINGS = 40
 """How often cells may be halved behind that; rounding is reckoned with it."""
 
@@ -85,16 +88,23 @@ def weighed(
     if mesh.exact:  # beside a float a fraction is one no more
         below, above = as_fractions(below), as_fractions(above)
     return weighed_mesh(
-        mesh.with_fields(mesh.fields[:, columns]), owner, density, below, above, pieces.lower, pieces.upper
+        mesh.with_fields(mesh.fields[:, columns]), owner, density, below, above, pieces.lower, pieces.upper, budget
     )
 
 
 def weighed_mesh(
-    mesh: Mesh, owner: Ints, density: Density, below: Array, above: Array, lower: Array, upper: Array
+    mesh: Mesh,
+    owner: Ints,
+    density: Density,
+    below: Array,
+    above: Array,
+    lower: Array,
+    upper: Array,
+    budget: Budget | None = None,
 ) -> Weighed:
     """Weigh the cells of a mesh that covers the box."""
-    least, most = density.masses(mesh.points, mesh.cells)
     slab = _sizes(mesh) * density.greatest(mesh.points, mesh.cells)
+    least, most = _masses(mesh, density, slab, budget)
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, below, above, slab, twice, owner, density.whole)
 
@@ -108,6 +118,20 @@ def reweighed(cells: Weighed, cut: Cut, density: Density, lower: Array, upper: A
     slab[new] = _sizes(mesh)[new] * density.greatest(mesh.points, mesh.cells[new])
     twice = _twice(mesh, density, lower, upper)
     return Weighed(mesh, least, most, cells.below[old], cells.above[old], slab, twice, cells.owner[old], cells.whole)
+
+
+def _masses(mesh: Mesh, density: Density, slab: Array, budget: Budget | None) -> tuple[Array, Array]:
+    """Bounds of all masses; in fractions, for as many cells as there is time for, and [0, volume times top] else."""
+    if not mesh.exact or budget is None:
+        return density.masses(mesh.points, mesh.cells)
+    least, most = slab * 0, slab.copy()
+    at, step = 0, 1
+    while at < len(slab) and not budget.late:
+        began, chosen = time.monotonic(), slice(at, at + step)
+        least[chosen], most[chosen] = density.masses(mesh.points, mesh.cells[chosen])
+        at += step
+        step = 2 * step if time.monotonic() - began < QUICK else max(1, step // 2)
+    return least, most
 
 
 def _sizes(mesh: Mesh) -> Array:

@@ -32,7 +32,7 @@ class Mixture:
     """sum_k w_k N(m_k, S_k).
 
     Attributes:
-        weights: w, shape (components,), not negative, of sum 1.
+        weights: w, shape (components,), not negative, of sum 1; what they are off by, to 1e-9, is divided out.
         means: m, shape (components, d).
         covariances: S, shape (components, d, d), or (1, d, d) where all components have the same.
 
@@ -61,6 +61,7 @@ class Mixture:
                 f"the weights of a mixture add up to {float(self.weights.sum()):.9g}, the least is "
                 f"{float(self.weights.min()):.3g}; expected weights >= 0 of sum 1"
             )
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
         even = np.allclose(self.covariances, np.swapaxes(self.covariances, 1, 2), rtol=1e-9, atol=0)
         if not even or (np.linalg.eigvalsh(self.covariances) <= 0).any():
             raise UsageError("a covariance of a mixture is not positive definite; expected a variance > 0 everywhere")

@@ -171,7 +171,8 @@ def _certified(
     """The certificates of losses of one network, in their order; each is proven by the full problem."""
     checked_level(epsilon)
     began, found = time.perf_counter(), dict[int, Certificate]()
-    with threadpool_limits(1):  # matrices this small gain nothing by threads, and where other work runs they lose
+    # Matrices this small gain nothing by threads, and where other work runs they lose; what overflows proves nothing.
+    with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
         whole = [Problem(given, loss) for given, losses in asked for loss in losses]
         small = [problem for given, losses in asked for problem in reduced(given, losses)]
         for places in _together(small, options.method):

@@ -39,6 +39,7 @@ class Falsifier:
     distribution: Discrete
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is no direction
 def falsify(
     loss: Loss, moments: Moments, epsilon: float, proof: Proof | None = None, tries: int = TRIES, seed: int = 0
 ) -> Falsifier:
@@ -98,6 +99,6 @@ def _directions(loss: Loss, moments: Moments, rng: np.random.Generator) -> list[
         steps = np.vstack([start + 0.5 * np.eye(rank), start - 0.5 * np.eye(rank)])
         values = loss(moments.inputs(steps))
         slope = values[:rank] - values[rank:]
-        if np.linalg.norm(slope) > 0:
-            found.append(slope / np.linalg.norm(slope))
+        if 0 < (largest := float(np.abs(slope).max())) < np.inf:  # whose square may be infinite
+            found.append(slope / largest / np.linalg.norm(slope / largest))
     return found

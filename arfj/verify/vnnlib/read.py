@@ -15,7 +15,8 @@ from arfj.verify.vnnlib.version2 import parse_version2
 
 _MOST_BYTES = 1 << 29
 _GZIP = b"\x1f\x8b"
-_VERSION2 = re.compile(r"(\s|;[^\n]*)*\(\s*(vnnlib-version|declare-network)\b")
+_VERSION2 = re.compile(r"(?:\s|;[^\n]*(?:\n|\Z))*\(\s*(?:vnnlib-version|declare-network)\b")
+"""A comment ends with its line: were that open, every semicolon in it would begin another one."""
 
 
 def read_property(path: str | os.PathLike[str]) -> Property:
