@@ -3,7 +3,8 @@
 A conflict is a set of phases of one scenario; it is found by `arfj.probe`. A node that holds all of them is closed, and
 where all but one are held, the other side of the last one is. This is unit propagation; unlike the proofs of
 `arfj.bab.proofs`, conflicts come from searches to the end of one scenario alone, and say what linear programs of all
-scenarios are too weak to see.
+scenarios are too weak to see. The bounds that these searches begin with may rest on all scenarios of a part: what is
+said is said of answers to that part, and to larger ones.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ their time, too, once the proof lasts."""
 MANY = 8
 """So many scenarios together say something of all layers; fewer of the first one, whose bounds are left to them."""
 BRANCHINGS, MORE = 8, 40
-"""Branchings of a small search, and of the only ones for other solvers than our own, which do not begin anew."""
-LAST = 2
-"""The last stage of `Known.improve`."""
+"""Branchings of a small search, and of longer ones for other solvers than our own."""
+LAST, LAST_OF_OTHERS = 2, 1
+"""The last stage of `Known.improve`, for our own search and for other solvers."""
 ASKED = (1, 0.5), (2, 0.6)
 """What pairs of scenarios are asked for, stage by stage from the second one on: phases, and how likely they are to be
 impossible (`arfj.across.probe_pairs`)."""
@@ -127,10 +127,11 @@ class Known:
     ) -> None:
         """Better bounds and more conflicts of these scenarios, as far as their shares of the time allow.
 
-        In stages, each for our own search only where the proof has lasted after the one before: small programs of each
-        scenario, linear programs of all of them, and conflicts of each; signs that pairs of scenarios decide (many
-        scenarios begin with these, too); programs to the end, and conflicts of pairs. One that says little is followed
-        by the next one at once. `trial` says for how long the proof is tried then.
+        In stages, each only where the proof has lasted after the one before: small programs of each scenario, linear
+        programs of all of them, and conflicts of each; signs that pairs of scenarios decide (many scenarios begin with
+        these, too); programs to the end, and conflicts of pairs. For other solvers than our own, whose proofs begin
+        anew, the second stage is the last one: longer programs. One that says little is followed by the next one at
+        once. `trial` says for how long the proof is tried then.
 
         Args:
             best: the best answer.
@@ -144,12 +145,13 @@ class Known:
             self.stage = max(self.stage, 1)
         self.stage += further
         said = [self.taken(stage, best, active, left, say) for stage in range(self.stage + 1)]
-        while further and not said[-1] and self.stage < LAST:
+        last = LAST if self.own else LAST_OF_OTHERS
+        while further and not said[-1] and self.stage < last:
             self.stage += 1
             said.append(self.taken(self.stage, best, active, left, say))
         if further or any(said):
             self.spent += time.perf_counter() - began
-            more = self.own and self.stage < LAST and len(active) > 1
+            more = self.stage < last and len(active) > 1
             self.trial = TRIAL * self.spent if more else np.inf
 
     def taken(
@@ -157,16 +159,18 @@ class Known:
     ) -> bool:
         """Make up for what scenarios have missed of a stage; whether it said something."""
         several = len(active) > 1 and not self.question.soft
-        most = float(BRANCHINGS if self.own else MORE) if stage == 0 else np.inf
-        said = stage in (0, 2) and self.tighten(best, active, left, say, most)
+        if self.own:
+            said = stage != 1 and self.tighten(best, active, left, say, np.inf if stage else BRANCHINGS)
+        else:
+            said = self.tighten(best, active, left, say, MORE if stage or len(active) == 1 else BRANCHINGS)
         if said and several:
             self.worth = self.together(best, active, left) >= WORTH or self.worth
-            if self.worth and stage:
+            if self.worth and stage and self.own:
                 self.together(best, active, left, BRANCHINGS)
         if said and not stage and not self.question.soft:
             say("probing")
             self.probe(best, active, left)
-        return (stage > 0 and several and self.probe_pairs(best, active, left, say, stage)) or said
+        return (self.own and stage > 0 and several and self.probe_pairs(best, active, left, say, stage)) or said
 
     def tighten(
         self, best: Corner, active: Sequence[int], left: Callable[[], float], say: Callable[[str], None], most: float

@@ -31,7 +31,7 @@ from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats
 from arfj.question import Question
-from arfj.solver import Limits, Solution, Step, solve
+from arfj.solver import EnoughError, Limits, Solution, Step, solve
 
 WARM_SHARE, WARM_LEAST, WARM_SECONDS = 0.15, 5.0, 20.0
 """The warm start may take this share of the time limit, at least and at most this many seconds (and half of it all)."""
@@ -50,6 +50,9 @@ NEARER, LIKELY = 1e-3, 0.8
 near that the try's bound is at this share of its distance."""
 FEW = 3
 """Fewer scenarios than this have the patience of so many."""
+SOON, PROMISING = 0.25, 0.75
+"""Another solver's proof that may be begun anew with better bounds is given up after this share of its trial, where its
+bound is below this share of the distance: what it will close is well beyond that by then."""
 Phase = Callable[[str, Step], None]
 """Told of every phase: its name, and incumbent, bound and nodes in distances; seconds since the start."""
 
@@ -333,7 +336,8 @@ class Prover:
             solution, x = self.branched(part, radius, active, best.x, patience, seconds is not None)
         else:
             encoding = self.encoded(part, radius, active)
-            solution = self.optimise(part, encoding, best.x, seconds=patience)
+            trial = self.known.trial if self.hard and seconds is None else np.inf
+            solution = self.optimise(part, encoding, best.x, seconds=patience, doubt=(SOON * trial, PROMISING))
             x = None if solution.values is None else exact(part, encoding.decode(solution.values))
         proof = judged(self.question, self.best, solution, radius)
         self.reached = max(self.reached, proof.bound)
@@ -418,8 +422,9 @@ class Prover:
         start: Floats | None = None,
         solutions: int | None = None,
         seconds: float = np.inf,
+        doubt: Milestone = (np.inf, 0.0),
     ) -> Solution:
-        """Hand a model to the solver."""
+        """Hand a model to the solver; `doubt`: where it is given up."""
         problem = encoding.problem
         self.size = (problem.variables, problem.binaries, problem.constraints)
         self.active = len(question.ensemble)
@@ -435,9 +440,11 @@ class Prover:
             cores=self.crew.cores,
         )
         engine = self.options.engine
-        watch = self.watch if encoding.largest <= LARGEST else self.watch_unproven
+        watch = partial(self.watch, doubt=doubt) if encoding.largest <= LARGEST else self.watch_unproven
         solution = solve("scip" if engine == "bab" else engine, problem, limits, given, watch)
         solution = believed(solution, encoding.largest)
+        if solution.reason == "interrupted" and not solution.interrupted:  # by `EnoughError`
+            solution = replace(solution, reason="time limit reached")
         self.nodes += solution.nodes
         self.interrupted = self.interrupted or solution.interrupted
         return solution
@@ -484,12 +491,14 @@ class Prover:
             self.best = corner
         self.say("search")
 
-    def watch(self, step: Step) -> None:
-        """Report the solver's progress on the clock of this search."""
+    def watch(self, step: Step, doubt: Milestone = (np.inf, 0.0)) -> None:
+        """Report the solver's progress on the clock of this search; end it where it has come no farther than this."""
         distance = step.incumbent if self.best is None else self.best.distance
         bound = self.bound if step.bound is None else max(step.bound, self.bound)
         phase = f"proof, {self.active} of {self.many} networks"
         self.told(phase, Step(distance, bound, self.nodes + step.nodes, self.elapsed))
+        if step.seconds > doubt[0] and distance is not None and bound < doubt[1] * distance:
+            raise EnoughError
 
     def watch_unproven(self, step: Step) -> None:
         """Report the progress of a solver whose bounds are not believed."""

@@ -56,7 +56,11 @@ def solve_question(
     prover = Divided(question, options, told or (lambda _name, _step: None), earlier, cores)
     with LIBRARIES.limit(limits=1):  # products with eight columns: threads of the BLAS only get in each other's way
         proof = prover.prove()
-    replayed, missed = (None, "") if prover.best is None else _confirmed(question, prover.best, proof.bound, witness)
+    try:
+        replayed, missed = _answer(question, prover.best, proof.bound, witness)
+    except KeyboardInterrupt:  # what was found is not to be lost
+        prover.interrupted = True
+        replayed, missed = _answer(question, prover.best, proof.bound, witness)
     status, reason = _verdict(proof, replayed, missed)
     distance = None if replayed is None else replayed.distance
     return AttackResult(
@@ -95,6 +99,11 @@ def _verdict(proof: Proof, replayed: Replay | None, missed: str) -> tuple[Status
     if replayed.distance - proof.bound <= GAP_OPTIMAL * max(replayed.distance, 1e-9):
         return "optimal", ""
     return "feasible", proof.reason or "the gap is not closed"
+
+
+def _answer(question: Question, best: Corner | None, bound: float, path: Path) -> tuple[Replay | None, str]:
+    """The answer's replay, and what it misses if it is none."""
+    return (None, "") if best is None else _confirmed(question, best, bound, path)
 
 
 def _confirmed(question: Question, best: Corner, bound: float, path: Path) -> tuple[Replay | None, str]:

@@ -8,7 +8,7 @@ from typing import Literal
 from arfj.encoding import Problem
 from arfj.errors import SolverError
 from arfj.network import Floats
-from arfj.solver.record import Limits, Progress, Solution, Status, Step
+from arfj.solver.record import EnoughError, Limits, Progress, Solution, Status, Step
 
 SolverName = Literal["scip", "gurobi"]
 
@@ -19,6 +19,7 @@ PACKAGES: dict[Engine, str] = {"bab": "pyscipopt", "scip": "pyscipopt", "gurobi"
 
 __all__ = [
     "Engine",
+    "EnoughError",
     "Limits",
     "Progress",
     "Solution",

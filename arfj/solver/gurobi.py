@@ -178,7 +178,8 @@ def _optimise(model: gp.Model, progress: Progress | None, until: float, cores: C
                 return
             model.Params.Threads = threads  # a wish of the user's meanwhile is repeated until it is heard
 
-    return run_interruptible(run, watched, seconds) or model.Status == GRB.INTERRUPTED
+    # Where the callback did not ask for it, Gurobi has caught Ctrl-C itself.
+    return run_interruptible(run, watched, seconds) or (model.Status == GRB.INTERRUPTED and watched.raised is None)
 
 
 def _read(model: gp.Model, columns: gp.MVar, seconds: float, interrupted: bool) -> Solution:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from arfj.solver.record import Progress, Solution, Step
+from arfj.solver.record import EnoughError, Progress, Solution, Step
 
 POLL = 0.1
 """Seconds between two looks at the solver's thread."""
@@ -40,9 +40,9 @@ class NotBackError(Exception):
         """What is known then: nothing.
 
         Raises:
-            Exception: that of the progress callback, where it was why the solver had to stop.
+            Exception: that of the progress callback, where it was why the solver had to stop (`EnoughError` apart).
         """
-        if isinstance(self.__cause__, Exception):
+        if isinstance(self.__cause__, Exception) and not isinstance(self.__cause__, EnoughError):
             raise self.__cause__
         return Solution("unknown", self.reason, None, None, -math.inf, 0, seconds, self.interrupted)
 
@@ -131,7 +131,7 @@ def run_interruptible(
     for error in (watched.raised, *failures):
         if isinstance(error, KeyboardInterrupt):
             interrupted = True
-        elif error is not None:
+        elif error is not None and not isinstance(error, EnoughError):
             raise error
     return interrupted
 

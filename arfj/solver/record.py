@@ -51,6 +51,12 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+"""Told of steps. `EnoughError` stops the solver, and KeyboardInterrupt as if the user had done it; what it has found by
+then counts. Any other exception is passed on."""
+
+
+class EnoughError(Exception):
+    """Raised by a progress callback: it would not be over in time."""
 
 
 @dataclass(frozen=True, eq=False)
