@@ -17,7 +17,7 @@ from arfj.attack import closing as closing_module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
 from arfj.attack.helper import Pairing
-from arfj.attack.known import ASKED, BRANCHINGS, LAST, Known, cut_off_radius
+from arfj.attack.known import ASKED, BRANCHINGS, LAST, MORE, Known, cut_off_radius
 from arfj.attack.options import Options
 from arfj.attack.prove import Prover
 from arfj.attack.regions import Corner
@@ -349,11 +349,18 @@ class TestStages:
         self.improve(record, best, active)
         assert (record.stage, set(record.paired.values())) == (1, {1})
 
-    def test_other_solvers_have_one(self, monkeypatch):
+    def test_other_solvers_have_two(self, monkeypatch):
+        """Small programs and triples, then longer programs; conflicts of pairs say nothing to them."""
         monkeypatch.setattr("arfj.attack.known.MANY", 5)
         record, best, active = self.known(own=False)
         self.improve(record, best, active)
-        assert (record.stage, record.paired, record.trial) == (0, {}, np.inf)
+        assert (record.stage, set(record.tightened.values())) == (0, {BRANCHINGS})
+        assert 0 < record.trial < np.inf
+        before = record.conflicts_of(active)
+        self.improve(record, best, active, further=True)
+        assert (record.stage, set(record.tightened.values())) == (1, {MORE})
+        assert (record.paired, record.trial) == ({}, np.inf)
+        assert record.conflicts_of(active) == before
 
 
 @pytest.mark.usefixtures("threads")

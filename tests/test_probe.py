@@ -12,9 +12,10 @@ from reference import random_question, region_distances
 from test_crew import threads, until_ready  # noqa: F401
 
 from arfj.attack import closing as closing_module
+from arfj.attack import prove as module
 from arfj.attack.closing import Closing
 from arfj.attack.crew import Crew
-from arfj.attack.known import MORE, cut_off_radius
+from arfj.attack.known import BRANCHINGS, MORE, cut_off_radius
 from arfj.attack.options import Options
 from arfj.attack.prove import Prover
 from arfj.bab import Relaxation, Search
@@ -23,7 +24,8 @@ from arfj.conflicts import numbered
 from arfj.encoding import encode_tight
 from arfj.probe import SHARE, Deduction, Prober, probe
 from arfj.question import Demand
-from arfj.solver import Limits, solve
+from arfj.solver import EnoughError, Limits, solve
+from arfj.solver.scip import _Watcher
 from arfj.tighten import tighten_scenario
 
 
@@ -246,7 +248,7 @@ class TestProof:
     @pytest.mark.parametrize("solver", ["bab", "scip"])
     @pytest.mark.parametrize("seed", HARDER[:2])
     def test_in_a_hard_proof(self, seed, solver, monkeypatch):
-        """Small searches first, then all that there is; for another solver once, searches of middle size."""
+        """Small searches first, then all that there is; for another solver searches of middle size."""
         question, x, bounds = harder(seed)
         expected = Closing(question, bounds, x).run(SECONDS).value
         monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
@@ -257,6 +259,34 @@ class TestProof:
         assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
         assert any(one.conflicts for one in prover.known.probed.values())
         assert set(prover.known.tightened.values()) == {np.inf if solver == "bab" else MORE}
+
+    @pytest.mark.parametrize("promising", [0.0, 2.0])
+    def test_another_solvers_trial(self, promising, monkeypatch):
+        """Given up at once where its bound promises too little, or closed in its time: the same optimum."""
+        question, x, bounds = harder(HARDER[0])
+        expected = Closing(question, bounds, x).run(SECONDS).value
+        monkeypatch.setattr(Prover, "warm_up", lambda self: self.offer(x, walk=False))
+        monkeypatch.setattr(Prover, "first", lambda _: list(range(len(bounds))))
+        monkeypatch.setattr("arfj.attack.known.TRIAL", 100.0)
+        monkeypatch.setattr(module, "SOON", 0.0)
+        monkeypatch.setattr(module, "PROMISING", promising)
+        doubts, honest = [], Prover.watch
+
+        def watch(self, step, doubt=(np.inf, 0.0)):
+            try:
+                honest(self, step, doubt)
+            except EnoughError:
+                doubts.append(step)
+                raise
+
+        monkeypatch.setattr(Prover, "watch", watch)
+        monkeypatch.setattr(_Watcher.__init__, "__defaults__", (0.0,))  # told of every step
+        prover = Prover(question, Options(solver="scip", bounds="exact", time_limit=SECONDS), lambda *_: None)
+        proof = prover.prove()
+        assert (proof.bound, proof.reason) == (pytest.approx(expected, rel=1e-6), "")
+        assert not prover.interrupted
+        assert bool(doubts) == (promising > 1)
+        assert set(prover.known.tightened.values()) == {MORE if doubts else BRANCHINGS}
 
     def test_conflicts_of_an_answer_are_thrown_away(self, monkeypatch):
         """A solver's error: they would cut the optimum off."""

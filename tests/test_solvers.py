@@ -22,7 +22,7 @@ from arfj.encoding import Problem, encode_paper, encode_tight
 from arfj.ensemble import Ensemble
 from arfj.errors import SolverError
 from arfj.question import Question
-from arfj.solver import Limits, available, installed, solve, version
+from arfj.solver import EnoughError, Limits, available, installed, solve, version
 from arfj.solver.interrupt import NotBackError, Watched, run_interruptible
 from arfj.solver.record import Step
 
@@ -248,6 +248,20 @@ class TestWhileItRuns:
         assert capfd.readouterr().out == ""
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+    def test_enough_is_no_interrupt(self, solver):
+        """The solver stops, what it has counts, and nobody has pressed a key."""
+        encoding = hard_encoding()
+        start = encoding.complete(known_answer(), (bundled_nominal(), *bundled_outer()))
+
+        def enough(_):
+            raise EnoughError
+
+        solution = solve(solver, encoding.problem, Limits(seconds=30), start, enough)
+        check_record(solution)
+        assert (solution.status, solution.interrupted) == ("feasible", False)
+        assert solution.seconds < 15
+        assert solution.bound > -np.inf
 
     def test_interrupt_out_of_the_callback_keeps_the_start(self, solver):
         encoding = hard_encoding()

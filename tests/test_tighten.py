@@ -320,9 +320,10 @@ class TestTogetherInAProof:
         best = Corner(corner.x, question.distance(corner.x), ())
         known.improve(best, list(range(scenarios)), lambda: SOON, lambda _: None)
         several = scenarios > 1 and share is None
-        assert asked == [(BRANCHINGS if engine == "bab" else MORE, several and scenarios < many)]
+        short = engine == "bab" or scenarios > 1
+        assert asked == [(BRANCHINGS if short else MORE, several and scenarios < many)]
         assert layers == [1 if scenarios < many else None] * several
-        assert np.isfinite(known.trial) == (engine == "bab" and scenarios > 1)
+        assert np.isfinite(known.trial) == (scenarios > 1)
         assert probed == ([] if share else [np.inf if scenarios == 1 else VAIN]), "one scenario's searches go on"
 
     def test_bounds_that_an_answer_leaves_are_thrown_away(self, monkeypatch):
