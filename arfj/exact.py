@@ -3,7 +3,8 @@ r"""Exact bounds: min and max of every pre-activation, each by a mixed-integer p
 Layers come in order, so that the programs of one have the exact bounds of those before it as their big-M constants.
 What counts is a program's dual bound, never its best point, moved outward by what the solver's tolerances can amount
 to. Where a program is not closed in time, its dual bound is still a bound; so are the alpha-CROWN bounds from which all
-begins, and which no answer here is looser than.
+begins, which no answer here is looser than, and which stay where numbers are too large for a solver
+(`arfj.encoding.eased.LARGEST`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from arfj.bounds import Bounds, pre_activation_bounds
 from arfj.bounds.backward import dense, sites
 from arfj.bounds.records import OUTWARD
 from arfj.bounds.reduce import Reduced, reduce
+from arfj.encoding.eased import LARGEST
 from arfj.encoding.problem import Problem
 from arfj.errors import UsageError
 from arfj.graph import Activation, Affine, Graph, Matrix
 from arfj.network import Network
 from arfj.region import Region
 from arfj.solver import Limits, solve
-from arfj.verify.mip import TOLERANCE, program, tolerated
+from arfj.verify.mip import TOLERANCE, largest_term, program, tolerated
 
 SECONDS = 10.0
 """Default limit of one program."""
@@ -49,7 +51,7 @@ class Exact:
 
     Attributes:
         bounds: sound, whatever stopped a program.
-        late: bounds whose program was not closed in time, or not begun.
+        late: bounds whose program was not closed in time, or not begun (where numbers are too large for it, too).
         interrupted: whether Ctrl-C ended it.
     """
 
@@ -170,6 +172,8 @@ class _Programs:
             value = float(first.bias[row] - self.region.support(-dense(first.maps[0]).T[row])[0])
             rounding = OUTWARD * float(self.reduced.sizes(self.region)[1][row])
             return value - MARGIN * (1.0 + abs(value)) - rounding, rounding <= MOST_TOLERANCE
+        if not largest_term(self.reduced, self.region) <= LARGEST:  # no solver meets such rows
+            return -np.inf, False
         problem = self._problem(row)
         answer = solve("scip", problem, Limits(seconds, proving=True, gap=GAP))
         if answer.interrupted:

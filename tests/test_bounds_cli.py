@@ -188,6 +188,26 @@ def test_exact_bounds_are_those_of_enumeration(seed, radius):
             assert np.allclose(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seed", "sizes", "factor"), [(1, (2, 4, 4, 2, 2), 1e4), (22, (3, 3, 2, 2), 1e5), (22, (3, 3, 2, 2), 10.0)]
+)
+def test_exact_bounds_of_layers_that_are_large_together(seed, sizes, factor):
+    """A solver's bounds were too narrow by a third: nodes that it called infeasible held points."""
+    rng = np.random.default_rng(seed)
+    rng.integers(2, 4), rng.integers(2, 4), [rng.integers(2, 5) for _ in sizes[1:-1]]
+    weights = [factor * rng.normal(size=shape) for shape in itertools.pairwise(sizes)]
+    powers = factor ** np.arange(1.0, len(sizes))
+    biases = [0.3 * power * rng.normal(size=size) for power, size in zip(powers, sizes[1:], strict=True)]
+    network = Network.from_arrays(weights, biases, "linear")
+    points = rng.random((20_000, sizes[0]))
+    found = exact_bounds(network, Region.between(np.zeros(sizes[0]), np.ones(sizes[0])), 2.0)
+    for low, up, values in zip(found.bounds.lower, found.bounds.upper, network.preactivations(points), strict=True):
+        room = 1e-12 * np.abs(values).max()
+        assert (low <= values.min(axis=0) + room).all()
+        assert (up >= values.max(axis=0) - room).all()
+    assert (found.late == 0) == (factor == 10.0)
+
+
 @pytest.mark.parametrize("open_ones", [0, 2])
 @pytest.mark.parametrize("large", [1e3, 1e8, 1e10, 1e12, 1e14])
 def test_exact_bounds_hold_where_large_values_cancel(large, open_ones):

@@ -159,6 +159,14 @@ class TestProgram:
         nodes = (Affine((0,), (np.array(weight),), np.array(bias)), Activation(1, "relu"))
         return Graph(len(weight), (*nodes, Affine((2,), (np.array(out),), np.zeros(1))))
 
+    def test_rows_that_are_too_large(self, monkeypatch):
+        """max(x, 0) <= 2 on [-1, 2], so that -max(x, 0) + 3 stays above 0; the row of the ReLU has terms of 2."""
+        graph = self.relu([[1.0]], [0.0], [[1.0]])
+        monkeypatch.setattr("arfj.verify.mip.LARGEST", 4.9)
+        assert self.solve(graph, [-1.0], [2.0], [[-1.0]], [3.0])[0].status == "open"
+        monkeypatch.setattr("arfj.verify.mip.LARGEST", 5.1)
+        assert self.solve(graph, [-1.0], [2.0], [[-1.0]], [3.0])[0].status == "proven"
+
     def test_coefficients_that_a_solver_drops(self):
         """max(1e-10 x, 0) reaches 0.5 where x reaches 1e10; SCIP reads 1e-10 as 0."""
         graph = self.relu([[1e-10]], [0.0], [[1.0]])

@@ -8,6 +8,7 @@ import numpy as np
 
 from arfj.attack.regions import Corner
 from arfj.attack.result import GAP_OPTIMAL
+from arfj.encoding.eased import LARGEST
 from arfj.question import Question
 from arfj.solver import Solution
 from arfj.solver.record import Status
@@ -19,11 +20,6 @@ WEIGHTS = (1e-7, 1e7)
 
 CONDITIONS = 10 * WEIGHTS[1]
 """And beyond this the weights of outputs, times 1 + gamma."""
-
-
-LARGEST = 1e7
-"""Where the terms of a row add up to more, float64 numbers do not meet it to 1e-9, and what a solver has proven of the
-model is not believed: bounds that were too high have been seen from 2e9 on, breakdowns from 3e8 on."""
 
 
 @dataclass(frozen=True)

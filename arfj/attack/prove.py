@@ -19,14 +19,14 @@ from arfj.attack.closing import Closing, Milestone
 from arfj.attack.crew import Crew
 from arfj.attack.descent import descend
 from arfj.attack.gradient import gradient_answers
-from arfj.attack.judge import CONTRADICTED, INFEASIBLE, LARGEST, WITHIN_TOLERANCES, Proof, believed, exceeds, judged
+from arfj.attack.judge import CONTRADICTED, INFEASIBLE, WITHIN_TOLERANCES, Proof, believed, exceeds, judged
 from arfj.attack.known import Known, cut_off_radius
 from arfj.attack.options import Earlier, Options
 from arfj.attack.regions import Corner, Regions, better_of, drawn_towards, phases_at
 from arfj.attack.warm import warm_start
 from arfj.bounds import Bounds
 from arfj.encoding import Encoding, encode_paper, encode_tight
-from arfj.encoding.eased import tolerated
+from arfj.encoding.eased import LARGEST, tolerated
 from arfj.errors import SolverError
 from arfj.evaluate.replay import TOLERANCE
 from arfj.network import Floats

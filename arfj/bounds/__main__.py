@@ -170,7 +170,7 @@ def _print(answer: Answer) -> None:
         table.add_row(str(layer), str(len(low)), unstable, *numbers)
     console = answer_console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(table)
-    late = f", {answer.late} bounds not closed in time (sound all the same)" if answer.late else ""
+    late = f", {answer.late} bounds not closed (sound all the same)" if answer.late else ""
     ended = "interrupted after" if answer.interrupted else "in"
     console.print(f"{bounds.unstable} unstable hidden neurons, {ended} {answer.seconds:.2f} s{late}")
 

@@ -28,6 +28,10 @@ from arfj.question import Question, class_rows
 TOLERANCE = 2e-9
 """Twice what solvers are asked for, relative to the terms of a row."""
 
+LARGEST = 1e7
+"""Where the terms of a row add up to more, float64 numbers do not meet it to 1e-9, and what a solver has proven of the
+model is not believed: bounds that were too high have been seen from 2e9 on, breakdowns from 3e8 on."""
+
 
 def tolerated(question: Question, bounds: Sequence[Bounds]) -> list[Floats]:
     """delta of every scenario, shape (classes,) each.

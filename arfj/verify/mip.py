@@ -4,7 +4,8 @@ r"""The reduced network as a mixed-integer program: exact, and quick where some 
 
 A solution is a candidate for the replay. `infeasible` means that no x brings the rows below delta > 0, where delta
 covers what the solver's tolerances could amount to: every y and s may be off by its tolerance, times the largest gain
-that it can have on a row. Where delta would be large, nothing is claimed.
+that it can have on a row. Where delta would be large, or the terms of a row (`arfj.encoding.eased.LARGEST`), nothing is
+claimed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from arfj.bounds.backward import dense
 from arfj.bounds.batched import activations
 from arfj.bounds.records import OUTWARD
 from arfj.bounds.reduce import Reduced
+from arfj.encoding.eased import LARGEST
 from arfj.encoding.problem import Builder, Problem
 from arfj.graph import Activation, Affine, Graph
 from arfj.network import Floats
@@ -72,6 +74,7 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
     rows = np.flatnonzero(margins.owner == polyhedron)
     with np.errstate(over="ignore", invalid="ignore"):  # a thread does not take over its starter's
         delta = tolerated(reduced, rows, region)
+        largest = largest_term(reduced, region)
     if not delta < HOPELESS:
         return Finding("open", "the numbers are too large for a mixed-integer program")
     problem, pixels = program(reduced, region, rows, delta)
@@ -91,7 +94,7 @@ def _solve_one(margins: Margins, reduced: Reduced, region: Region, polyhedron: i
                 "open", "a mixed-integer program's solution is unsafe within its tolerances", None, None, answer.nodes
             )
         return Finding("found", "a mixed-integer program's solution", found, None, answer.nodes)
-    if answer.status == "infeasible" and delta <= MOST_DELTA:
+    if answer.status == "infeasible" and delta <= MOST_DELTA and largest <= LARGEST:
         return Finding("proven", "", branches=answer.nodes)
     reason = "the program's tolerances are too coarse for a proof" if answer.status == "infeasible" else answer.reason
     return Finding("open", reason, branches=answer.nodes)
@@ -131,6 +134,13 @@ def tolerated(reduced: Reduced, rows: Indices, region: Region | None = None) -> 
             gain[source] = gain.get(source, 0.0) + size @ here
     total += TOLERANCE * (terms[0] @ gain[0]) if 0 in gain else 0.0
     return float(np.nan_to_num(total, nan=np.inf).max())
+
+
+def largest_term(reduced: Reduced, region: Region | None = None) -> float:
+    """The most that the terms of a row of the program can add up to; the arguments are those of `tolerated`."""
+    ends = [np.abs(side) for sides in (reduced.bounds.lower[:-1], reduced.bounds.upper[:-1]) for side in sides]
+    sizes = [float(one.max(initial=0.0)) for one in (*_terms(reduced, region), *ends)]
+    return float(np.nan_to_num(max(sizes), nan=np.inf))
 
 
 def _terms(reduced: Reduced, region: Region | None) -> list[Floats]:
