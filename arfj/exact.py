@@ -165,6 +165,7 @@ class _Programs:
         reduced = reduce(graph, Bounds((*bounds.lower[:-1], lower), (*bounds.upper[:-1], upper)))
         return None if reduced is None else cls(reduced, region)
 
+    @np.errstate(over="ignore", invalid="ignore")  # numbers that overflow are too large
     def least(self, row: int, seconds: float) -> tuple[float, bool]:
         """A lower bound of a row over the region, and whether its program was closed."""
         first = self.reduced.graph.nodes[0]

@@ -31,6 +31,11 @@ Matrix = Floats | csr_array
 Kind = Literal["relu", "sigmoid", "tanh"]
 Arrays = dict[str, NDArray[np.generic]]
 
+UNIT = 2.0**-53
+"""The unit roundoff of float64."""
+LOST = 1e-12
+"""What composing affine maps may round off, a tenth of what every bound is moved outward by."""
+
 _LARGEST = 2**27
 """Entries of the dense matrices that `Graph.dense_chain` makes of sparse ones: a GiB."""
 
@@ -239,7 +244,7 @@ class Graph:
     def dense_chain(self) -> Network | None:
         """The same network as dense layers if it is a chain Affine, ReLU, ..., Affine (or ReLU at the end), else None.
 
-        Sparse maps are made dense, and consecutive affine nodes are composed.
+        Sparse maps are made dense, and consecutive affine nodes are composed; where that loses digits it is none.
         """
         if self.obstacle() is not None:
             return None
@@ -249,7 +254,10 @@ class Graph:
             if isinstance(node, Affine):
                 weight, bias = _dense(node.maps[0]), node.bias
                 if waiting is not None:
-                    weight, bias = waiting[0] @ weight, waiting[1] @ weight + bias
+                    product, shift = composed_map(waiting[0], weight), composed_bias(waiting[1], weight, bias)
+                    if product is None or shift is None:
+                        return None
+                    weight, bias = np.asarray(product), shift
                 waiting = (weight, bias)
             elif waiting is not None:  # ReLU twice is ReLU once
                 done.append(Dense(*waiting, "relu"))
@@ -257,6 +265,58 @@ class Graph:
         if waiting is not None:
             done.append(Dense(*waiting, "linear"))
         return Network(tuple(done), self.input_shape, self.softmax)
+
+
+def composed_map(one: Matrix, two: Matrix, more: Matrix | None = None) -> Matrix | None:
+    """one @ two + more; None where large terms cancel, so that bounds of what is left would not cover the rounding.
+
+    It is below `LOST` of the entries of every column, added up, with which the margins of bounds grow. Products of one
+    term with powers of two are exact, and a sum of two numbers is off by no more than its own last digit.
+    """
+    product: Matrix = one @ two
+    size: Matrix = _size_of(one) @ _size_of(two)
+    terms = np.minimum(_counts(one, 1).max(initial=0), _counts(two, 0))
+    exact = (terms <= 1).all() and (_powers(one) or _powers(two))
+    if more is not None:
+        product, size, terms = more + product, _size_of(more) + size, terms + 1
+    rounding = UNIT * terms * np.asarray(size.sum(axis=0)).ravel()
+    covered = LOST * np.asarray(_size_of(product).sum(axis=0)).ravel()
+    return product if exact or (rounding <= covered).all() else None
+
+
+def composed_bias(bias: Floats, two: Matrix, more: Floats) -> Floats | None:
+    """bias @ two + more, added up in long numbers; None as for `composed_map`, beside 1."""
+    if not bias.any():
+        return more
+    used = np.flatnonzero(bias)
+    long, rows = bias[used].astype(np.longdouble), two[used]
+    if isinstance(rows, csr_array):
+        total, at = np.zeros(two.shape[1], np.longdouble), rows.tocoo()
+        np.add.at(total, at.coords[1], long[at.coords[0]] * at.data)
+    else:
+        total = long @ rows.astype(np.longdouble)
+    found = np.asarray(total + more, dtype=np.float64)
+    size = np.abs(bias[used]) @ _size_of(rows) + np.abs(more)
+    rounding = float(np.finfo(np.longdouble).eps) * (_counts(rows, 0) + 2) * size + UNIT * np.abs(found)
+    return found if (rounding <= LOST * (1.0 + np.abs(found))).all() else None
+
+
+def _powers(matrix: Matrix) -> bool:
+    """Whether all entries are 0 or powers of two, up to their signs."""
+    found = np.abs(np.frexp(matrix.data if isinstance(matrix, csr_array) else matrix)[0])
+    return bool(((found == 0.5) | (found == 0.0)).all())
+
+
+def _size_of(matrix: Matrix) -> Matrix:
+    return abs(matrix) if isinstance(matrix, csr_array) else np.abs(matrix)
+
+
+def _counts(matrix: Matrix, axis: int) -> NDArray[np.intp]:
+    """Entries other than 0 along an axis."""
+    if isinstance(matrix, csr_array):
+        at = matrix.tocoo()
+        return np.bincount(at.coords[1 - axis][at.data != 0], minlength=matrix.shape[1 - axis])
+    return np.asarray(np.count_nonzero(matrix, axis=axis))
 
 
 def _size(index: int, node: Node, sizes: list[int]) -> int:

@@ -176,7 +176,8 @@ def _normalise(reader: Reader, layer: Any, value: Tensor) -> Tensor:  # noqa: AN
     if layer.scale:
         factor = factor * reader.weight(layer.gamma)
     offset = reader.weight(layer.beta) if layer.center else np.zeros_like(mean)
-    return reader.builder.scale(value, factor, offset - mean * factor)
+    centred = reader.builder.scale(value, 1.0, -mean)  # a large mean, taken from a large bias, would lose digits
+    return reader.builder.scale(centred, factor, offset)
 
 
 def _add(reader: Reader, layer: Any, *values: Tensor) -> Tensor:  # noqa: ANN401

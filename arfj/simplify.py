@@ -3,7 +3,9 @@ r"""Fewer nodes for the same network: affine maps of affine maps composed, nodes
     v_j = sum_k v_k M_kj + b_j,   v_i = v_j M_ji + ...   ->   v_i = sum_k v_k (M_kj M_ji) + (b_j M_ji + b_i) + ...
 
 is done for all readers i of v_j at once, and only if all of them are affine and the products have few entries: two
-sparse maps (a convolution after a convolution) may have a dense product, which would cost more than both.
+sparse maps (a convolution after a convolution) may have a dense product, which would cost more than both. Nor is it
+done where large terms cancel (`arfj.graph.composed_map`): bounds cover the rounding of what a node computes, not that
+of how it came about.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from arfj.graph import Activation, Affine, Graph, Matrix, Node
+from arfj.graph import Activation, Affine, Graph, Matrix, Node, composed_bias, composed_map
 
 _DENSE = 0.25
 """A map with a larger share of entries other than 0 is held dense."""
@@ -42,7 +44,8 @@ def _composed(index: int, node: Node, readers: dict[int, Node]) -> dict[int, Nod
     # The bound costs no product; zeros that fall together make it too large, by little.
     if sum(_product_bound(one, two) for one, two in pairs) > limit:
         return {}
-    return {reader: _substituted(other, index, node) for reader, other in affine.items()}
+    found = {reader: _substituted(other, index, node) for reader, other in affine.items()}
+    return {reader: other for reader, other in found.items() if other is not None} if all(found.values()) else {}
 
 
 def _map(node: Affine, source: int) -> Matrix:
@@ -68,15 +71,17 @@ def _pattern(matrix: Matrix) -> Matrix:
     return np.asarray(matrix != 0, dtype=np.float64)
 
 
-def _substituted(reader: Affine, index: int, node: Affine) -> Affine:
-    """`reader` with the value `index` replaced by what `node` computes."""
+def _substituted(reader: Affine, index: int, node: Affine) -> Affine | None:
+    """`reader` with the value `index` replaced by what `node` computes; None where digits would be lost."""
     last = _map(reader, index)
     maps = {source: matrix for source, matrix in zip(reader.sources, reader.maps, strict=True) if source != index}
     for source, matrix in zip(node.sources, node.maps, strict=True):
-        product = matrix @ last
-        maps[source] = compact(maps[source] + product if source in maps else product)
-    sources = tuple(sorted(maps))
-    return Affine(sources, tuple(maps[source] for source in sources), node.bias @ last + reader.bias)
+        product = composed_map(matrix, last, maps.get(source))
+        if product is None:
+            return None
+        maps[source] = compact(product)
+    sources, bias = tuple(sorted(maps)), composed_bias(node.bias, last, reader.bias)
+    return None if bias is None else Affine(sources, tuple(maps[source] for source in sources), bias)
 
 
 def compact(matrix: Matrix) -> Matrix:

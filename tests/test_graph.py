@@ -1,15 +1,19 @@
 """Graphs of affine maps and activations: values by hand, the same values after simplification, files that come back."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from arfj.bounds import pre_activation_bounds
 from arfj.builder import Builder
 from arfj.errors import NetworkError
-from arfj.graph import Activation, Affine, Graph
+from arfj.graph import Activation, Affine, Graph, composed_bias, composed_map
 from arfj.network import Network, load_dense, load_network
+from arfj.region import Region
 from arfj.simplify import simplified
 
 EYE = np.eye(2)
@@ -294,6 +298,63 @@ class TestSimplified:
         short = simplified(graph)
         assert len(short.nodes) == 1
         assert short([[3, 4]]).tolist() == [[0, 1]]
+
+
+LARGE, NEXT = 2.0**18, 2.0**18 + 1  # NEXT**3 - LARGE**3 - 3 LARGE**2 - 3 LARGE = 1
+CANCEL = [np.array([[NEXT, LARGE, LARGE, LARGE]]), np.diag([NEXT, LARGE, LARGE, 1.0])]
+CANCEL += [np.array([[NEXT], [-LARGE], [-3.0], [-3.0]])]
+
+
+class TestLostDigits:
+    """What composing would round off, no bound would cover."""
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_maps_that_cancel_stay(self, sparse):
+        """The product is 1, and 0 in float64."""
+        maps = [csr_array(one) if sparse else one for one in CANCEL]
+        nodes = [Affine((k,), (one,), np.zeros(one.shape[1])) for k, one in enumerate(maps)]
+        graph = Graph(1, tuple(nodes))
+        short = simplified(graph)
+        assert len(short.nodes) == 2
+        assert graph.dense_chain() is None
+        assert short.dense_chain() is None
+        for method in ("interval", "crown", "alpha-crown"):
+            bounds = pre_activation_bounds(short, Region.between([1.0], [1.0]), method)
+            assert bounds.lower[-1][0] <= 1.0 <= bounds.upper[-1][0]
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    @pytest.mark.parametrize(("large", "nodes"), [(1e2, 1), (1e10, 2)])
+    def test_biases_that_cancel_stay(self, sparse, large, nodes):
+        one = csr_array([[1.0]]) if sparse else np.array([[1.0]])
+        graph = Graph(1, (Affine((0,), (one,), [large]), Affine((1,), (one,), [0.3 - large])))
+        short = simplified(graph)
+        assert len(short.nodes) == nodes
+        assert (graph.dense_chain() is None) == (nodes == 2)
+        truth = Fraction(large) + Fraction(0.3 - large)
+        bounds = pre_activation_bounds(short, Region.between([0.0], [0.0]), "crown")
+        assert Fraction(bounds.lower[-1][0]) <= truth <= Fraction(bounds.upper[-1][0])
+
+    @given(st.integers(0, 2**32 - 1), st.booleans())
+    @settings(deadline=None)
+    def test_what_is_composed_is_near(self, seed, sparse):
+        """Of maps without large cancellations, within what bounds are moved outward by; biases to the last digit."""
+        rng = np.random.default_rng(seed)
+        one, two, more = rng.normal(size=(5, 7)), rng.normal(size=(7, 4)), rng.normal(size=(5, 4))
+        bias, last = rng.normal(size=7) * (rng.random(7) < 0.8), rng.normal(size=4)
+        exact = [
+            [sum(Fraction(a) * Fraction(b) for a, b in zip(row, column, strict=True)) for column in two.T]
+            for row in one
+        ]
+        given_ = [csr_array(matrix) if sparse else matrix for matrix in (one, two, more)]
+        product = composed_map(*given_)
+        dense = product.toarray() if sparse else product
+        for row, mine, added in zip(exact, dense, more, strict=True):
+            for value, found, extra in zip(row, mine, added, strict=True):
+                assert abs(value + Fraction(extra) - Fraction(found)) < 1e-14
+        shift = composed_bias(bias, given_[1], last)
+        for column, start, found in zip(two.T, last, shift, strict=True):
+            truth = sum((Fraction(a) * Fraction(b) for a, b in zip(bias, column, strict=True)), Fraction(start))
+            assert abs(truth - Fraction(found)) <= abs(truth) * Fraction(2) ** -52
 
 
 class TestBuilder:

@@ -216,6 +216,19 @@ def test_an_affine_network(inputs):
         assert outcome.verdict in ((verdict,) if inputs == 20 else (verdict, "unknown"))
 
 
+@pytest.mark.parametrize("sides", [(-1e308, 1e308), (0.0, 1e308)])
+def test_inputs_whose_range_is_infinite(sides):
+    """No traceback, and a word that is true: relu(x_0) + x_1 may be 2.5, and is never below -1."""
+    nodes = (
+        Affine((0,), (np.array([[1.0, 1.0], [0.0, 1.0]]),), np.zeros(2)),
+        Activation(1, "relu"),
+        Affine((2,), (np.array([[1.0], [-1.0]]),), np.zeros(1)),
+    )
+    box = np.array([sides[0], 0.0]), np.array([sides[1], 1.0])
+    case = Case(*box, (Polyhedron(np.array([[-1.0]]), np.array([2.5])),))
+    assert verify(Graph(2, nodes), prop_of(case), Options(3.0)).verdict in ("falsified", "unknown")
+
+
 def test_activation_of_the_input():
     graph = Graph(2, (Activation(0, "relu"), Affine((1,), (np.ones((2, 1)),), np.zeros(1))))
     for level, verdict in ((0.5, "falsified"), (-0.01, "robust")):

@@ -133,7 +133,8 @@ def _normalise(call: Call) -> list[Value]:
         raise NetworkError(f"its {scale.size} scales and variances do not fit an input of shape {source.shape}")
     shape = (1, -1, *[1] * (len(source.shape) - 2))
     factor = scale / np.sqrt(variance + epsilon)
-    return [call.builder.scale(source, factor.reshape(shape), (shift - mean * factor).reshape(shape))]
+    centred = call.builder.scale(source, 1.0, -mean.reshape(shape))  # a large mean, in one number, would lose digits
+    return [call.builder.scale(centred, factor.reshape(shape), shift.reshape(shape))]
 
 
 LAYERS: dict[str, Operator] = {

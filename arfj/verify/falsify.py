@@ -103,7 +103,8 @@ def descend(
 
 
 def _starts(low: Floats, up: Floats, restarts: int, rng: np.random.Generator) -> Floats:
-    uniform = rng.uniform(low, up, size=(restarts, len(low)))
+    share = rng.random((restarts, len(low)))
+    uniform = (1.0 - share) * low + share * up  # whose difference may be infinite
     corners = np.where(rng.random((restarts, len(low))) < 0.5, low, up)
     starts = np.where((np.arange(restarts) % 2 == 0)[:, None], uniform, corners)
     starts[:1] = 0.5 * (low + up)
